@@ -1,0 +1,1 @@
+"""DATA: raw sets -> TFRecord -> tf.data. Never imports `mcar_tf`."""

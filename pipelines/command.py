@@ -1,0 +1,158 @@
+"""What every command line shares: options from a dataclass, one line for an error, exit codes."""
+
+import dataclasses
+import errno
+import os
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from jsonargparse import ActionYesNo, ArgumentParser
+
+Options = TypeVar("Options")
+
+# What a user can put right: a wrong value, a missing, existing or unreadable file.
+USER_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+)
+EXIT_OK, EXIT_INTERNAL, EXIT_USER, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 2, 130, 143
+
+
+def option(default: Any, help: str, *, group: str = "options", **more: Any) -> Any:
+    """A dataclass field that is also a command-line option: `image_size: int = option(256, "Side in px.")`."""
+    metadata = {"help": help, "group": group, **more}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse_options(
+    cls: type[Options], argv: Sequence[str] | None, *, module: str, description: str
+) -> Options:
+    """Read the options of dataclass `cls` from a command line, over `--config FILE`, over its defaults.
+
+    A field `image_size` is `--image-size` on the command line and `image_size:` in a YAML file. A `bool` is a pair
+    `--flag` / `--no-flag`, a `list[...]` takes one or more values. `--print_config` prints the result as YAML.
+
+    Args:
+        cls: a dataclass whose fields are made by `option`.
+        argv: the words of the command line, or None for this process's.
+        module: what the user typed after `python -m`.
+        description: what the command does, for `--help`.
+    """
+    parser = _Parser(prog=f"python -m {module}", description=description)
+    parser.add_argument(
+        "--config", action="config", help="YAML file of options; the command line goes before it."
+    )
+    groups: dict[str, Any] = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        title = field.metadata["group"]
+        group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
+        default = field.default
+        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        required = default is dataclasses.MISSING
+        name = "--" + field.name.replace("_", "-")
+        kwargs: dict[str, Any] = {"help": field.metadata["help"], "default": None if required else default}
+        hint = hints[field.name]
+        item = next((a for a in typing.get_args(hint) if typing.get_origin(a) is list), hint)
+        if hint is bool:
+            kwargs["action"] = ActionYesNo(no_prefix="no-")
+        elif typing.get_origin(item) is list:
+            kwargs |= {"nargs": "+", "type": typing.get_args(item)[0]}
+        else:
+            kwargs["type"] = hint
+        if required:
+            kwargs["required"] = True
+        group.add_argument(name, **kwargs)
+    values = vars(parser.parse_args(None if argv is None else list(argv)))
+    return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
+class _Parser(ArgumentParser):
+    """jsonargparse's parser, whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        _fail(EXIT_USER, f"{self.prog}: {_one_line(message)} (--help lists the options)")
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Run `main` and leave the process: 0, 2 for the user's mistake, 1 for ours, 130 and 143 after a signal.
+
+    Whatever goes wrong ends in one line on standard error. `MCAR_TF_TRACEBACK=1` shows the traceback too.
+    """
+    # TensorFlow reads this when it is imported, which the commands do inside `main`.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        code = main() or EXIT_OK
+        sys.stdout.flush()
+    except SystemExit:
+        raise
+    except KeyboardInterrupt:
+        _fail(EXIT_SIGINT, "interrupted")
+    except Terminated:
+        _fail(EXIT_SIGTERM, "terminated")
+    except BrokenPipeError:  # `... | head` closed our output: not an error of anyone's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_OK
+    except Exception as error:
+        if os.environ.get("MCAR_TF_TRACEBACK") == "1":
+            import traceback
+
+            traceback.print_exc()
+        _fail(*describe_error(error))
+    sys.exit(code)
+
+
+def describe_error(error: BaseException) -> tuple[int, str]:
+    """The exit code and the one line that a user gets for an exception."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" while writing {error.filename}" if error.filename else ""
+        return (
+            EXIT_INTERNAL,
+            f"error: the disk is full{where}. Free some space and run the same command again.",
+        )
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return (
+            EXIT_USER if isinstance(error, USER_ERRORS) else EXIT_INTERNAL,
+            f"error: {error.filename}: {error.strerror}",
+        )
+    if isinstance(error, USER_ERRORS):
+        return EXIT_USER, f"error: {_one_line(str(error))}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return EXIT_INTERNAL, (
+            "error: out of memory. Lower --batch-size or --image-size, or use fewer regions (--top-n)."
+            f" [{_one_line(str(error))[:200]}]"
+        )
+    return EXIT_INTERNAL, (
+        f"internal error: {type(error).__name__}: {_one_line(str(error))[:400]}"
+        " (MCAR_TF_TRACEBACK=1 shows where; please report it)"
+    )
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an `Exception`, so that nothing but the command's end catches it by accident."""
+
+
+def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
+    raise Terminated
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fail(code: int, line: str) -> NoReturn:
+    sys.stdout.flush()
+    print(line, file=sys.stderr)
+    sys.exit(code)
