@@ -1,0 +1,132 @@
+"""Class names of COCO and Pascal VOC in their official order, and what to say about a name that is none."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+# Pascal VOC 2007 and 2012: the devkit's own, alphabetical order.
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+# COCO 2014 and 2017: category id -> name. Eleven of the ids from 1 to 90 were never used.
+COCO_CATEGORIES = {
+    1: "person",
+    2: "bicycle",
+    3: "car",
+    4: "motorcycle",
+    5: "airplane",
+    6: "bus",
+    7: "train",
+    8: "truck",
+    9: "boat",
+    10: "traffic light",
+    11: "fire hydrant",
+    13: "stop sign",
+    14: "parking meter",
+    15: "bench",
+    16: "bird",
+    17: "cat",
+    18: "dog",
+    19: "horse",
+    20: "sheep",
+    21: "cow",
+    22: "elephant",
+    23: "bear",
+    24: "zebra",
+    25: "giraffe",
+    27: "backpack",
+    28: "umbrella",
+    31: "handbag",
+    32: "tie",
+    33: "suitcase",
+    34: "frisbee",
+    35: "skis",
+    36: "snowboard",
+    37: "sports ball",
+    38: "kite",
+    39: "baseball bat",
+    40: "baseball glove",
+    41: "skateboard",
+    42: "surfboard",
+    43: "tennis racket",
+    44: "bottle",
+    46: "wine glass",
+    47: "cup",
+    48: "fork",
+    49: "knife",
+    50: "spoon",
+    51: "bowl",
+    52: "banana",
+    53: "apple",
+    54: "sandwich",
+    55: "orange",
+    56: "broccoli",
+    57: "carrot",
+    58: "hot dog",
+    59: "pizza",
+    60: "donut",
+    61: "cake",
+    62: "chair",
+    63: "couch",
+    64: "potted plant",
+    65: "bed",
+    67: "dining table",
+    70: "toilet",
+    72: "tv",
+    73: "laptop",
+    74: "mouse",
+    75: "remote",
+    76: "keyboard",
+    77: "cell phone",
+    78: "microwave",
+    79: "oven",
+    80: "toaster",
+    81: "sink",
+    82: "refrigerator",
+    84: "book",
+    85: "clock",
+    86: "vase",
+    87: "scissors",
+    88: "teddy bear",
+    89: "hair drier",
+    90: "toothbrush",
+}
+COCO_CLASSES = tuple(COCO_CATEGORIES.values())
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The class names in a text file, one a line; blank lines and space around names do not count."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text. Expected one class name a line.") from None
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise ValueError(f"{path} names no class. Expected one class name a line.")
+    return names
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """` Did you mean X?`, X the valid name nearest to `name`, or nothing: the end of an error's sentence."""
+    matches = difflib.get_close_matches(name, list(valid), n=1)
+    return f" Did you mean `{matches[0]}`?" if matches else ""
