@@ -1,0 +1,87 @@
+"""Cut regions out of images: boxes in, crops of one size out. Bilinear, aligned corners, no gradient to the boxes.
+
+Letters: B images, N regions, H x W pixels of an image, h x w of a crop.
+"""
+
+import tensorflow as tf
+
+
+def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, size: int | tuple[int, int]) -> tf.Tensor:
+    """Crops by TensorFlow's own op: the fast form on CPU and GPU.
+
+    Args:
+        images: (B, H, W, 3), any range.
+        boxes: (B, N, 4), ymin xmin ymax xmax as fractions of the image: a region of the pixels start to stop - 1
+            is start / H, stop / H.
+        size: side of the crops in px, or (h, w).
+
+    Returns:
+        (B, N, h, w, 3) float32. A box of the whole image gives the image, resized with aligned corners.
+    """
+    height, width = _sides(size)
+    batch, regions, images_height, images_width = _shape(images, boxes)
+    # The op takes corners as fractions of the last pixel's index, and paints what lies beyond that pixel black,
+    # be it by a rounding error. One more row and column, copies of the last, keep both ends inside and make
+    # start / H the very fraction that it wants.
+    padded = tf.pad(images, [[0, 0], [0, 1], [0, 1], [0, 0]], mode="SYMMETRIC")
+    one_pixel = tf.cast(tf.stack([0, 0, images_height, images_width]), tf.float32)
+    corners = tf.cast(boxes, tf.float32) - tf.math.divide_no_nan(1.0, one_pixel)
+    crops = tf.image.crop_and_resize(
+        padded,
+        tf.reshape(corners, [-1, 4]),
+        tf.repeat(tf.range(batch), regions),
+        [height, width],
+    )
+    return tf.reshape(crops, [batch, regions, height, width, images.shape[-1]])
+
+
+def crop_and_resize_portable(images: tf.Tensor, boxes: tf.Tensor, size: int | tuple[int, int]) -> tf.Tensor:
+    """The same crops without TensorFlow's op, which neither TFLite nor XLA has: two gathers an axis.
+
+    Arguments and result are those of `crop_and_resize`; the two agree to 1e-4 of the value range.
+    """
+    height, width = _sides(size)
+    batch, regions, images_height, images_width = _shape(images, boxes)
+    images = tf.cast(images, tf.float32)
+    ymin, xmin, ymax, xmax = tf.unstack(tf.cast(boxes, tf.float32), axis=-1)  # each (B, N)
+    row, row_fraction = _sample_positions(ymin, ymax, images_height, height)  # (B, N, h)
+    column, column_fraction = _sample_positions(xmin, xmax, images_width, width)  # (B, N, w)
+
+    row_fraction = row_fraction[..., tf.newaxis, tf.newaxis]
+    upper = tf.gather(images, row, batch_dims=1)  # (B, N, h, W, 3)
+    lower = tf.gather(images, tf.minimum(row + 1, images_height - 1), batch_dims=1)
+    rows = upper + row_fraction * (lower - upper)
+
+    # (B, N, h, W, 3) -> (B, N, W, h, 3): a gather of whole columns copies long stretches of memory
+    columns = tf.transpose(rows, [0, 1, 3, 2, 4])
+    column_fraction = column_fraction[..., tf.newaxis, tf.newaxis]
+    left = tf.gather(columns, column, batch_dims=2)
+    right = tf.gather(columns, tf.minimum(column + 1, images_width - 1), batch_dims=2)
+    return tf.transpose(left + column_fraction * (right - left), [0, 1, 3, 2, 4])
+
+
+def _sample_positions(
+    start: tf.Tensor, stop: tf.Tensor, length: int | tf.Tensor, count: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixel index and fraction towards the next one of `count` samples from the first pixel of a box to its last."""
+    length = tf.cast(length, tf.float32)
+    first = (start * length)[..., tf.newaxis]
+    last = (stop * length - 1.0)[..., tf.newaxis]
+    steps = tf.range(count, dtype=tf.float32) / max(count - 1, 1)
+    # One sample stands in the middle, as TensorFlow's op has it.
+    position = first + (last - first) * steps if count > 1 else 0.5 * (first + last)
+    position = tf.clip_by_value(position, 0.0, length - 1.0)
+    index = tf.floor(position)
+    return tf.cast(index, tf.int32), position - index
+
+
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _shape(images: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """B, N, H, W, each an int where the graph knows it."""
+    dynamic = tf.shape(images)
+    batch, height, width = (images.shape[i] or dynamic[i] for i in range(3))
+    regions = boxes.shape[1] if boxes.shape[1] is not None else tf.shape(boxes)[1]
+    return batch, regions, height, width

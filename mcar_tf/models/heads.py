@@ -1,0 +1,79 @@
+"""From an activation map to class logits: global pooling (13-15) and the 1x1 convolution (1), (4).
+
+Letters: B images, h x w cells, d channels, C classes, N selected classes.
+"""
+
+import keras
+import tensorflow as tf
+
+POOLINGS = ("gap", "gmp", "gwp")
+
+
+def global_pool(features: tf.Tensor, pooling: str, gwp_lambda: float = 0.5) -> tf.Tensor:
+    """GAP: average (13); GMP: maximum (14); GWP: lambda * GAP + (1 - lambda) * GMP (15).
+
+    Args:
+        features: (B, h, w, d).
+        pooling: "gap", "gmp" or "gwp".
+        gwp_lambda: weight of the average in GWP, in [0, 1].
+
+    Returns:
+        (B, d).
+    """
+    if pooling == "gap":
+        return tf.reduce_mean(features, axis=[1, 2])
+    if pooling == "gmp":
+        return tf.reduce_max(features, axis=[1, 2])
+    average, maximum = tf.reduce_mean(features, axis=[1, 2]), tf.reduce_max(features, axis=[1, 2])
+    return gwp_lambda * average + (1.0 - gwp_lambda) * maximum
+
+
+def check_pooling(pooling: str, gwp_lambda: float) -> None:
+    """Refuse an unknown pooling and a lambda outside [0, 1], with `ValueError`."""
+    if pooling not in POOLINGS:
+        raise ValueError(f"`pooling` must be one of {', '.join(POOLINGS)}. Received: {pooling!r}")
+    if not 0.0 <= gwp_lambda <= 1.0:
+        raise ValueError(f"`gwp_lambda` must lie in [0, 1]. Received: {gwp_lambda}")
+
+
+@keras.saving.register_keras_serializable("mcar_tf")
+class Classifier(keras.layers.Layer):
+    """The 1x1 convolution with weights W and b, on pooled features and on maps alike. float32 whatever the policy.
+
+    Args:
+        num_classes: C.
+    """
+
+    def __init__(self, num_classes: int, name: str = "classifier") -> None:
+        super().__init__(name=name, dtype="float32")
+        self.num_classes = num_classes
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        # U(-1/sqrt(d), 1/sqrt(d)), what torch gives a convolution of its own accord.
+        uniform = keras.initializers.VarianceScaling(1.0 / 3.0, mode="fan_in", distribution="uniform")
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], self.num_classes), initializer=uniform, name="kernel"
+        )
+        self.bias = self.add_weight(shape=(self.num_classes,), initializer="zeros", name="bias")
+
+    def call(self, features: tf.Tensor) -> tf.Tensor:
+        """Logits x = W^T f + b (1): (..., d) -> (..., C)."""
+        return tf.linalg.matmul(features, self.kernel) + self.bias
+
+    def class_activation_maps(self, features: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        """Maps F = W^T A + b (4) of some classes, no gradient to A.
+
+        Args:
+            features: A, (B, h, w, d).
+            classes: (B, N) int32.
+
+        Returns:
+            (B, N, h, w) float32 logits.
+        """
+        features = tf.stop_gradient(tf.cast(features, tf.float32))
+        kernel = tf.gather(tf.transpose(self.kernel), classes)  # (B, N, d)
+        bias = tf.gather(self.bias, classes)[..., tf.newaxis, tf.newaxis]
+        return tf.einsum("bnd,bhwd->bnhw", kernel, features) + bias
+
+    def get_config(self) -> dict:
+        return {"num_classes": self.num_classes, "name": self.name}

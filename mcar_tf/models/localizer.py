@@ -1,0 +1,154 @@
+"""Find attentional regions: class activation maps in, one box a map out. No parameters (section III-B3).
+
+Letters: B images, N regions, H x W pixels, h x w cells of a map, L the length of one axis.
+"""
+
+import tensorflow as tf
+
+# A range below float32's smallest normal number is no range: processors flush it to zero.
+_TINY = 1.1754944e-38
+# Doubling steps where the length of an axis is not known when the graph is made: enough for 32,768 px.
+_DYNAMIC_STEPS = 15
+
+
+def localize(maps: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor, tau: float) -> tf.Tensor:
+    """Box of the most discriminative region of each map: equations (5) to (7).
+
+    Args:
+        maps: (B, N, h, w), the maps' logits. They are computed on in float32 whatever their type.
+        height: pixels of the image's vertical axis, H.
+        width: pixels of the image's horizontal axis, W.
+        tau: threshold on the min-max normalized marginals, in [0, 1).
+
+    Returns:
+        (B, N, 4) float32, ymin xmin ymax xmax as fractions of the image: start / H, stop / H.
+    """
+    row_marginal, column_marginal = marginals(tf.sigmoid(tf.cast(maps, tf.float32)), height, width)
+    top, bottom = find_interval(row_marginal, tau)
+    left, right = find_interval(column_marginal, tau)
+    sides = tf.cast(tf.stack([height, width, height, width]), tf.float32)
+    return tf.cast(tf.stack([top, left, bottom, right], axis=-1), tf.float32) / sides
+
+
+def marginals(
+    maps: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Maximum of each row and of each column of the maps, upsampled bilinearly with aligned corners: equation (5).
+
+    Along a row the upsampled map is linear between two cells, so its maximum stands at a pixel beside a cell:
+    about 2 w columns are looked at instead of W, and the upsampled map is never made.
+
+    Args:
+        maps: (B, N, h, w) float32.
+        height: H.
+        width: W.
+
+    Returns:
+        (B, N, H) maxima of the rows and (B, N, W) maxima of the columns.
+    """
+    to_height = interpolation_matrix(tf.range(height), tf.shape(maps)[2], height)
+    to_width = interpolation_matrix(tf.range(width), tf.shape(maps)[3], width)
+    beside_rows = tf.gather(to_height, _pixels_beside_cells(tf.shape(maps)[2], height))
+    beside_columns = tf.gather(to_width, _pixels_beside_cells(tf.shape(maps)[3], width))
+    rows = tf.einsum("bnhx,Yh->bnYx", tf.einsum("bnhw,xw->bnhx", maps, beside_columns), to_height)
+    columns = tf.einsum("bnyw,Xw->bnyX", tf.einsum("bnhw,yh->bnyw", maps, beside_rows), to_width)
+    return tf.reduce_max(rows, axis=3), tf.reduce_max(columns, axis=2)
+
+
+def find_interval(scores: tf.Tensor, tau: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """The interval that a marginal points at: equations (6) and (7), the choice among runs, both guards.
+
+    Of the maximal runs of positions whose min-max normalized score is at least `tau`, the one with the global
+    maximum; of several such, the widest; of several such, the first. A constant marginal (which has no
+    normalized form) gives the middle three quarters; `tau = 0` gives the whole axis, before any other rule.
+    An interval shorter than an eighth of the axis is widened to that about its centre.
+
+    Args:
+        scores: (..., L), raw marginals, finite.
+        tau: in [0, 1).
+
+    Returns:
+        start and stop, each (...) int32, 0 <= start < stop <= L; stop is exclusive.
+
+    Raises:
+        ValueError: `tau` outside [0, 1).
+    """
+    check_tau(tau)
+    scores = tf.convert_to_tensor(scores, tf.float32)
+    length = scores.shape[-1] or tf.shape(scores)[-1]
+    steps = max(length - 1, 1).bit_length() if isinstance(length, int) else _DYNAMIC_STEPS
+    if tau == 0.0:
+        start = tf.zeros(tf.shape(scores)[:-1], tf.int32)
+        return start, start + length
+
+    scores = 0.5 * scores  # the same quotients, and a range that can't overflow
+    low = tf.reduce_min(scores, axis=-1, keepdims=True)
+    high = tf.reduce_max(scores, axis=-1, keepdims=True)
+    is_constant = high - low < _TINY
+    above = (scores - low) / tf.where(is_constant, 1.0, high - low) >= tau
+    peak = scores == high
+
+    # The last position up to each one, itself included, that is not above, and that is a peak (-1: none).
+    position = tf.range(length, dtype=tf.int32) + tf.zeros_like(scores, tf.int32)
+    last = _cumulative_max(tf.where(tf.stack([~above, peak]), position, -1), length, steps)
+    last_below, last_peak = last[0], last[1]
+    # A run is known at its last position. Its width is what is compared; the first of the widest wins in argmax.
+    ends = above & tf.concat([~above[..., 1:], tf.ones_like(above[..., :1])], axis=-1)
+    run_width = tf.where(ends & (last_peak > last_below), position - last_below, 0)
+    stop = tf.argmax(run_width, axis=-1, output_type=tf.int32) + 1
+    start = stop - tf.reduce_max(run_width, axis=-1)
+
+    is_constant = is_constant[..., 0]
+    start = tf.where(is_constant, (length + 7) // 8, start)
+    stop = tf.where(is_constant, (7 * length + 7) // 8, stop)
+    shortest = (length + 7) // 8
+    widened = tf.clip_by_value((start + stop - shortest) // 2, 0, length - shortest)
+    is_short = stop - start < shortest
+    return tf.where(is_short, widened, start), tf.where(is_short, widened + shortest, stop)
+
+
+def interpolation_matrix(positions: tf.Tensor, size: int | tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
+    """Weights of bilinear interpolation with aligned corners from `size` cells at pixels of an axis.
+
+    Args:
+        positions: (P,) int32, pixels in [0, length).
+        size: cells of the source axis.
+        length: pixels of the target axis.
+
+    Returns:
+        (P, size) float32; each row has at most two weights, which add up to 1.
+    """
+    # Pixel p lies at p * (size - 1) / (length - 1) cells: whole part and remainder, exact in integers.
+    divisor = tf.maximum(length - 1, 1)
+    numerator = positions * (size - 1)
+    cell = numerator // divisor
+    fraction = tf.cast(numerator - cell * divisor, tf.float32) / tf.cast(divisor, tf.float32)
+    cells = tf.range(size)[tf.newaxis, :]
+    cell, fraction = cell[:, tf.newaxis], fraction[:, tf.newaxis]
+    return tf.where(cells == cell, 1.0 - fraction, 0.0) + tf.where(cells == cell + 1, fraction, 0.0)
+
+
+def check_tau(tau: float) -> None:
+    """Refuse a localization threshold outside [0, 1)."""
+    if not 0.0 <= tau < 1.0:
+        raise ValueError(f"`tau` must lie in [0, 1). Received: {tau}")
+
+
+def _pixels_beside_cells(size: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
+    """Of each cell centre the pixel at it or just before, and the one at it or just after: (2 size,) int32."""
+    numerator = tf.range(size) * (length - 1)
+    divisor = tf.maximum(size - 1, 1)
+    return tf.concat([numerator // divisor, -(-numerator // divisor)], axis=0)
+
+
+def _cumulative_max(values: tf.Tensor, length: int | tf.Tensor, steps: int) -> tf.Tensor:
+    """Running maximum of integers >= -1 along the last axis, by doubling: `steps` >= log2(length) shifts.
+
+    TensorFlow has no such op; this one is made of what TFLite and XLA have too.
+    """
+    for step in range(steps):
+        shift = tf.minimum(2**step, length) if not isinstance(length, int) else min(2**step, length)
+        shifted = values[..., : length - shift]
+        padding = [[0, 0]] * (values.shape.rank - 1) + [[shift, 0]]
+        values = tf.maximum(values, tf.pad(shifted, padding, constant_values=-1))
+    return values

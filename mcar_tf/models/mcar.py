@@ -1,0 +1,284 @@
+"""The two-stream model: images in, what is in them and where it looked out (Fig. 1).
+
+Letters: B images, S px a side, C classes, N regions, h x w cells of an activation map of d channels.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from mcar_tf.models.backbones import build_backbone, check_backbone
+from mcar_tf.models.crop import crop_and_resize, crop_and_resize_portable
+from mcar_tf.models.heads import Classifier, check_pooling, global_pool
+from mcar_tf.models.localizer import check_tau, localize
+
+SELECTIONS = ("top", "bottom", "random")
+LEARNINGS = ("pair", "single")
+
+Batch = dict[str, tf.Tensor]
+Outputs = dict[str, tf.Tensor]
+# labels (B, C), logits (B, C), weights (B, C) -> scalar
+StreamLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def build_mcar(
+    num_classes: int,
+    backbone: str = "mobilenet_v2",
+    image_size: int = 256,
+    pooling: str = "gwp",
+    top_n: int = 4,
+    tau: float = 0.5,
+    weights: str | Path | None = "imagenet",
+    *,
+    backbone_width: float = 1.0,
+    gwp_lambda: float = 0.5,
+    local_size: int | None = None,
+    selection: str = "top",
+    selection_seed: int = 0,
+) -> "MCAR":
+    """Build a two-stream model with weights.
+
+    Args:
+        num_classes: C.
+        backbone: a key of `mcar_tf.models.backbones.BACKBONES`.
+        image_size: side S of the images in px. The weights fit any size.
+        pooling: "gap", "gmp" or "gwp" (13-15).
+        top_n: regions an image, N, from 0 (the plain backbone) to C.
+        tau: localization threshold in [0, 1); 0 makes every region the whole image.
+        weights: of the backbone: "imagenet", the path of a weights file, or None for random ones.
+        backbone_width: factor on the backbone's channels.
+        gwp_lambda: weight of the average in GWP, in [0, 1].
+        local_size: side of the regions' crops in px; None: `image_size`.
+        selection: which classes' maps become regions: those of highest global probability ("top"), of lowest
+            ("bottom"), or any ("random"), as in Table V.
+        selection_seed: of "random".
+
+    Raises:
+        ValueError: an argument outside its range, before anything is built.
+        OSError: weights that can't be had.
+    """
+    check_backbone(backbone, width=backbone_width, image_size=image_size)
+    check_pooling(pooling, gwp_lambda)
+    check_tau(tau)
+    if num_classes < 1:
+        raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
+    if not 0 <= top_n <= num_classes:
+        raise ValueError(f"`top_n` must lie in [0, {num_classes}], the number of classes. Received: {top_n}")
+    if selection not in SELECTIONS:
+        raise ValueError(f"`selection` must be one of {', '.join(SELECTIONS)}. Received: {selection!r}")
+    if local_size is not None:
+        try:
+            check_backbone(backbone, image_size=local_size, width=backbone_width)
+        except ValueError as error:
+            raise ValueError(str(error).replace("image_size", "local_size")) from None
+    return MCAR(
+        build_backbone(backbone, weights=weights, width=backbone_width),
+        num_classes,
+        image_size=image_size,
+        pooling=pooling,
+        gwp_lambda=gwp_lambda,
+        top_n=top_n,
+        tau=tau,
+        local_size=local_size,
+        selection=selection,
+        selection_seed=selection_seed,
+    )
+
+
+class MCAR(keras.Model):
+    """Looks at the whole image, then at N regions of it with the same network. `build_mcar` checks its arguments.
+
+    `call` gives a dict:
+
+    | output | shape | |
+    |---|---|---|
+    | `probs` | (B, C) | class-wise maximum of the two streams |
+    | `global_probs`, `local_probs` | (B, C) | of each stream; equal where N = 0 |
+    | `boxes` | (B, N, 4) | ymin xmin ymax xmax as fractions of the image |
+    | `box_classes` | (B, N) int32 | whose map pointed at the region |
+    | `box_probs` | (B, N) | that class's probability in the region |
+
+    All float32 but `box_classes`.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        num_classes: int,
+        *,
+        image_size: int,
+        pooling: str,
+        gwp_lambda: float,
+        top_n: int,
+        tau: float,
+        local_size: int | None,
+        selection: str,
+        selection_seed: int,
+    ) -> None:
+        super().__init__(name="mcar")
+        self.backbone = backbone
+        self.classifier = Classifier(num_classes)
+        self.classifier.build((None, backbone.output_shape[-1]))
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.pooling = pooling
+        self.gwp_lambda = gwp_lambda
+        self.top_n = top_n
+        self.tau = tau
+        self.local_size = local_size or image_size
+        self.selection = selection
+        self.selection_seed = selection_seed
+        # TFLite and XLA have no op for crops: whoever goes there sets the portable form.
+        self.crop = crop_and_resize
+        self.built = True
+
+    # ------------------------------------------------------------------ forward
+
+    def call(self, images: tf.Tensor, training: bool = False, boxes: tf.Tensor | None = None) -> Outputs:
+        """Both passes and their fusion.
+
+        Args:
+            images: (B, S, S, 3), RGB in [0, 255].
+            training: whether BatchNorm normalizes with each pass's own batch.
+            boxes: (B, N, 4) in place of the localizer's own, to compare two forms of the model.
+        """
+        features, global_logits = self.global_pass(images, training)
+        global_probs = tf.sigmoid(global_logits)
+        box_classes = self.select_classes(global_logits)
+        if self.top_n == 0:
+            local_logits, local_probs = global_logits, global_probs
+            boxes = tf.zeros([tf.shape(images)[0], 0, 4])
+            box_probs = tf.zeros([tf.shape(images)[0], 0])
+        else:
+            if boxes is None:
+                boxes = self.find_boxes(features, box_classes, images)
+            region_logits = self.local_pass(images, boxes, training)  # (B, N, C)
+            local_logits = tf.reduce_max(region_logits, axis=1)  # (3)
+            local_probs = tf.sigmoid(local_logits)
+            own_class = tf.one_hot(box_classes, self.num_classes)
+            box_probs = tf.reduce_sum(own_class * tf.sigmoid(region_logits), axis=-1)
+        return {
+            "probs": tf.maximum(global_probs, local_probs),
+            "global_probs": global_probs,
+            "local_probs": local_probs,
+            "boxes": boxes,
+            "box_classes": box_classes,
+            "box_probs": box_probs,
+        }
+
+    def global_pass(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Activation map A, (B, h, w, d), and global logits x (1), (B, C)."""
+        features = self.backbone(tf.cast(images, tf.float32), training=training)
+        pooled = global_pool(features, self.pooling, self.gwp_lambda)
+        return features, self.classifier(pooled)
+
+    def select_classes(self, global_logits: tf.Tensor) -> tf.Tensor:
+        """The N classes whose maps become regions: (B, C) -> (B, N) int32."""
+        if self.selection == "top":
+            ranked = global_logits
+        elif self.selection == "bottom":
+            ranked = -global_logits
+        else:
+            # What is in the batch seeds the draw: repeatable, with no state to keep, save or distribute.
+            content = tf.reduce_sum(tf.bitcast(global_logits, tf.int32))
+            ranked = tf.random.stateless_uniform(
+                tf.shape(global_logits), seed=tf.stack([self.selection_seed, content])
+            )
+        return tf.math.top_k(tf.stop_gradient(ranked), self.top_n).indices
+
+    def find_boxes(self, features: tf.Tensor, box_classes: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """From global to local (section III-B): the selected classes' maps point at one region each, (B, N, 4)."""
+        maps = self.classifier.class_activation_maps(features, box_classes)
+        shape = tf.shape(images)
+        boxes = localize(maps, images.shape[1] or shape[1], images.shape[2] or shape[2], self.tau)
+        return tf.stop_gradient(boxes)
+
+    def local_pass(self, images: tf.Tensor, boxes: tf.Tensor, training: bool) -> tf.Tensor:
+        """The same network on every region: logits (B, N, C)."""
+        size = self.local_size
+        crops = tf.stop_gradient(self.crop(images, boxes, size))
+        features = self.backbone(tf.reshape(crops, [-1, size, size, 3]), training=training)
+        logits = self.classifier(global_pool(features, self.pooling, self.gwp_lambda))
+        return tf.reshape(logits, [-1, self.top_n, self.num_classes])
+
+    # ----------------------------------------------------------------- training
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        loss: StreamLoss,
+        learning: str = "pair",
+        jit_compile: bool = False,
+        **kwargs,
+    ) -> None:
+        """Make ready for `fit`.
+
+        Args:
+            optimizer: of all weights.
+            loss: of one stream, `mcar_tf.losses.binary_cross_entropy`.
+            learning: "pair": the sum of both streams' losses (8); "single": that of the fused logits (12).
+            jit_compile: whether XLA compiles the step; crops are then cut by the portable form.
+            **kwargs: of `keras.Model.compile`.
+        """
+        if learning not in LEARNINGS:
+            raise ValueError(f"`learning` must be one of {', '.join(LEARNINGS)}. Received: {learning!r}")
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self.stream_loss = loss
+        self.learning = learning
+        self.crop = crop_and_resize_portable if jit_compile else crop_and_resize
+        names = ["loss"] if self.top_n == 0 else ["loss", "global_loss", "local_loss"]
+        self.loss_means = {name: keras.metrics.Mean(name=name) for name in names}
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Running means of the losses over an epoch."""
+        return list(getattr(self, "loss_means", {}).values())
+
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One step on a batch: `image` (B, S, S, 3), `labels` (B, C), `weights` (B, C).
+
+        Under a strategy this is one replica's part: its loss counts by its share of the global batch, and the
+        optimizer adds up the replicas' gradients.
+        """
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            losses = self.losses_of(batch, training=True)
+            scaled = self.optimizer.scale_loss(losses["loss"] / replicas)
+        weights = self.trainable_weights
+        gradients = tape.gradient(scaled, weights)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return self._update_loss_means(losses, batch)
+
+    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Losses of a batch, nothing trained."""
+        return self._update_loss_means(self.losses_of(batch, training=False), batch)
+
+    def predict_step(self, batch: Batch | tf.Tensor) -> Outputs:
+        """`call`'s outputs for a batch or for images alone."""
+        return self(batch["image"] if isinstance(batch, dict) else batch, training=False)
+
+    def losses_of(self, batch: Batch, training: bool, boxes: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """The loss that is minimized, and each stream's: scalars."""
+        images, labels, weights = batch["image"], batch["labels"], batch["weights"]
+        features, global_logits = self.global_pass(images, training)
+        global_loss = self.stream_loss(labels, global_logits, weights)
+        if self.top_n == 0:
+            return {"loss": global_loss}
+        if boxes is None:
+            boxes = self.find_boxes(features, self.select_classes(global_logits), images)
+        local_logits = tf.reduce_max(self.local_pass(images, boxes, training), axis=1)
+        local_loss = self.stream_loss(labels, local_logits, weights)
+        if self.learning == "pair":
+            loss = global_loss + local_loss
+        else:
+            # The sigmoid is monotonic: the maximum of logits is that of probs (11).
+            loss = self.stream_loss(labels, tf.maximum(global_logits, local_logits), weights)
+        return {"loss": loss, "global_loss": global_loss, "local_loss": local_loss}
+
+    def _update_loss_means(self, losses: dict[str, tf.Tensor], batch: Batch) -> dict[str, tf.Tensor]:
+        images = tf.shape(batch["labels"])[0]
+        for name, mean in self.loss_means.items():
+            mean.update_state(losses[name], sample_weight=images)
+        return {name: mean.result() for name, mean in self.loss_means.items()}
