@@ -80,9 +80,9 @@ def precision_recall_curve(
         weights: (N,), or None.
 
     Returns:
-        (precision, recall, threshold), each (T,) float64, by descending threshold. T counts the distinct scores
-        of positives: no other threshold is worth choosing, for it would retrieve as many positives among more
-        images.
+        (precision, recall, threshold), each (T,) float64, by descending threshold. T counts the distinct
+        scores of positives: no other threshold is worth choosing, for it would retrieve as many positives
+        among more images.
     """
     labels, scores, counts = _checked(labels, scores, weights)
     if labels.shape[1] != 1:
