@@ -1,0 +1,162 @@
+"""Shards of records in, batches of pictures and labels out.
+
+An element is `{"image": (B, S, S, 3) float32 in [0, 255], "labels": (B, C) float32 in {0, 1},
+"weights": (B, C) float32 in {0, 1}, "id": (B,) string}` for B pictures of side S and C classes. A label of
+weight 0 takes no part in loss or metrics.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines import records
+from pipelines.augment import Policy, augment, picture_seed
+from pipelines.decode import decode_and_resize
+
+# A class that a picture shows as "difficult" objects only (VOC): a positive, of no weight, or a negative.
+Difficult = Literal["positive", "ignore", "negative"]
+DIFFICULT = ("positive", "ignore", "negative")
+
+OPEN_FILES = 16  # shards read at the same time in training: neighbours in a batch come from many
+SHUFFLE_RECORDS = 2048  # records, not pixels: of COCO's 160 kB each about 330 MB
+
+ImageBatch = dict[str, tf.Tensor]
+
+
+def make_train_dataset(
+    files: Sequence[Path],
+    *,
+    num_classes: int,
+    image_size: int,
+    batch_size: int,
+    seed: int = 0,
+    epoch: int = 0,
+    skip_batches: int = 0,
+    augment: Policy = "paper",
+    difficult: Difficult = "positive",
+    shard: tuple[int, int] = (0, 1),
+    shuffle_records: int = SHUFFLE_RECORDS,
+) -> tf.data.Dataset:
+    """One epoch of training: every picture at most once, in an order of its own; no partial batch.
+
+    The order is a function of (seed, epoch) and a picture's augmentation of (seed, epoch, its id). So an epoch
+    that is resumed by `skip_batches` goes on with the very batches that it would have had.
+
+    Args:
+        files: shards of one split.
+        num_classes: C.
+        image_size: S in px.
+        batch_size: B of this worker.
+        seed: decides order and augmentation, with `epoch`.
+        epoch: counted from 0.
+        skip_batches: leave out so many batches at the beginning; they are read but not decoded.
+        augment: `paper` (flip and colour jitter), `color` (the jitter alone) or `none`.
+        difficult: what a difficult class is to the loss.
+        shard: (index, count) of this worker. The workers' batches k together hold the pictures that one
+            worker with a batch `count` times as large would have in its batch k.
+        shuffle_records: size of the shuffle buffer.
+    """
+    _check(files, difficult, shard)
+    dataset = _read_shuffled(files, seed, epoch, shuffle_records)
+    # Workers part here, behind the shuffle, so that all of them agree on the order.
+    index, count = shard
+    dataset = dataset.shard(count, index)
+    # Here records are still compressed bytes: to skip costs reading, not decoding.
+    dataset = dataset.skip(skip_batches * batch_size)
+
+    def prepare(record: tf.Tensor) -> ImageBatch:
+        example = _parse(record, num_classes, image_size, difficult)
+        example["image"] = _augment(example["image"], picture_seed(seed, epoch, example["id"]), augment)
+        return example
+
+    # Deterministic, although pictures decode at different speeds: the order is promised.
+    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    # Last, so that whole batches wait for the model.
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def make_eval_dataset(
+    files: Sequence[Path],
+    *,
+    num_classes: int,
+    image_size: int,
+    batch_size: int,
+    difficult: Difficult = "positive",
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Every picture exactly once, in the shards' order, the last batch as small as it comes.
+
+    Arguments as for `make_train_dataset`. With `difficult="ignore"` a difficult class has label 1, weight 0.
+    """
+    _check(files, difficult, shard)
+    dataset = tf.data.TFRecordDataset([str(file) for file in files])
+    index, count = shard
+    dataset = dataset.shard(count, index)
+
+    def prepare(record: tf.Tensor) -> ImageBatch:
+        return _parse(record, num_classes, image_size, difficult)
+
+    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def read_boxes(files: Sequence[Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Where objects are: id -> (boxes (n, 4) float32 ymin xmin ymax xmax as fractions, labels (n,) int64)."""
+    found = {}
+    for record in tf.data.TFRecordDataset([str(file) for file in files]).as_numpy_iterator():
+        sample, _ = records.parse_sample(record)
+        boxes = np.array(sample.boxes, np.float32).reshape(-1, 4)
+        found[sample.id] = (boxes, np.array(sample.box_labels, np.int64))
+    return found
+
+
+def _check(files: Sequence[Path], difficult: str, shard: tuple[int, int]) -> None:
+    if not files:
+        raise ValueError("`files` must name at least one shard. Received: none")
+    if difficult not in DIFFICULT:
+        raise ValueError(f"`difficult` must be one of {', '.join(DIFFICULT)}. Received: {difficult!r}")
+    if not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"`shard` must be (index, count) with 0 <= index < count. Received: {shard}")
+
+
+def _read_shuffled(files: Sequence[Path], seed: int, epoch: int, shuffle_records: int) -> tf.data.Dataset:
+    """Records in the order of (seed, epoch)."""
+    # First the files, which costs nothing and mixes widest; the build drew each one's pictures at random.
+    order = np.random.default_rng([seed, epoch]).permutation(len(files))
+    dataset = tf.data.Dataset.from_tensor_slices([str(files[i]) for i in order])
+    dataset = dataset.interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=OPEN_FILES,
+        block_length=1,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    # Then the records, before they are decoded: a buffer of pixels would be ten times as large.
+    buffer_seed = int(np.random.default_rng([seed, epoch, 1]).integers(1, 2**31))
+    return dataset.shuffle(shuffle_records, seed=buffer_seed, reshuffle_each_iteration=False)
+
+
+def _parse(record: tf.Tensor, num_classes: int, image_size: int, difficult: Difficult) -> ImageBatch:
+    fields = records.parse_record(record)
+
+    def one_hot(name: str) -> tf.Tensor:  # (n,) class indices -> (C,)
+        return tf.reduce_max(tf.one_hot(tf.concat([fields[name], [-1]], 0), num_classes), axis=0)
+
+    labels, weights = one_hot("present"), 1 - one_hot("unknown")
+    if difficult == "ignore":
+        weights *= 1 - one_hot("difficult")
+    elif difficult == "negative":
+        labels *= 1 - one_hot("difficult")
+    return {
+        "image": decode_and_resize(fields["encoded"], fields["orientation"], image_size),
+        "labels": labels,
+        "weights": weights,
+        "id": fields["id"],
+    }
+
+
+_augment = augment  # `augment` is the name of an option above
