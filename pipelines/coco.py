@@ -1,11 +1,11 @@
-"""The original COCO download in, labelled samples out; and the parser of COCO-style JSON, for anyone's own."""
+"""The original COCO download in, labelled samples out; and the parser of COCO-style JSON, also your own."""
 
 import dataclasses
 import functools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,15 @@ Box = tuple[float, float, float, float]
 
 
 def read_coco(source: Path | str, *, year: int = 2014, keep_unlabelled: bool = False) -> RawSet:
-    """COCO as its authors distribute it: splits `train` (train2014) and `test` (val2014, which has the labels).
+    """COCO as its authors distribute it: splits `train` (train2014) and `test` (val2014, which has labels).
 
     Classes are in the order of COCO's category ids. Crowd objects count as labels and keep their box.
 
     Args:
-        source: the folder that holds `train2014/`, `val2014/` and `annotations/instances_{train,val}2014.json`.
+        source: the folder of `train2014/`, `val2014/` and `annotations/instances_{train,val}2014.json`.
         year: 2014 or 2017; both are the same pictures, divided otherwise.
-        keep_unlabelled: also yield pictures in which no object was labelled (0.9 % of COCO 2014). By default they
-            are left out, as in the paper, and counted in `skipped`.
+        keep_unlabelled: also yield pictures in which no object was labelled (0.9 % of COCO 2014). By default
+            they are left out, as in the paper, and counted in `skipped`.
 
     Raises:
         ValueError, FileNotFoundError: `source` is not COCO of that year, and what is missing.
@@ -52,7 +52,7 @@ def read_coco(source: Path | str, *, year: int = 2014, keep_unlabelled: bool = F
                 f" ({HOMEPAGE}/#download); for a part of it, read one JSON with `--dataset table`."
             )
     skipped: dict[str, list[Skip]] = {split: [] for split in parts}
-    splits = {
+    splits: dict[str, Callable[[], Iterator[Sample]]] = {
         split: functools.partial(
             _samples,
             source / "annotations" / f"instances_{part}.json",
@@ -141,7 +141,7 @@ class Instances:
 
 
 def read_instances(path: Path) -> Instances:
-    """Read a COCO-style JSON: `categories` (id, name), `images` (id, file_name, ...), `annotations` (bbox, ...).
+    """Read a COCO-style JSON: lists `categories`, `images` and `annotations`.
 
     Raises:
         ValueError: it is not one; names the file and the entry.

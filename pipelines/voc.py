@@ -34,8 +34,8 @@ def read_voc(source: Path | str, *, year: int = 2007) -> RawSet:
             `train`: train on `devkit_train` to evaluate on `devkit_val`, never on `train`.
 
     Whether a class is in a picture is what the per-class lists say (`cat_train.txt`: 1, 0 difficult, -1), the
-    classification task's own truth; where a list has no per-class lists, the objects in `Annotations/*.xml` say
-    it. Should the two disagree, a warning tells by how much.
+    classification task's own truth, or where there are none, the objects in `Annotations/*.xml`. Should the two
+    disagree, a warning tells by how much.
 
     Args:
         source: `VOCdevkit/VOC2007` itself, `VOCdevkit`, or the folder that holds it.
@@ -64,25 +64,20 @@ def read_voc(source: Path | str, *, year: int = 2007) -> RawSet:
 
 
 def _find_root(source: Path, year: int) -> Path:
-    candidates = [source, source / f"VOC{year}", source / "VOCdevkit" / f"VOC{year}"]
-    for root in candidates:
+    for root in (source / "VOCdevkit" / f"VOC{year}", source / f"VOC{year}", source):
         if (root / "ImageSets" / "Main").is_dir():
-            if (
-                root == source
-                and (other := source.resolve().name).startswith("VOC2")
-                and other != f"VOC{year}"
-            ):
-                raise ValueError(f"{source} is {other}, but VOC {year} was asked for.")
-            for folder in ("JPEGImages", "Annotations"):
-                if not (root / folder).is_dir():
-                    raise FileNotFoundError(
-                        f"{root / folder} is missing: unpack all of VOC {year}'s archives."
-                    )
-            return root
-    raise FileNotFoundError(
-        f"VOC {year} is not in {source}: expected VOCdevkit/VOC{year}/ImageSets/Main there, as its archives"
-        f" unpack ({HOMEPAGE.format(year=year)})."
-    )
+            break
+    else:
+        raise FileNotFoundError(
+            f"VOC {year} is not in {source}: expected VOCdevkit/VOC{year}/ImageSets/Main there, as its archives"
+            f" unpack ({HOMEPAGE.format(year=year)})."
+        )
+    if root.resolve().name in {f"VOC{other}" for other in YEARS if other != year}:
+        raise ValueError(f"{source} is of another year than {year}, which was asked for.")
+    for folder in ("JPEGImages", "Annotations"):
+        if not (root / folder).is_dir():
+            raise FileNotFoundError(f"{root / folder} is missing: unpack all of VOC {year}'s archives.")
+    return root
 
 
 def _read_lists(main: Path) -> dict[str, dict[str, list[str]]]:
@@ -92,7 +87,7 @@ def _read_lists(main: Path) -> dict[str, dict[str, list[str]]]:
         for name in ("train", "val", "trainval", "test")
         if (main / f"{name}.txt").is_file()
     }
-    halves = {name: found[name] for name in ("train", "val") if name in found}
+    halves = {name: ids for name, ids in found.items() if name in ("train", "val")}
     splits: dict[str, dict[str, list[str]]] = {}
     if "trainval" in found:
         splits["train"] = {"trainval": found["trainval"]}
@@ -156,8 +151,8 @@ def _samples(root: Path, parts: dict[str, list[str]], *, labelled: bool) -> Iter
         if disagreements:
             id, label = disagreements[0]
             _log.warning(
-                "VOC %s: the per-class lists and Annotations disagree in %d of %d labels, first about %s in %s;"
-                " the lists are taken.",
+                "VOC %s: the per-class lists and Annotations disagree in %d of %d labels, first about %s in"
+                " %s; the lists are taken.",
                 *(name, len(disagreements), len(ids) * len(VOC_CLASSES), VOC_CLASSES[label], id),
             )
 
@@ -201,7 +196,7 @@ def states_from_objects(objects: list[Object]) -> list[int]:
 def read_objects(path: Path) -> list[Object]:
     """The objects of one `Annotations/*.xml`. A box without an area is None.
 
-    The devkit's boxes are px counted from 1, the last one included; ours are (ymin, xmin, ymax, xmax) fractions.
+    The devkit's boxes are px counted from 1, the last one included; ours (ymin, xmin, ymax, xmax) fractions.
     """
     try:
         tree = ElementTree.parse(path).getroot()
