@@ -107,17 +107,15 @@ def evaluate_predictions(
         top_3_min_prob: assign none of the top three below this (the authors' code: 0.6).
 
     Returns:
-        `images`, `classes_without_positives` (indices; left out of all means), and for each of `global`,
-        `local` and
-        `fused`: `mAP`, `mAP_11_point`, `OP OR OF1 CP CR CF1`, `top3` (the same six), `ECE`. Fractions; NaN
-            for what
-        is unknown because no image shows any class.
+        `images`, `classes_without_positives` (how many; left out of all means), and for each of `global`,
+        `local` and `fused`: `mAP`, `mAP_11_point`, `OP OR OF1 CP CR CF1`, `top3` (the same six), `ECE`.
+        Fractions; NaN for what is unknown because no image shows any class.
     """
     labels, weights = predictions.labels, predictions.weights
     shown = ((labels > 0) & (weights > 0)).any(axis=0)
     result: dict[str, Any] = {
         "images": len(predictions),
-        "classes_without_positives": np.flatnonzero(~shown).tolist(),
+        "classes_without_positives": int((~shown).sum()),
     }
     for stream, field in STREAMS.items():
         probs = getattr(predictions, field)
