@@ -166,6 +166,26 @@ def make_panel(
     return np.asarray(sheet)
 
 
+def make_region_panel(images: Array, outputs: Mapping[str, Array], classes: Sequence[str]) -> Array:
+    """A batch with the regions that are worth showing, side by side.
+
+    Args:
+        images: (B, S, S, 3) in [0, 255], of any type.
+        outputs: of the model, for the batch: `global_probs`, `probs`, `boxes`, `box_classes`.
+        classes: the C names.
+
+    Returns:
+        One (H, W, 3) uint8 image.
+    """
+    drawn = []
+    for i, image in enumerate(np.clip(np.rint(images), 0, 255).astype(np.uint8)):
+        regions = select_regions({name: np.asarray(value)[i] for name, value in outputs.items()}, classes)
+        drawn.append(
+            draw_regions(enlarge(image), [region.box for region in regions], [r.title for r in regions])
+        )
+    return make_panel(drawn)
+
+
 def enlarge(image: Array, min_side: int = 240) -> Array:
     """A small picture times the whole factor that gives labels room; a larger one as it is."""
     factor = math.ceil(min_side / min(image.shape[:2]))

@@ -108,6 +108,16 @@ def test_an_empty_panel_is_refused():
         visualize.make_panel([])
 
 
+def test_a_batch_becomes_a_panel_with_its_regions(outputs):
+    images = np.full((3, 32, 32, 3), 127.6, np.float32)
+    batch = {name: np.stack([value] * 3) for name, value in outputs.items()}
+    panel = visualize.make_region_panel(images, batch, ["person", "dog", "train", "cat"])
+    assert panel.shape == (640, 640, 3)  # two rows of two squares, the last one empty
+    assert (panel == YELLOW).all(axis=-1).any()
+    assert (panel == (128, 128, 128)).all(axis=-1).any()
+    assert (panel[330:, 330:] == 255).all()
+
+
 def test_small_pictures_grow_by_a_whole_factor():
     image = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3)
     grown = visualize.enlarge(image, 240)
