@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -195,7 +196,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from mcar_tf.evaluation import OUTPUTS, evaluate_predictions, predict_dataset
 from mcar_tf.models.mcar import build_mcar
-from tests.test_evaluation import make_dataset
+from test_evaluation import make_dataset
 
 dataset = make_dataset(images=9, batch_size=4, side=32)
 one = build_mcar(3, backbone="tiny_resnet", image_size=32, top_n=2, weights=None)
@@ -213,6 +214,11 @@ assert abs(evaluate_predictions(found)["fused"]["mAP"] - evaluate_predictions(ex
 
 def test_two_replicas_give_the_numbers_of_one():
     done = subprocess.run(
-        [sys.executable, "-c", TWO_REPLICAS], capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, "-c", TWO_REPLICAS],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT / "tests",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,333 @@
+"""Evaluate: `python -m mcar_tf.evaluate --run DIR`. A run and a split in, every metric of the paper out."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mcar_tf.config import FitConfig, read_config
+from mcar_tf.run_folder import write_text
+from pipelines.command import option, parse_options, run_command
+from pipelines.records import Manifest, Split, load_manifest
+
+if TYPE_CHECKING:
+    from mcar_tf.evaluation import Predictions
+    from mcar_tf.runs import Run
+
+DATA, MODEL, METRICS, OUTPUT = "data", "model, without retraining", "metrics", "output"
+SIX = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+
+
+@dataclasses.dataclass
+class EvaluateOptions:
+    """What `evaluate` can be told."""
+
+    # fmt: off
+    run: Path = option(dataclasses.MISSING, "The run folder.", group=DATA)
+    split: str | None = option(None, "Split to evaluate on (null: the run's eval-split).", group=DATA)
+    dataset: str | None = option(None, "Another prepared set of the same classes (null: the run's).", group=DATA)
+    data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).", group=DATA)
+    difficult: Literal["positive", "ignore", "negative"] = option(
+        "ignore", "What classes seen only as difficult objects (VOC) count as.", group=DATA)
+
+    checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
+                                                 " its validation split.", group=MODEL)
+    image_size: int | None = option(None, "Side of the images in px (null: the run's).", group=MODEL)
+    local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).", group=MODEL)
+    top_n: int | None = option(None, "Regions an image (null: the run's).", group=MODEL)
+    tau: float | None = option(None, "Localization threshold in [0, 1) (null: the run's).", group=MODEL)
+    selection: Literal["top", "bottom", "random"] = option(
+        "top", "Which classes' maps become regions (Table V).", group=MODEL)
+    flip: bool = option(False, "Average over each image and its mirror image.", group=MODEL)
+    batch_size: int | None = option(None, "Images at a time (null: the run's).", group=MODEL)
+
+    threshold: float = option(0.6, "Probability from which on a class counts as predicted.", group=METRICS)
+    calibrated: bool = option(False, "Use each class's own threshold, as `calibrate` found it, in place of"
+                              " --threshold.", group=METRICS)
+    top3_min_prob: float | None = option(None, "Assign none of the top three below this probability (the authors'"
+                                         " code: 0.6; null: the paper's, all three).", group=METRICS)
+
+    out_dir: Path | None = option(None, "Where the results go (null: the run folder for its eval-split, as it is;"
+                                  " anything else into <run>/evaluations/<what differs>).", group=OUTPUT)
+    voc_results: Literal["comp1", "comp2"] | None = option(
+        None, "Also write Pascal VOC's result files for this competition, for its evaluation server.", group=OUTPUT)
+    coco_results: bool = option(False, "Also write the regions as COCO detection results.", group=OUTPUT)
+    # fmt: on
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parse_options(
+        EvaluateOptions,
+        argv,
+        module="mcar_tf.evaluate",
+        description="Every metric of the paper for a run's global stream, local stream and both fused.",
+    )
+    config = read_run_config(options.run)
+    # All that can be wrong with the question is found before TensorFlow is loaded.
+    manifest, split_name, split = find_split(options, config)
+    check_options(options, manifest, split_name, split)
+    folder = options.out_dir or results_folder(options, config, split_name)
+
+    from mcar_tf.evaluation import predict_dataset, write_predictions
+    from mcar_tf.runs import load_run
+    from pipelines.input_pipeline import make_eval_dataset
+
+    run = load_run(
+        options.run,
+        checkpoint=options.checkpoint,
+        selection=options.selection,
+        **{
+            name: getattr(options, name)
+            for name in ("image_size", "local_size", "top_n", "tau", "batch_size")
+        },
+    )
+    check_classes(run, manifest)
+    threshold = thresholds_of(run) if options.calibrated else options.threshold
+    dataset = make_eval_dataset(
+        split.files,
+        num_classes=len(run.classes),
+        image_size=run.config.image_size,
+        batch_size=run.config.batch_size,
+        difficult=options.difficult,
+    )
+    predictions = predict_dataset(run.model, dataset, flip=options.flip, images=split.examples)
+    if len(predictions) != split.examples:
+        raise ValueError(
+            f"The set says that {split_name} has {split.examples} images, its files hold {len(predictions)}."
+            f" Build {manifest.name} anew."
+        )
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_predictions(folder / "predictions.npz", predictions, run.classes, split_name)
+    if has_labels(split):
+        write_metrics(options, folder, split_name, split, run, predictions, threshold)
+    written = write_submissions(options, folder, manifest, split_name, split, predictions)
+    print(f"\nwritten to {folder}: {', '.join(sorted({*written, 'predictions.npz'}))}")
+
+
+def read_run_config(run: Path) -> FitConfig:
+    """The config of a run folder."""
+    if not (run / "config.yaml").is_file():
+        raise FileNotFoundError(
+            f"{run} is not a run folder: it holds no config.yaml (python -m mcar_tf.fit makes one)."
+        )
+    return read_config(run / "config.yaml")
+
+
+def find_split(options: EvaluateOptions, config: FitConfig) -> tuple[Manifest, str, Split]:
+    """The prepared set, the split's name and the split."""
+    manifest = load_manifest(options.data_dir or config.data_dir, options.dataset or config.dataset)
+    name = options.split or config.eval_split
+    if name not in manifest.splits:
+        raise ValueError(
+            f"`split` must be one of {', '.join(manifest.splits)}, the splits of {manifest.name}. Received: {name!r}"
+        )
+    return manifest, name, manifest.splits[name]
+
+
+def has_labels(split: Split) -> bool:
+    """Whether anybody knows what is in the split's pictures: VOC 2012's test has no labels."""
+    return any(unknown < split.examples for unknown in split.unknown)
+
+
+def check_options(options: EvaluateOptions, manifest: Manifest, split_name: str, split: Split) -> None:
+    """Refuse numbers out of range and files that the set is not for."""
+    from pipelines.classes import COCO_CATEGORIES, VOC_CLASSES
+
+    if not 0 <= options.threshold <= 1:
+        raise ValueError(f"`threshold` must lie in [0, 1]. Received: {options.threshold}")
+    if not has_labels(split) and not (options.voc_results or options.coco_results):
+        raise ValueError(
+            f"The split {split_name} of {manifest.name} has no labels, so nothing can be measured on it."
+            " --voc-results comp2 writes the files that the evaluation server takes."
+        )
+    if options.voc_results and manifest.classes != VOC_CLASSES:
+        raise ValueError(f"--voc-results needs a set of Pascal VOC's 20 classes. {manifest.name} has others.")
+    if options.coco_results and manifest.classes != tuple(COCO_CATEGORIES.values()):
+        raise ValueError(f"--coco-results needs a set of COCO's 80 classes. {manifest.name} has others.")
+
+
+def results_folder(options: EvaluateOptions, config: FitConfig, split_name: str) -> Path:
+    """The run folder for its own split, evaluated as trained; else a folder that says what differs."""
+    differs = (
+        [split_name] if options.dataset in (None, config.dataset) else [f"{options.dataset}-{split_name}"]
+    )
+    for name in ("image_size", "local_size", "top_n", "tau"):
+        if getattr(options, name) not in (None, getattr(config, name)):
+            differs.append(f"{name}={getattr(options, name)}")
+    usual = {"checkpoint": "last", "selection": "top", "difficult": "ignore", "top3_min_prob": None}
+    differs += [f"{n}={getattr(options, n)}" for n, value in usual.items() if getattr(options, n) != value]
+    differs += [name for name in ("flip", "calibrated") if getattr(options, name)]
+    if not options.calibrated and options.threshold != 0.6:
+        differs.append(f"threshold={options.threshold}")
+    if differs == [config.eval_split]:
+        return options.run
+    return options.run / "evaluations" / ",".join(differs)
+
+
+def check_classes(run: "Run", manifest: Manifest) -> None:
+    """Refuse a set of other classes than the run's."""
+    if run.classes != manifest.classes:
+        raise ValueError(
+            f"{run.path} knows {len(run.classes)} classes ({', '.join(run.classes[:3])}, ...), {manifest.name} has"
+            f" {len(manifest.classes)} ({', '.join(manifest.classes[:3])}, ...): they must be the same."
+        )
+
+
+def thresholds_of(run: "Run") -> list[float]:
+    """The calibrated threshold of each class."""
+    if run.calibration is None:
+        raise FileNotFoundError(
+            f"{run.path} holds no thresholds.json. Make one: python -m mcar_tf.calibrate --run {run.path}"
+        )
+    return [run.calibration["thresholds"][name] for name in run.classes]
+
+
+def write_metrics(
+    options: EvaluateOptions,
+    folder: Path,
+    split_name: str,
+    split: Split,
+    run: "Run",
+    predictions: "Predictions",
+    threshold: float | list[float],
+) -> None:
+    """Compute, print and write `metrics.json` and `per_class.csv`."""
+    import csv
+    import io
+
+    from mcar_tf.evaluation import (
+        evaluate_classes,
+        evaluate_localization,
+        evaluate_predictions,
+        to_json,
+    )
+    from pipelines.input_pipeline import read_boxes
+
+    metrics = evaluate_predictions(predictions, threshold, options.top3_min_prob)
+    rows = evaluate_classes(predictions, run.classes, threshold)
+    if predictions.boxes.shape[1]:
+        localization = evaluate_localization(predictions, read_boxes(split.files))
+        if localization["objects"]:
+            metrics["localization"] = localization
+    print("\n".join(table_lines(metrics, rows, options, run)))
+
+    file = folder / "metrics.json"
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    # Other splits that the folder has metrics of stay.
+    write_text(file, json.dumps(before | {split_name: to_json(metrics)}, indent=1, allow_nan=False) + "\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    # An unknown number is an empty field.
+    writer.writerows({k: "" if v is None else v for k, v in to_json(row).items()} for row in rows)
+    write_text(folder / "per_class.csv", text.getvalue())
+
+
+def write_submissions(
+    options: EvaluateOptions,
+    folder: Path,
+    manifest: Manifest,
+    split_name: str,
+    split: Split,
+    predictions: "Predictions",
+) -> list[str]:
+    """Write what evaluation servers take; the names of all files that lie in the folder now."""
+    from mcar_tf.submission import coco_results, write_voc_results
+    from pipelines.classes import COCO_CATEGORIES
+
+    written = ["metrics.json", "per_class.csv"] if has_labels(split) else []
+    if options.voc_results:
+        year = "VOC2007" if "2007" in manifest.name else "VOC2012"
+        write_voc_results(
+            folder / "results" / year,
+            predictions.ids,
+            manifest.classes,
+            predictions.probs,
+            split_name,
+            options.voc_results,
+        )
+        written.append(f"results/{year}/Main/{options.voc_results}_cls_{split_name}_*.txt")
+    if options.coco_results:
+        results = coco_results(
+            predictions.ids,
+            predictions.boxes,
+            predictions.box_classes,
+            predictions.box_probs,
+            read_sizes(split.files),
+            list(COCO_CATEGORIES),
+        )
+        write_text(folder / "coco_results.json", json.dumps(results) + "\n")
+        written.append("coco_results.json")
+    return written
+
+
+def read_sizes(files: Sequence[Path]) -> dict[str, tuple[int, int]]:
+    """Image id -> (height, width) in px, upright."""
+    import tensorflow as tf
+
+    from pipelines.records import parse_sample
+
+    records = tf.data.TFRecordDataset([str(file) for file in files]).as_numpy_iterator()
+    parsed = (parse_sample(record) for record in records)
+    return {sample.id: (picture.height, picture.width) for sample, picture in parsed}
+
+
+def table_lines(
+    metrics: dict[str, Any], rows: list[dict[str, Any]], options: EvaluateOptions, run: "Run"
+) -> list[str]:
+    """The paper's Tables I and II, in percent, for people."""
+    streams = ["global", "local", "fused"] if run.config.top_n else ["global"]
+    missing = [row["class"] for row in rows if not row["positives"]]
+    lines = [f"\n{metrics['images']} images, {len(rows)} classes"]
+    if missing:
+        lines[0] += (
+            f", of which {len(missing)} without positives are left out of all means: {', '.join(missing)}"
+        )
+    decided = "calibrated thresholds" if options.calibrated else f"all, p >= {options.threshold:g}"
+    top3 = "top 3" + (f", p >= {options.top3_min_prob:g}" if options.top3_min_prob is not None else "")
+    lines += [
+        f"\n{'':8}{'':14}   {decided:41}   {top3}",
+        f"{'stream':8}{'mAP':>7}{'11-pt':>7}   {_columns(SIX)}   {_columns(SIX)}",
+    ]
+    for stream in streams:
+        found = metrics[stream]
+        head = _percent(found["mAP"]) + _percent(found["mAP_11_point"])
+        both = (_columns(_percent(six[name]) for name in SIX) for six in (found, found["top3"]))
+        lines.append(f"{stream:8}{head}   {'   '.join(both)}")
+    if "localization" in metrics:
+        lines += _localization_lines(metrics["localization"])
+    width = max(5, *(len(row["class"]) for row in rows))
+    lines.append(f"\n{'AP':{width}}{'positives':>11}" + "".join(f"{stream:>8}" for stream in streams))
+    for row in rows:
+        aps = "".join(f" {_percent(row[f'AP_{stream}'])}" for stream in streams)
+        lines.append(f"{row['class']:{width}}{row['positives']:11}{aps}")
+    lines.append(f"{'mAP':{width}}{'':11}" + "".join(f" {_percent(metrics[s]['mAP'])}" for s in streams))
+    return lines
+
+
+def _localization_lines(found: dict[str, Any]) -> list[str]:
+    return [
+        f"\n{'localization':14}{'pointing':>10}{'covered 0.3':>13}{'covered 0.5':>13}"
+        f"   ({found['regions']} regions, {found['objects']} objects; no box was trained on)",
+        *(
+            f"{name:14}{_percent(part['pointing_accuracy']):>10}"
+            f"{_percent(part['objects_covered_30']):>13}{_percent(part['objects_covered_50']):>13}"
+            for name, part in (("regions", found), ("whole image", found["whole_image"]))
+        ),
+    ]
+
+
+def _columns(cells: Any) -> str:
+    return "".join(f"{cell:>7}" for cell in cells)
+
+
+def _percent(fraction: float) -> str:
+    """7 characters; a dash for what is unknown."""
+    return f"{'-' if math.isnan(fraction) else format(100 * fraction, '.1f'):>7}"
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,110 @@
+"""A prepared set of a few pictures and an untrained run on it, for the tests of commands that take a run."""
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# The last class is in no picture of the test split, and its name tries to be HTML.
+TINY_CLASSES = ("red", "green", "blue", "<b>rare & odd</b>")
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory) -> Path:
+    """The folder that holds the prepared set `tiny`: coloured squares, 16 pictures a split."""
+    from pipelines.build import build_set
+    from pipelines.samples import RawSet
+
+    data_dir = tmp_path_factory.mktemp("tiny") / "data"
+    splits = {
+        split: lambda split=split: iter([tiny_sample(split, i) for i in range(16)])
+        for split in ("train", "validation", "test")
+    }
+    build_set(RawSet("tiny", TINY_CLASSES, splits, source="made by a test"), data_dir)
+    return data_dir
+
+
+@pytest.fixture(scope="session")
+def untrained_run(tiny_set) -> Path:
+    """A run folder on the set `tiny`; not to be changed."""
+    return make_untrained_run(tiny_set, "tiny", TINY_CLASSES)
+
+
+@pytest.fixture
+def make_run():
+    """`make_untrained_run`, for tests that need other classes."""
+    return make_untrained_run
+
+
+@pytest.fixture
+def make_sample():
+    """`tiny_sample`."""
+    return tiny_sample
+
+
+@pytest.fixture
+def tiny_run(untrained_run, tmp_path) -> Path:
+    """A run folder of one's own."""
+    return Path(shutil.copytree(untrained_run, tmp_path / "run"))
+
+
+def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -> Path:
+    """A run folder as `fit` leaves it, but for training."""
+    import keras
+
+    from mcar_tf.checkpoints import write_weights
+    from mcar_tf.config import FitConfig
+    from mcar_tf.run_folder import open_run_folder, write_history
+    from mcar_tf.runs import build_model
+
+    config = FitConfig(
+        dataset=dataset,
+        data_dir=data_dir,
+        backbone="tiny_resnet",
+        weights="none",
+        image_size=32,
+        batch_size=6,
+        top_n=2,
+        out_dir=data_dir.parent / "run",
+    )
+    keras.utils.set_random_seed(0)
+    model = build_model(config, len(classes), weights=None)
+    # Every class a little above the paper's rule for what is shown: regions to draw.
+    kernel, bias = model.classifier.get_weights()
+    model.classifier.set_weights([kernel, bias + 1])
+    open_run_folder(config, config.run_dir, classes)
+    (config.run_dir / "checkpoints").mkdir()
+    write_weights(model, config.run_dir / "checkpoints" / "last.weights.h5")
+    losses = [
+        {"epoch": e, "loss": 2 / e, "global_loss": 1 / e, "local_loss": 1 / e, "learning_rate": 0.01}
+        for e in (1, 2, 3)
+    ]
+    write_history(config.run_dir / "history.csv", losses)
+    return config.run_dir
+
+
+def tiny_sample(split: str, i: int):
+    """A square of one class, every third time one of another class beside it, on noise; 48 x 64 px."""
+    from PIL import Image
+
+    from pipelines.samples import Sample
+
+    pixels = np.random.default_rng([i, len(split)]).integers(0, 90, (48, 64, 3), np.uint8)
+    colors = {0: (230, 30, 30), 1: (30, 230, 30), 2: (30, 30, 230), 3: (230, 230, 30)}
+    labels = [i % 3] + ([(i + 1) % (3 if split == "test" else 4)] if i % 3 == 0 else [])
+    boxes = []
+    for place, label in enumerate(labels):
+        top, left = 6 + i, 4 + 30 * place
+        pixels[top : top + 24, left : left + 24] = colors[label]
+        boxes.append((top / 48, left / 64, (min(top + 24, 48)) / 48, (left + 24) / 64))
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return Sample(
+        id=f"{split}/{i:02}",
+        image=file.getvalue(),
+        present=tuple(sorted(set(labels))),
+        boxes=tuple(boxes),
+        box_labels=tuple(labels),
+    )
