@@ -35,7 +35,12 @@ def option(default: Any, help: str, *, group: str = "options", **more: Any) -> A
 
 
 def parse_options(
-    cls: type[Options], argv: Sequence[str] | None, *, module: str, description: str
+    cls: type[Options],
+    argv: Sequence[str] | None,
+    *,
+    module: str,
+    description: str,
+    presets: tuple[str, dict[str, dict[str, Any]]] | None = None,
 ) -> Options:
     """Read the options of dataclass `cls` from a command line, over `--config FILE`, over its defaults.
 
@@ -47,6 +52,7 @@ def parse_options(
         argv: the words of the command line, or None for this process's.
         module: what the user typed after `python -m`.
         description: what the command does, for `--help`.
+        presets: a field's name, and per value of that field what the other fields' defaults then are.
     """
     parser = _Parser(prog=f"python -m {module}", description=description)
     parser.add_argument(
@@ -74,7 +80,13 @@ def parse_options(
         if required:
             kwargs["required"] = True
         group.add_argument(name, **kwargs)
-    values = vars(parser.parse_args(None if argv is None else list(argv)))
+    words = sys.argv[1:] if argv is None else list(argv)
+    if presets:
+        key, defaults = presets
+        # What prints and leaves is for the second reading, which knows the preset.
+        first = [word for word in words if not word.startswith("--print_config") and word not in ("-h", "--help")]
+        parser.set_defaults(defaults.get(parser.parse_args(first)[key], {}))
+    values = vars(parser.parse_args(words))
     return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
 
 

@@ -1,0 +1,129 @@
+"""A run's state, written so that a run stopped anywhere goes on as if it had not been.
+
+    checkpoints/step-000001234/    variables.* (TensorFlow's checkpoint format) and state.json
+    checkpoints/last.weights.h5    the weights after the last whole epoch
+    checkpoints/best.weights.h5    those of the epoch with the highest mAP on the validation split
+
+A checkpoint is written beside its place and renamed: it is there whole or not at all. `state.json` holds the
+checksums of its files, which are verified before anything is restored.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class Checkpoints:
+    """The last few checkpoints of a run.
+
+    Args:
+        folder: where they lie.
+        variables: all that changes during training: of the model, the optimizer, the metrics. The order counts.
+        keep: how many to keep.
+        warn: what to do with a line about a broken checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        variables: Sequence[keras.Variable],
+        keep: int = 2,
+        warn: Callable[[str], None] = print,
+    ) -> None:
+        self.folder = folder
+        self.keep = keep
+        self.warn = warn
+        self.bytes = sum(int(v.value.dtype.size) * int(tf.size(v)) for v in variables)
+        self._checkpoint = tf.train.Checkpoint(**{f"v{i:05d}": v.value for i, v in enumerate(variables)})
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the variables and `state`, which JSON must be able to hold, as the checkpoint of `step`.
+
+        Raises:
+            OSError: the disk has too little room; nothing was written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.folder).free < 1.1 * self.bytes + 2**20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+        target = self.folder / f"step-{step:09d}"
+        partial = self.folder / f"partial-{step:09d}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        self._checkpoint.write(str(partial / "variables"))
+        files = {path.name: _checksum(path) for path in sorted(partial.glob("variables*"))}
+        (partial / "state.json").write_text(json.dumps({"files": files, "state": state}))
+        for path in [*partial.iterdir(), partial]:
+            _flush_to_disk(path)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        _flush_to_disk(self.folder)
+        for old in self._saved()[: -self.keep]:
+            shutil.rmtree(old)
+
+    def restore_latest(self) -> dict[str, Any] | None:
+        """Restore the newest whole checkpoint and give its state; None if there is none.
+
+        A broken one is renamed to `broken-...`, said in one line, and the one before it is used.
+        """
+        for partial in self.folder.glob("partial-*"):
+            shutil.rmtree(partial)
+        for path in reversed(self._saved()):
+            problem = _problem_of(path)
+            if problem is None:
+                content = json.loads((path / "state.json").read_text())
+                self._checkpoint.read(str(path / "variables")).assert_consumed()
+                return content["state"]
+            aside = path.with_name(f"broken-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            self.warn(f"checkpoint {path.name} is broken ({problem}): set aside as {aside.name}")
+        return None
+
+    def _saved(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"))
+
+
+def write_weights(model: keras.Model, path: Path) -> None:
+    """Save a model's weights as `path`, which ends in `.weights.h5`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"partial-{path.name}")
+    model.save_weights(partial)
+    _flush_to_disk(partial)
+    partial.replace(path)
+
+
+def _problem_of(path: Path) -> str | None:
+    """What is wrong with the checkpoint in a folder, or None."""
+    try:
+        files = json.loads((path / "state.json").read_text())["files"]
+        if not files:
+            return "state.json names no files"
+        for name, checksum in files.items():
+            if _checksum(path / name) != checksum:
+                return f"{name} is damaged"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "state.json is damaged"
+    return None
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,187 @@
+"""What a run is: every option of `python -m mcar_tf.fit`, its unit, its default and what it may be.
+
+The defaults are the paper's recipe (section IV-A1). Loads no TensorFlow.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.command import option, parse_options
+
+DATA, MODEL, RECIPE, RUN = "data", "model", "recipe", "run"
+
+# What a set's recipe differs in from the paper's, where the user says nothing else. `digits` is learnt from scratch,
+# from 2,000 scenes, in minutes on two CPU cores: hence a small network, high rates, few epochs.
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {
+        "backbone": "tiny_resnet",
+        "weights": "none",
+        "image_size": 96,
+        "epochs": 8,
+        "batch_size": 16,
+        "learning_rate": 0.02,
+        "head_learning_rate": 0.02,
+        "drop_epochs": [5, 7],
+    },
+}
+
+
+@dataclasses.dataclass
+class FitConfig:
+    """One run of `fit`. `check` says what each value may be."""
+
+    # fmt: off
+    dataset: str = option("digits", "Name of the prepared set: digits, coco, coco2017, voc2007, voc2012, or one of"
+                          " your own built by pipelines.build.", group=DATA)
+    source: Path | None = option(None, "Folder of the set's original files, to build it from where it is not yet"
+                                 " prepared; digits needs none.", group=DATA)
+    data_dir: Path = option(Path("data"), "Where prepared sets lie.", group=DATA)
+    train_split: str = option("train", "Split to train on.", group=DATA)
+    eval_split: str = option("test", "Split whose metrics are the run's result.", group=DATA)
+    val_fraction: float = option(0.0, "Share of the training split, drawn by seed, that is held out for validation"
+                                 " where the set has no validation split of its own.", group=DATA)
+    difficult: Literal["positive", "ignore", "negative"] = option(
+        "positive", "What classes seen only as difficult objects (VOC) are in the loss.", group=DATA)
+    augment: Literal["paper", "color", "none"] = option(
+        "paper", "paper: horizontal flip and colour jitter; color: jitter alone.", group=DATA)
+
+    backbone: str = option("mobilenet_v2", "mobilenet_v2, resnet50, resnet101 or tiny_resnet.", group=MODEL)
+    backbone_width: float = option(1.0, "Factor on the channels of mobilenet_v2 or tiny_resnet.", group=MODEL)
+    weights: str = option("imagenet", "The backbone's first weights: imagenet (downloaded), none, or the path of a"
+                          " file that keras.applications saved without the top.", group=MODEL)
+    init_from: Path | None = option(None, "Run folder whose weights the model starts from; where classes differ, the"
+                                    " backbone's alone.", group=MODEL)
+    image_size: int = option(256, "Side of the images in px.", group=MODEL)
+    local_size: int | None = option(None, "Side of the regions' crops in px (null: image-size).", group=MODEL)
+    pooling: Literal["gap", "gmp", "gwp"] = option("gwp", "Global pooling (13-15).", group=MODEL)
+    gwp_lambda: float = option(0.5, "Weight of the average in gwp, in [0, 1].", group=MODEL)
+    top_n: int = option(4, "Regions an image; 0 is the plain backbone.", group=MODEL)
+    tau: float = option(0.5, "Localization threshold in [0, 1).", group=MODEL)
+
+    epochs: int = option(60, "Passes over the training split.", group=RECIPE)
+    batch_size: int = option(16, "Images a step, over all devices together.", group=RECIPE)
+    optimizer: Literal["sgd", "adamw"] = option(
+        "sgd", "sgd: the paper's; adamw: decoupled decay, cosine schedule with warm-up.", group=RECIPE)
+    learning_rate: float = option(0.001, "Of the backbone.", group=RECIPE)
+    head_learning_rate: float = option(0.01, "Of the 1x1 convolution (sgd only).", group=RECIPE)
+    momentum: float = option(0.9, "Of sgd.", group=RECIPE)
+    weight_decay: float = option(1e-4, "Of all trained weights.", group=RECIPE)
+    drop_epochs: list[int] = option([30, 50], "Epochs (from 0) at whose start the rates of sgd drop.", group=RECIPE)
+    drop_factor: float = option(0.1, "Factor of each drop.", group=RECIPE)
+    warmup_epochs: float = option(1.0, "Epochs of linear warm-up (adamw only).", group=RECIPE)
+    loss: Literal["pair", "single"] = option(
+        "pair", "pair: one loss a stream (8); single: one on the fused probabilities (12).", group=RECIPE)
+
+    out_dir: Path | None = option(None, "The run folder (null: runs/<dataset>-<backbone>).", group=RUN)
+    seed: int = option(0, "Decides first weights, order and augmentation.", group=RUN)
+    resume: bool = option(False, "Go on with the run in the run folder; start it if there is none.", group=RUN)
+    overwrite: bool = option(False, "Delete the run in the run folder and start anew.", group=RUN)
+    compare_baseline: bool = option(False, "Afterwards train the plain backbone (top-n 0) by the same recipe, into"
+                                    " <run folder>/baseline, and print both.", group=RUN)
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option(
+        "float32", "What the backbone computes in.", group=RUN)
+    xla: bool = option(False, "Compile the training step with XLA.", group=RUN)
+    strategy: Literal["auto", "one_device", "mirrored"] = option(
+        "auto", "auto: mirrored over all GPUs where there are several.", group=RUN)
+    deterministic: bool = option(False, "Deterministic ops on a GPU too, at some cost in speed.", group=RUN)
+    checkpoint_minutes: float = option(10.0, "Minutes between checkpoints inside an epoch; there is one at the end of"
+                                       " each epoch anyway.", group=RUN)
+    keep_checkpoints: int = option(2, "How many checkpoints to keep.", group=RUN)
+    # fmt: on
+
+    def check(self) -> None:
+        """Refuse what no run can be made of, before anything slow happens.
+
+        Raises:
+            ValueError: naming the option, what it may be and what it is.
+        """
+        for name in ("image_size", "epochs", "batch_size", "keep_checkpoints"):
+            _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        _check(self.top_n >= 0, "top_n", "0 or more", self.top_n)
+        for name in ("learning_rate", "head_learning_rate", "drop_factor", "checkpoint_minutes"):
+            _check(getattr(self, name) > 0, name, "positive", getattr(self, name))
+        for name in ("weight_decay", "warmup_epochs"):
+            _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        _check(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        _check(0 <= self.tau < 1, "tau", "in [0, 1)", self.tau)
+        _check(0 <= self.gwp_lambda <= 1, "gwp_lambda", "in [0, 1]", self.gwp_lambda)
+        _check(0 <= self.val_fraction < 1, "val_fraction", "in [0, 1)", self.val_fraction)
+        _check(
+            all(e > 0 for e in self.drop_epochs) and sorted(self.drop_epochs) == self.drop_epochs,
+            "drop_epochs",
+            "positive and ascending",
+            self.drop_epochs,
+        )
+        if self.resume and self.overwrite:
+            raise ValueError("--resume and --overwrite exclude each other. Give one of them.")
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder."""
+        return self.out_dir or Path("runs") / f"{self.dataset}-{self.backbone}"
+
+    @property
+    def backbone_weights(self) -> str | None:
+        """`weights` as `build_mcar` takes it."""
+        return None if self.weights == "none" else self.weights
+
+
+# What `config.yaml` leaves out: where the run lies and how it was started, so that the file repeats the run anywhere.
+NOT_PART_OF_A_RUN = ("out_dir", "resume", "overwrite", "compare_baseline")
+
+
+def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
+    """The command line over `--config FILE` over the set's preset over the defaults, checked."""
+    config = parse_options(
+        FitConfig,
+        argv,
+        module="mcar_tf.fit",
+        description="Train MCAR on a multi-label image set. Without arguments: on digits, which needs no download."
+        " The defaults below are the paper's recipe; for digits, where not given otherwise: "
+        + ", ".join(f"{k.replace('_', '-')} {v}" for k, v in PRESETS["digits"].items())
+        + ".",
+        presets=("dataset", PRESETS),
+    )
+    config.check()
+    return config
+
+
+def config_to_yaml(config: FitConfig) -> str:
+    """All options of a run as YAML, for `config.yaml`."""
+    import yaml
+
+    values = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in NOT_PART_OF_A_RUN
+    }
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def read_config(path: Path) -> FitConfig:
+    """Read what `config_to_yaml` gave.
+
+    Raises:
+        ValueError: the file holds an option that this version does not know, or lacks one.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    names = {field.name for field in dataclasses.fields(FitConfig)} - set(NOT_PART_OF_A_RUN)
+    if not isinstance(values, dict) or set(values) != names:
+        wrong = sorted(set(values or ()) ^ names)
+        raise ValueError(
+            f"{path} was written by another version of mcar_tf: the options {', '.join(map(str, wrong))} differ."
+        )
+    paths = {"source", "data_dir", "init_from"}
+    return FitConfig(**{n: Path(v) if n in paths and v is not None else v for n, v in values.items()})
+
+
+def _check(holds: bool, name: str, allowed: str, value: Any) -> None:
+    if not holds:
+        raise ValueError(f"`{name.replace('_', '-')}` must be {allowed}. Received: {value}")

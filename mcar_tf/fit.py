@@ -1,0 +1,116 @@
+"""Train: `python -m mcar_tf.fit --dataset coco`. A prepared set in, a run folder out."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mcar_tf.config import FitConfig, parse_fit_config
+from mcar_tf.run_folder import locked, open_run_folder
+from mcar_tf.signals import Stopping, stop_between_steps
+from pipelines.command import run_command
+from pipelines.records import MANIFEST, Manifest, load_manifest
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    config = parse_fit_config(argv)
+    manifest = prepare_data(config)
+    check_against_data(config, manifest)
+    folder = config.run_dir
+    with stop_between_steps() as stopping:
+        metrics, seconds = fit(config, folder, manifest, stopping)
+        rows = stream_rows(f"MCAR, {config.top_n} regions", config, metrics)
+        times = [f"MCAR {seconds:.0f} s"]
+        if config.compare_baseline:
+            print(f"\nbaseline: the plain {config.backbone} by the same recipe")
+            plain = dataclasses.replace(config, top_n=0)
+            metrics, seconds = fit(plain, folder / "baseline", manifest, stopping)
+            rows = stream_rows("baseline", plain, metrics) + rows
+            times.append(f"baseline {seconds:.0f} s")
+    print_closing(config, folder, rows, times)
+
+
+def fit(
+    config: FitConfig, folder: Path, manifest: Manifest, stopping: Stopping
+) -> tuple[dict[str, Any], float]:
+    """Bring the run in a folder to its end.
+
+    Returns:
+        Its metrics on `config.eval_split`, and the seconds that this process trained and evaluated.
+    """
+    open_run_folder(config, folder, manifest.classes)
+    started = time.monotonic()
+    with locked(folder):
+        if not (folder / "metrics.json").is_file():
+            from mcar_tf.training import (
+                train,  # not before the options are known to be right: it loads TensorFlow
+            )
+
+            started = time.monotonic()
+            train(config, folder, manifest, stopping)
+    return json.loads((folder / "metrics.json").read_text())[config.eval_split], time.monotonic() - started
+
+
+def prepare_data(config: FitConfig) -> Manifest:
+    """The prepared set's manifest; the set is built first where it is absent and its source is known."""
+    absent = not (config.data_dir / config.dataset / MANIFEST).is_file()
+    if absent and (config.dataset == "digits" or config.source is not None):
+        from pipelines.build import build_set, read_raw_set
+
+        print(f"preparing {config.dataset} in {config.data_dir / config.dataset}")
+        return build_set(read_raw_set(config.dataset, config.source), config.data_dir)
+    return load_manifest(config.data_dir, config.dataset)
+
+
+def check_against_data(config: FitConfig, manifest: Manifest) -> None:
+    """Refuse splits that the set has not, more regions than classes, a batch larger than the split."""
+    for name in ("train_split", "eval_split"):
+        if (split := getattr(config, name)) not in manifest.splits:
+            raise ValueError(
+                f"`{name.replace('_', '-')}` must be one of {', '.join(manifest.splits)}, the splits of"
+                f" {config.dataset}. Received: {split!r}"
+            )
+    if config.top_n > len(manifest.classes):
+        raise ValueError(
+            f"`top-n` must lie in [0, {len(manifest.classes)}], the number of classes. Received: {config.top_n}"
+        )
+    examples = manifest.splits[config.train_split].examples
+    if examples < config.batch_size:
+        raise ValueError(
+            f"`batch-size` must be at most {examples}, the training images. Received: {config.batch_size}"
+        )
+
+
+def stream_rows(name: str, config: FitConfig, metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Rows of the closing table: one for the plain backbone, one a stream for MCAR."""
+    if config.top_n == 0:
+        return [(name, metrics["global"])]
+    return [
+        (f"{name}: global stream", metrics["global"]),
+        (f"{name}: local stream", metrics["local"]),
+        (f"{name}: both, fused", metrics["fused"]),
+    ]
+
+
+def print_closing(
+    config: FitConfig, folder: Path, rows: list[tuple[str, dict[str, Any]]], times: list[str]
+) -> None:
+    """The result, where everything lies, and what to do next."""
+    title = f"{config.dataset}, {config.eval_split}"
+    width = max(len(name) for name in [title, *(name for name, _ in rows)])
+    print(f"\n{title:{width}}     mAP     CF1     OF1")
+    for name, metrics in rows:
+        print(f"{name:{width}}  " + "  ".join(f"{100 * metrics[key]:5.1f}%" for key in ("mAP", "CF1", "OF1")))
+    print(f"trained and evaluated in: {', '.join(times)}")
+    print(f"""
+The run lies in {folder}: history.csv, metrics.json, checkpoints, TensorBoard logs. What next:
+  python -m mcar_tf.predict --run {folder} --images IMAGES --draw   pictures of what it sees
+  python -m mcar_tf.evaluate --run {folder}                         every metric, other sizes and regions
+  python -m mcar_tf.export --run {folder}                           a SavedModel and a TFLite file
+  tensorboard --logdir {folder}                                     curves and regions by epoch""")
+
+
+if __name__ == "__main__":
+    run_command(main)

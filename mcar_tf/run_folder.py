@@ -1,0 +1,124 @@
+"""A run's folder: opened, resumed or refused, locked, and the small files in it. Loads no TensorFlow.
+
+config.yaml         every option, resolved; `fit --config` repeats the run
+classes.txt         class names, one a line, in the order of the model's outputs
+environment.json    versions of what computed it
+checkpoints/        state to go on from, last.weights.h5, best.weights.h5
+history.csv         a row an epoch
+tensorboard/        the same and more, as curves and pictures
+metrics.json        the result, by split: the run is complete
+"""
+
+import contextlib
+import csv
+import dataclasses
+import fcntl
+import io
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mcar_tf import __version__
+from mcar_tf.config import FitConfig, config_to_yaml, read_config
+
+# Options that may differ when a run is resumed: they change where and how often, not what is computed.
+MAY_CHANGE = {"source", "data_dir", "checkpoint_minutes", "keep_checkpoints"}
+NOT_IN_CONFIG_FILE = {"out_dir", "resume", "overwrite", "compare_baseline"}
+
+
+def open_run_folder(config: FitConfig, folder: Path, classes: Sequence[str]) -> None:
+    """Make a run folder, or see that the one there may be gone on with.
+
+    Raises:
+        FileExistsError: there is a run and neither `resume` nor `overwrite`, or the folder holds something else.
+        ValueError: the run to resume was made by other options, of another version, or on other classes.
+    """
+    if (folder / "config.yaml").is_file():
+        if config.overwrite:
+            shutil.rmtree(folder)
+        elif config.resume:
+            check_resumable(config, folder, classes)
+            return
+        else:
+            state = "complete" if (folder / "metrics.json").is_file() else "unfinished"
+            raise FileExistsError(
+                f"{folder} holds a run already ({state}). --resume goes on with it, --overwrite deletes it,"
+                " --out-dir puts this one elsewhere."
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty and not a run folder. Choose another --out-dir.")
+    packages = ("tensorflow", "keras", "numpy")
+    versions = {"mcar_tf": __version__, "python": platform.python_version()} | {p: version(p) for p in packages}
+    partial = folder.with_name(f"partial-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    (partial / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
+    (partial / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    (partial / "environment.json").write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder)
+
+
+def check_resumable(config: FitConfig, folder: Path, classes: Sequence[str]) -> None:
+    """Refuse to go on with a run of other options or classes."""
+    before = read_config(folder / "config.yaml")
+    differing = [
+        f"{field.name.replace('_', '-')} was {getattr(before, field.name)}, is {getattr(config, field.name)}"
+        for field in dataclasses.fields(FitConfig)
+        if field.name not in MAY_CHANGE | NOT_IN_CONFIG_FILE
+        and getattr(before, field.name) != getattr(config, field.name)
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder} was started with other options: {'; '.join(differing)}."
+            f" Only {', '.join(sorted(n.replace('_', '-') for n in MAY_CHANGE))} may change on --resume."
+        )
+    if read_classes(folder) != tuple(classes):
+        raise ValueError(f"{folder} was trained on other classes than those of {config.dataset} now.")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second writer out of a run folder; the lock goes with the process, however it ends."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(
+                f"{folder} is being written by another process. Wait for it, or stop it."
+            ) from None
+        yield
+
+
+def read_classes(folder: Path) -> tuple[str, ...]:
+    """Class names of a run."""
+    return tuple((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
+
+
+def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write `history.csv` as of the state that a run goes on from."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def append_history(path: Path, row: dict[str, Any]) -> None:
+    """Add an epoch's row."""
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"partial-{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,213 @@
+"""The training of one run: a config and a prepared set in, a finished run folder out.
+
+A run is a sequence of epochs, each of them one call of Keras' `fit` on that epoch's own dataset. All that carries
+over from step to step lies in variables, and all that carries over from epoch to epoch in `RunState`, so a
+checkpoint of both is the whole run.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mcar_tf.callbacks import ProgressBar, ResumedMeans, StepGuard, StopRequestedError
+from mcar_tf.checkpoints import Checkpoints, write_weights
+from mcar_tf.config import FitConfig
+from mcar_tf.evaluation import evaluate_predictions, predict_dataset, to_json
+from mcar_tf.losses import binary_cross_entropy
+from mcar_tf.models.mcar import MCAR
+from mcar_tf.optimizers import StepDecay, TwoRateSGD
+from mcar_tf.run_folder import append_history, write_history, write_text
+from mcar_tf.runs import build_model, load_run
+from mcar_tf.signals import Stopping
+from mcar_tf.tensorboard import TensorBoardLog
+from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
+from pipelines.records import Manifest
+
+
+@dataclasses.dataclass
+class RunState:
+    """Where a run stands, beside its variables.
+
+    Attributes:
+        epoch: whole epochs done.
+        steps: done of the current one.
+        history: a row an epoch, as in `history.csv`.
+        best: the row with the highest mAP on the validation split.
+    """
+
+    epoch: int = 0
+    steps: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stopping) -> None:
+    """Bring a run from wherever it stands to its end: the last file written is `metrics.json`."""
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    train_split, eval_split = manifest.splits[config.train_split], manifest.splits[config.eval_split]
+    validation = manifest.splits.get("validation")
+    num_classes = len(manifest.classes)
+    data = {"num_classes": num_classes, "image_size": config.image_size, "batch_size": config.batch_size}
+    steps_per_epoch = train_split.examples // config.batch_size
+
+    with make_strategy(config).scope():
+        model = build_trainable(config, num_classes, steps_per_epoch)
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    checkpoints = Checkpoints(folder / "checkpoints", variables, keep=config.keep_checkpoints)
+    state = RunState(**(checkpoints.restore_latest() or {}))
+    write_history(folder / "history.csv", state.history)
+    log = TensorBoardLog(folder / "tensorboard", config, manifest.classes)
+    panel_files = (validation or train_split).files
+    panel = next(iter(make_eval_dataset(panel_files, **data | {"batch_size": 8})))["image"]
+
+    def save(steps: int) -> None:
+        checkpoints.save(int(model.optimizer.iterations), dataclasses.asdict(state) | {"steps": steps})
+
+    bar = ProgressBar(steps_per_epoch, config.batch_size, config.epochs)
+    guard = StepGuard(save, config.checkpoint_minutes, lambda: stopping.requested)
+
+    while state.epoch < config.epochs:
+        dataset = make_train_dataset(
+            train_split.files,
+            **data,
+            seed=config.seed,
+            epoch=state.epoch,
+            skip_batches=state.steps,
+            augment=config.augment,
+            difficult=config.difficult,
+        )
+        bar.first_step = guard.steps_done = state.steps
+        resumed = [ResumedMeans(model)] if state.steps else []
+        started = time.monotonic()
+        stopping.can_wait = True
+        try:
+            means = model.fit(
+                dataset.map(_without_id),
+                initial_epoch=state.epoch,
+                epochs=state.epoch + 1,
+                # Without it Keras asks for one batch too many, and the step that gets none still counts.
+                steps_per_epoch=steps_per_epoch - state.steps,
+                callbacks=[*resumed, bar, guard],
+                verbose=0,
+                shuffle=False,
+            ).history
+        except StopRequestedError:
+            stopping.leave()
+        finally:
+            stopping.can_wait = False
+            bar.close()
+        trained = time.monotonic()
+        row = {"epoch": state.epoch + 1} | {name: values[-1] for name, values in means.items()}
+        row["learning_rate"] = float(model.optimizer.learning_rate)
+        row["images_per_second"] = (steps_per_epoch - state.steps) * config.batch_size / (trained - started)
+        if validation:
+            metrics = evaluate_predictions(
+                predict_dataset(model, make_eval_dataset(validation.files, **data))
+            )
+            row |= {f"val_mAP_{stream}": metrics[stream]["mAP"] for stream in ("global", "local", "fused")}
+        row["seconds"] = time.monotonic() - started
+
+        state.epoch, state.steps = state.epoch + 1, 0
+        state.history.append(row)
+        if validation and (state.best is None or row["val_mAP_fused"] > state.best["val_mAP_fused"]):
+            state.best = row
+            write_weights(model, folder / "checkpoints" / "best.weights.h5")
+        write_weights(model, folder / "checkpoints" / "last.weights.h5")
+        append_history(folder / "history.csv", row)
+        log.write_epoch(row, model, panel)
+        save(0)
+        print(epoch_line(row, config.epochs), flush=True)
+
+    print(f"evaluating on {config.eval_split} ({eval_split.examples} images)", flush=True)
+    dataset = make_eval_dataset(eval_split.files, **data, difficult="ignore")
+    predictions = predict_dataset(model, dataset, images=eval_split.examples)
+    metrics = evaluate_predictions(predictions)
+    write_text(folder / "metrics.json", json.dumps({config.eval_split: to_json(metrics)}, indent=1) + "\n")
+
+
+def make_strategy(config: FitConfig) -> tf.distribute.Strategy:
+    """The strategy of a config: one device costs nothing."""
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    devices = max(gpus, len(tf.config.list_logical_devices("CPU")))
+    if config.strategy == "mirrored" or (config.strategy == "auto" and gpus > 1):
+        if config.batch_size % devices:
+            raise ValueError(
+                f"`batch-size` must be a multiple of the {devices} devices. Received: {config.batch_size}"
+            )
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def build_trainable(config: FitConfig, num_classes: int, steps_per_epoch: int) -> MCAR:
+    """A compiled model with first weights, its optimizer's variables made."""
+    model = build_model(config, num_classes, weights=None if config.init_from else config.backbone_weights)
+    if config.init_from:
+        source = load_run(config.init_from)
+        if source.config.backbone != config.backbone:
+            raise ValueError(
+                f"{config.init_from} is a run of {source.config.backbone}, not of {config.backbone}: no weights fit."
+            )
+        same_head = source.model.num_classes == num_classes
+        part, whole = (model, source.model) if same_head else (model.backbone, source.model.backbone)
+        part.set_weights(whole.get_weights())
+    model.compile(
+        make_optimizer(config, steps_per_epoch),
+        loss=binary_cross_entropy,
+        learning=config.loss,
+        jit_compile=config.xla,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def make_optimizer(config: FitConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a config, its schedule counted in steps."""
+    if config.optimizer == "sgd":
+        return TwoRateSGD(
+            StepDecay(config.learning_rate, config.drop_epochs, steps_per_epoch, config.drop_factor),
+            head_factor=config.head_learning_rate / config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        decay_steps=max(1, config.epochs * steps_per_epoch - warmup),
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    return keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+
+
+def epoch_line(row: dict[str, Any], epochs: int) -> str:
+    """One line about an epoch, for people."""
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {row['loss']:.4f}"]
+    if "global_loss" in row:
+        parts[-1] += f" (global {row['global_loss']:.4f}, local {row['local_loss']:.4f})"
+    if "val_mAP_fused" in row:
+        parts.append(f"val mAP {_percent(row['val_mAP_fused'])}")
+        if "global_loss" in row:
+            parts[-1] += (
+                f" (global {_percent(row['val_mAP_global'])}, local {_percent(row['val_mAP_local'])})"
+            )
+    parts.append(f"{row['images_per_second']:.0f} images/s")
+    left = round((epochs - row["epoch"]) * row["seconds"])
+    parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left" if left else "done")
+    return "  ".join(parts)
+
+
+def _percent(fraction: float) -> str:
+    return "none" if math.isnan(fraction) else f"{100 * fraction:.1f}"
+
+
+def _without_id(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: value for name, value in batch.items() if name != "id"}
