@@ -10,7 +10,7 @@ from typing import Any
 from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.run_folder import locked, open_run_folder
 from mcar_tf.signals import Stopping, stop_between_steps
-from pipelines.command import run_command
+from pipelines.command import load_tensorflow, run_command
 from pipelines.records import MANIFEST, Manifest, load_manifest
 
 
@@ -44,9 +44,8 @@ def fit(
     started = time.monotonic()
     with locked(folder):
         if not (folder / "metrics.json").is_file():
-            from mcar_tf.training import (
-                train,  # not before the options are known to be right: it loads TensorFlow
-            )
+            load_tensorflow()
+            from mcar_tf.training import train
 
             started = time.monotonic()
             train(config, folder, manifest, stopping)

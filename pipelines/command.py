@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import sys
+import tempfile
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -102,8 +103,6 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
     Whatever goes wrong ends in one line on standard error. `MCAR_TF_TRACEBACK=1` shows the traceback too.
     """
-    # TensorFlow reads this when it is imported, which the commands do inside `main`.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         code = main() or EXIT_OK
@@ -124,6 +123,23 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             traceback.print_exc()
         _fail(*describe_error(error))
     sys.exit(code)
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow without what its C++ prints on standard error meanwhile, which no log level reaches.
+
+    Commands call it once their options are known to be right: it takes seconds.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong comes as a Python exception too
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as swallowed:
+        os.dup2(swallowed.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def describe_error(error: BaseException) -> tuple[int, str]:
