@@ -2,26 +2,65 @@
 
 import tensorflow as tf
 
+# A JPEG is decoded at 1/2, 1/4 or 1/8 of its size (which skips most of the inverse DCT) only where each side is then
+# still so many times the result's. Measured on 150 photographs: the resized pixels differ by 0.5 levels of 255 on
+# average for 1/2 and 0.6 for 1/4, less than by libjpeg's fast DCT (0.8), TensorFlow's default which we don't use;
+# with a margin of 1 it would be 2.2 and 3.0, as much as between bilinear and bicubic (2 to 3).
+REDUCED_MARGIN = 3
+RATIOS = (1, 2, 4, 8)
+
 
 def decode_and_resize(encoded: tf.Tensor, orientation: tf.Tensor, image_size: int) -> tf.Tensor:
     """Decode a JPEG or PNG, turn it upright, warp it to a square: bilinear with antialiasing, as Pillow does.
 
     Args:
         encoded: () string, the file's bytes.
-        orientation: () integer, EXIF's, 1 to 8.
+        orientation: () integer, EXIF's, 1 to 8; as in a record, or from `read_orientation`.
         image_size: side S of the result in px.
 
     Returns:
         (S, S, 3) float32 in [0, 255].
     """
-    pixels = turn_upright(decode(encoded), orientation)
+    pixels = turn_upright(decode(encoded, least_side=REDUCED_MARGIN * image_size), orientation)
     resized = tf.image.resize(pixels, (image_size, image_size), antialias=True)
     return tf.ensure_shape(resized, (image_size, image_size, 3))
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """() string -> (height, width, 3) uint8 RGB as stored, EXIF's orientation not applied."""
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+def decode(encoded: tf.Tensor, least_side: int | None = None) -> tf.Tensor:
+    """Decode a JPEG or PNG. Transparent parts of a PNG are shown on white, 16 bits are cut to 8.
+
+    Args:
+        encoded: () string.
+        least_side: a JPEG may come reduced, as long as both its sides have so many px. Whole by default.
+
+    Returns:
+        (height, width, 3) uint8 RGB as stored: EXIF's orientation is not applied.
+    """
+
+    def jpeg(ratio: int) -> tf.Tensor:
+        # The accurate DCT gives Pillow's pixels to the last bit; the default, fast one is darker by one level.
+        return tf.io.decode_jpeg(encoded, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+
+    def any_jpeg() -> tf.Tensor:
+        if least_side is None:
+            return jpeg(1)
+        sides = tf.io.extract_jpeg_shape(encoded)[:2]
+        allowed = [tf.reduce_all(sides // ratio >= least_side) for ratio in RATIOS[1:]]
+        index = tf.add_n([tf.cast(a, tf.int32) for a in allowed])
+        return tf.switch_case(index, [lambda ratio=ratio: jpeg(ratio) for ratio in RATIOS])
+
+    return tf.cond(tf.strings.substr(encoded, 0, 4) == b"\x89PNG", lambda: _decode_png(encoded), any_jpeg)
+
+
+def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
+    rgba = tf.io.decode_png(encoded, channels=4)
+    color, alpha = rgba[..., :3], rgba[..., 3:]
+
+    def on_white() -> tf.Tensor:
+        a = tf.cast(alpha, tf.int32)
+        return tf.cast((tf.cast(color, tf.int32) * a + 255 * (255 - a) + 127) // 255, tf.uint8)
+
+    return tf.cond(tf.reduce_all(alpha == 255), lambda: color, on_white)
 
 
 def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -41,4 +80,40 @@ def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         lambda: transposed()[::-1, ::-1],
         lambda: transposed()[::-1],
     ]
-    return tf.switch_case(tf.cast(orientation, tf.int32) - 1, turns, default=turns[0])
+    # Whatever is no orientation is shown as it is stored.
+    index = tf.where((orientation >= 1) & (orientation <= 8), orientation - 1, 0)
+    return tf.switch_case(tf.cast(index, tf.int32), turns)
+
+
+def read_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """The EXIF orientation of a JPEG, in graph mode: for pictures that come without a record.
+
+    Args:
+        encoded: () string.
+
+    Returns:
+        () int32 in 1 to 8; 1 where there is no EXIF or it makes no sense.
+    """
+    head = tf.strings.substr(encoded, 0, tf.minimum(tf.strings.length(encoded), 2**17))
+    # EXIF is a TIFF file behind this mark: byte order, 42, offset of the first directory; see TIFF 6.0, section 2.
+    parts = tf.strings.split(head, b"Exif\x00\x00", maxsplit=1)
+    tiff = tf.cond(tf.size(parts) > 1, lambda: parts[1], lambda: tf.constant(b""))
+    data = tf.cast(tf.io.decode_raw(tiff, tf.uint8), tf.int32)
+    data = tf.concat([data, tf.zeros(16, tf.int32)], 0)  # so that what is cut off reads as 0
+    little = data[0] == ord("I")
+
+    def number(
+        at: tf.Tensor, size: int
+    ) -> tf.Tensor:  # unsigned, of `size` bytes, at places `at` of any shape
+        last = tf.size(data) - 1
+        digits = tf.gather(data, tf.clip_by_value(at[..., None] + tf.range(size), 0, last))
+        places = tf.bitwise.left_shift(tf.ones((), tf.int32), 8 * tf.range(size))
+        return tf.reduce_sum(digits * tf.where(little, places, places[::-1]), -1)
+
+    directory = number(tf.constant(4), 4)
+    directory = tf.clip_by_value(directory, 0, tf.size(data) - 4)
+    # Entries of 12 bytes: tag, type, count, value.
+    entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), 512))
+    values = tf.boolean_mask(number(entries + 8, 2), number(entries, 2) == 0x0112)
+    orientation = tf.concat([values, [1]], 0)[0]
+    return tf.where((orientation >= 1) & (orientation <= 8), orientation, 1)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import records
-from pipelines.augment import Policy, augment, picture_seed
+from pipelines.augment import Policy, make_augmentation, picture_seed
 from pipelines.decode import decode_and_resize
 
 # A class that a picture shows as "difficult" objects only (VOC): a positive, of no weight, or a negative.
@@ -53,7 +53,7 @@ def make_train_dataset(
         seed: decides order and augmentation, with `epoch`.
         epoch: counted from 0.
         skip_batches: leave out so many batches at the beginning; they are read but not decoded.
-        augment: `paper` (flip and colour jitter), `color` (the jitter alone) or `none`.
+        augment: a policy of `make_augmentation`: `paper`, `none`, ...
         difficult: what a difficult class is to the loss.
         shard: (index, count) of this worker. The workers' batches k together hold the pictures that one
             worker with a batch `count` times as large would have in its batch k.
@@ -67,9 +67,11 @@ def make_train_dataset(
     # Here records are still compressed bytes: to skip costs reading, not decoding.
     dataset = dataset.skip(skip_batches * batch_size)
 
+    change = make_augmentation(augment)
+
     def prepare(record: tf.Tensor) -> ImageBatch:
         example = _parse(record, num_classes, image_size, difficult)
-        example["image"] = _augment(example["image"], picture_seed(seed, epoch, example["id"]), augment)
+        example["image"] = change(example["image"], picture_seed(seed, epoch, example["id"]))
         return example
 
     # Deterministic, although pictures decode at different speeds: the order is promised.
@@ -124,7 +126,7 @@ def _check(files: Sequence[Path], difficult: str, shard: tuple[int, int]) -> Non
 
 
 def _read_shuffled(files: Sequence[Path], seed: int, epoch: int, shuffle_records: int) -> tf.data.Dataset:
-    """Records in the order of (seed, epoch)."""
+    """Records in the order of (seed, epoch), and of nothing else."""
     # First the files, which costs nothing and mixes widest; the build drew each one's pictures at random.
     order = np.random.default_rng([seed, epoch]).permutation(len(files))
     dataset = tf.data.Dataset.from_tensor_slices([str(files[i]) for i in order])
@@ -135,9 +137,16 @@ def _read_shuffled(files: Sequence[Path], seed: int, epoch: int, shuffle_records
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    # Then the records, before they are decoded: a buffer of pixels would be ten times as large.
     buffer_seed = int(np.random.default_rng([seed, epoch, 1]).integers(1, 2**31))
-    return dataset.shuffle(shuffle_records, seed=buffer_seed, reshuffle_each_iteration=False)
+
+    # Then the records, before they are decoded: a buffer of pixels would be ten times as large.
+    def shuffle(_: tf.Tensor) -> tf.data.Dataset:
+        # `shuffle` mixes its seed with TensorFlow's global one, which must not change the order. Inside a function
+        # this sets the function's own.
+        tf.random.set_seed(0)
+        return dataset.shuffle(shuffle_records, seed=buffer_seed, reshuffle_each_iteration=False)
+
+    return tf.data.Dataset.range(1).flat_map(shuffle)
 
 
 def _parse(record: tf.Tensor, num_classes: int, image_size: int, difficult: Difficult) -> ImageBatch:
@@ -157,6 +166,3 @@ def _parse(record: tf.Tensor, num_classes: int, image_size: int, difficult: Diff
         "weights": weights,
         "id": fields["id"],
     }
-
-
-_augment = augment  # `augment` is the name of an option above
