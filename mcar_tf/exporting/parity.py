@@ -1,0 +1,148 @@
+"""The model and an exported form of it side by side on the same pictures: how far apart are they?
+
+The localizer is a step function: a rounding error can move a box by a pixel, and a probability by much. So a form is
+held to the model in three ways: (a) `global_probs`, (b) `local_probs` given the form's own boxes, (c) agreement of
+boxes, labels and mAP. Letters: P pictures, C classes, N regions, S px a side.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from mcar_tf.metrics import mean_average_precision
+from mcar_tf.models.mcar import MCAR
+
+Array = npt.NDArray[Any]
+# `image` (B, S, S, 3) float32 in [0, 255]; `encoded` (B,), the files that these are of; and, where labels are known,
+# `labels` and `weights` (B, C)
+PictureBatch = dict[str, Array]
+# A batch -> outputs of `MCAR.call`, without boxes where N = 0
+Form = Callable[[PictureBatch], dict[str, Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """How far an exported form is from its model; shares and mAP as fractions.
+
+    Attributes:
+        pictures: P.
+        global_difference: (a) largest absolute difference of `global_probs`.
+        local_difference: (b) largest absolute difference of `local_probs`, the model given the form's boxes.
+        same_classes: (c) share of the model's regions whose class the form looks for too.
+        same_boxes: share of the model's regions that are the form's, same class, to half a pixel.
+        box_iou: mean intersection over union of regions of the same class.
+        same_top_label: share of pictures whose most probable class is the same.
+        model_mean_ap, form_mean_ap: mAP of the fused probabilities; None where no labels are known.
+    """
+
+    pictures: int
+    global_difference: float
+    local_difference: float
+    same_classes: float
+    same_boxes: float
+    box_iou: float
+    same_top_label: float
+    model_mean_ap: float | None
+    form_mean_ap: float | None
+
+    @property
+    def mean_ap_loss(self) -> float | None:
+        """MAP that the form has less than the model."""
+        if self.model_mean_ap is None or self.form_mean_ap is None:
+            return None
+        return self.model_mean_ap - self.form_mean_ap
+
+
+def measure_parity(
+    model: MCAR, forms: Mapping[str, Form], batches: Iterable[PictureBatch]
+) -> dict[str, Parity]:
+    """Run exported forms beside their model.
+
+    Args:
+        model: what was exported.
+        forms: what came of it, by name.
+        batches: of at least one picture.
+
+    Returns:
+        Each form's parity, by its name.
+    """
+    predict = tf.function(lambda images: model(images, training=False))
+    predict_at = tf.function(lambda images, boxes: model(images, training=False, boxes=boxes)["local_probs"])
+    collected: dict[str, list[dict[str, Array]]] = {name: [] for name in forms}
+    for batch in batches:
+        ours = {name: value.numpy() for name, value in predict(batch["image"]).items()}
+        for name, form in forms.items():
+            theirs = form(batch)
+            local_probs = ours["local_probs"]
+            if model.top_n:
+                local_probs = predict_at(batch["image"], theirs["boxes"]).numpy()
+            collected[name].append(
+                _compare(ours, theirs, local_probs, batch, half_a_pixel=0.5 / model.image_size)
+            )
+    if not any(collected.values()):
+        raise ValueError("There are no pictures to compare the exported model on.")
+    return {
+        name: _summarize({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+        for name, parts in collected.items()
+    }
+
+
+def match_boxes(
+    ours: dict[str, Array], theirs: dict[str, Array], half_a_pixel: float
+) -> tuple[Array, Array, Array]:
+    """Of each of our regions (B, N): do they look for its class too, have they the same box, the two boxes' IoU."""
+    pairs = ours["box_classes"][:, :, np.newaxis] == theirs["box_classes"][:, np.newaxis]  # (B, N, N)
+    found, place = pairs.any(axis=2), pairs.argmax(axis=2)
+    one = ours["boxes"]
+    other = np.take_along_axis(theirs["boxes"], place[..., np.newaxis], axis=1)
+    same = found & (np.abs(one - other) <= half_a_pixel).all(axis=2)
+    overlap = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    intersection = np.clip(overlap, 0, None).prod(axis=2)
+    area = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=2) for boxes in (one, other)]
+    return found, same, intersection / (area[0] + area[1] - intersection)
+
+
+def _compare(
+    ours: dict[str, Array],
+    theirs: dict[str, Array],
+    local_probs: Array,
+    batch: PictureBatch,
+    half_a_pixel: float,
+) -> dict[str, Array]:
+    """A row a picture of what `_summarize` needs. local_probs: ours, given their boxes."""
+    columns: dict[str, Array] = {name: batch[name] for name in ("labels", "weights") if name in batch}
+    columns |= {"our_probs": ours["probs"], "their_probs": theirs["probs"]}
+    columns["global_difference"] = np.abs(theirs["global_probs"] - ours["global_probs"])
+    columns["local_difference"] = np.abs(theirs["local_probs"] - local_probs)
+    if "boxes" in theirs:
+        columns["found"], columns["same"], columns["iou"] = match_boxes(ours, theirs, half_a_pixel)
+    return columns
+
+
+def _summarize(columns: dict[str, Array]) -> Parity:
+    ours, theirs = columns["our_probs"], columns["their_probs"]
+    # A model without regions has none that differ.
+    found, same, iou = (columns.get(name, np.ones((1, 1), bool)) for name in ("found", "same", "iou"))
+    return Parity(
+        pictures=len(ours),
+        global_difference=float(columns["global_difference"].max()),
+        local_difference=float(columns["local_difference"].max()),
+        same_classes=float(found.mean()),
+        same_boxes=float(same.mean()),
+        box_iou=float(iou[found].mean()) if found.any() else 0.0,
+        same_top_label=float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()),
+        model_mean_ap=_mean_ap(columns, ours),
+        form_mean_ap=_mean_ap(columns, theirs),
+    )
+
+
+def _mean_ap(columns: dict[str, Array], probs: Array) -> float | None:
+    """mAP, or None where no class is known to be in any picture."""
+    if "labels" not in columns:
+        return None
+    mean_ap = mean_average_precision(columns["labels"], probs, columns["weights"])
+    return None if np.isnan(mean_ap) else mean_ap

@@ -1,0 +1,114 @@
+"""A model in, a SavedModel for TensorFlow Serving out: bytes of pictures to answers in one graph.
+
+Loading it takes TensorFlow alone. Letters: B pictures, C classes, N regions, S px a side.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from mcar_tf.models.mcar import MCAR, Outputs
+from pipelines.decode import decode_and_resize, read_orientation
+
+LABELS, THRESHOLDS, CARD = "labels.txt", "thresholds.json", "card.md"
+
+
+def write_saved_model(
+    model: MCAR,
+    classes: Sequence[str],
+    path: Path,
+    *,
+    thresholds: Sequence[float] | None = None,
+    card: str = "",
+) -> None:
+    """Write a model with its way from bytes to pixels.
+
+    Signatures, all with the outputs of `MCAR.call`:
+
+    - `serving_default`: `encoded` (B,) string, files as they are. `valid` (B,) bool besides: an entry that is no
+      picture has False there, 0 in every other output and -1 in `box_classes`; its neighbours don't notice.
+    - `serve_tensor`: `images` (B, height, width, 3) uint8 RGB, upright, of any size.
+    - `global_only`: as `serving_default`, one pass alone: `global_probs` and `valid`.
+
+    Args:
+        model: with the tf.image form of the crop.
+        classes: C names, into `assets/labels.txt`.
+        path: folder to make, for TensorFlow Serving named by a version: `.../saved_model/1`.
+        thresholds: C probabilities from which on a class counts as present, into `assets/thresholds.json`.
+        card: text about the model, into `assets/card.md`.
+    """
+    module = tf.Module()
+    module.variables_of_model = [weight.value for weight in model.weights]
+    signatures = _make_signatures(model)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {LABELS: "".join(f"{name}\n" for name in classes)}
+        if thresholds is not None:
+            named = dict(zip(classes, map(float, thresholds), strict=True))
+            files[THRESHOLDS] = json.dumps(named, indent=1, ensure_ascii=False) + "\n"
+        if card:
+            files[CARD] = card
+        for name, text in files.items():
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        module.assets = [tf.saved_model.Asset(str(Path(folder) / name)) for name in files]
+        tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+def _make_signatures(model: MCAR) -> dict[str, tf.types.experimental.PolymorphicFunction]:
+    strings = tf.TensorSpec((None,), tf.string, name="encoded")
+
+    @tf.function(input_signature=[strings])
+    def serving_default(encoded: tf.Tensor) -> Outputs:
+        images, valid = decode_pictures(encoded, model.image_size)
+        return _blank(model(images, training=False), valid)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
+    def serve_tensor(images: tf.Tensor) -> Outputs:
+        size = (model.image_size, model.image_size)
+        return model(tf.image.resize(images, size, antialias=True), training=False)
+
+    @tf.function(input_signature=[strings])
+    def global_only(encoded: tf.Tensor) -> Outputs:
+        images, valid = decode_pictures(encoded, model.image_size)
+        _, logits = model.global_pass(images, training=False)
+        return _blank({"global_probs": tf.sigmoid(logits)}, valid)
+
+    return {"serving_default": serving_default, "serve_tensor": serve_tensor, "global_only": global_only}
+
+
+def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decode what can be decoded, upright and warped to S x S, each on its own.
+
+    Args:
+        encoded: (B,) string, B at least 1.
+        image_size: S.
+
+    Returns:
+        (B, S, S, 3) float32 in [0, 255], black where there was no picture; (B,) bool, whether there was.
+    """
+
+    # A graph has no `try`. A dataset has: it can leave out what failed, and what comes after it takes its place.
+    def try_to_decode(data: tf.Tensor) -> tf.data.Dataset:
+        def decode(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return decode_and_resize(data, read_orientation(data), image_size), True
+
+        black = tf.zeros((image_size, image_size, 3)), False
+        tried = tf.data.Dataset.from_tensors(data).map(decode).ignore_errors()
+        return tried.concatenate(tf.data.Dataset.from_tensors(black)).take(1)
+
+    pictures = tf.data.Dataset.from_tensor_slices(encoded).interleave(
+        try_to_decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return pictures.batch(tf.shape(encoded, tf.int64)[0]).get_single_element()
+
+
+def _blank(outputs: Outputs, valid: tf.Tensor) -> Outputs:
+    """Nothing in the rows that were no picture: 0, and no class, -1."""
+
+    def blank(name: str, value: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(valid, [-1] + [1] * (value.shape.rank - 1))
+        return tf.where(rows, value, tf.constant(-1 if name == "box_classes" else 0, value.dtype))
+
+    return {name: blank(name, value) for name, value in outputs.items()} | {"valid": valid}

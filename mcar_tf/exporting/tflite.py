@@ -1,0 +1,144 @@
+"""A model in, one file of TFLite's built-in ops for a phone out; and the file as a function, to try it here.
+
+Letters: C classes, N regions, S px a side. A phone looks at one picture at a time: the batch is 1.
+"""
+
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from mcar_tf.models.crop import crop_and_resize_portable
+from mcar_tf.models.mcar import MCAR, Outputs
+
+Precision = Literal["float32", "float16", "dynamic", "int8"]
+PRECISIONS = ("float32", "float16", "dynamic", "int8")
+SIGNATURES = ("mcar", "global_only")
+
+Array = npt.NDArray[Any]
+Answer = Callable[[Array], dict[str, Array]]
+
+
+def write_tflite(
+    model: MCAR, path: Path, precision: Precision = "float32", calibration: Iterable[Array] | None = None
+) -> None:
+    """Write a model as one file with two signatures that share one set of weights.
+
+    `mcar` has the outputs of `MCAR.call` (no boxes where N = 0), `global_only` is one pass alone: `global_probs`.
+    Both take `image` (1, S, S, 3) float32, RGB in [0, 255], upright.
+
+    Args:
+        model: any.
+        path: the file to write.
+        precision: "float32"; "float16": weights of half the size; "dynamic": weights of a quarter (8 bits),
+            activations quantized as they come; "int8": 8 bits in the network throughout, ranges by `calibration`.
+        calibration: (S, S, 3) pictures, some hundred that look like what the phone will see.
+
+    Raises:
+        ValueError: int8 without calibration pictures; an op that is not built in.
+    """
+    path.write_bytes(convert_tflite(model, precision, calibration))
+
+
+def convert_tflite(
+    model: MCAR, precision: Precision = "float32", calibration: Iterable[Array] | None = None
+) -> bytes:
+    """The content of the file that `write_tflite` writes."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {precision!r}")
+    if (precision == "int8") != (calibration is not None):
+        raise ValueError("`calibration` pictures are what int8 needs, and int8 alone.")
+    with tempfile.TemporaryDirectory() as folder:
+        functions = _freeze_signatures(model)
+        tf.saved_model.save(tf.Module(), folder, signatures=functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
+        # The converter then fails on anything that would need TensorFlow's own ops ("Flex") or custom ones.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        content = converter.convert()
+    foreign = {op for ops in list_ops(content).values() for op in ops if op.startswith("CUSTOM")}
+    if foreign:
+        raise ValueError(f"The model needs ops that TFLite has not built in: {', '.join(sorted(foreign))}")
+    return content
+
+
+def list_ops(content: bytes) -> dict[str, Counter[str]]:
+    """How often each op occurs in each signature of a TFLite file; what is not built in is `CUSTOM name`."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+
+    def name(code: Any) -> str:
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        is_custom = number == schema.BuiltinOperator.CUSTOM
+        return f"CUSTOM {code.customCode.decode()}" if is_custom else names[number]
+
+    ops = [name(code) for code in model.operatorCodes]
+    return {
+        signature.signatureKey.decode(): Counter(
+            ops[operator.opcodeIndex] for operator in model.subgraphs[signature.subgraphIndex].operators
+        )
+        for signature in model.signatureDefs
+    }
+
+
+def load_tflite(content: bytes, signature: str = "mcar", threads: int = 1) -> Answer:
+    """A TFLite file as a function of an image (1, S, S, 3) of the file's own type.
+
+    Runs in LiteRT, what phones have, where `ai-edge-litert` is installed, else in TensorFlow's copy of it.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tensorflow.lite.python.interpreter import Interpreter
+    with warnings.catch_warnings():
+        # TensorFlow's copy points at LiteRT.
+        warnings.simplefilter("ignore")
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+    runner = interpreter.get_signature_runner(signature)
+    return lambda image: runner(image=image)
+
+
+def _freeze_signatures(model: MCAR) -> dict[str, tf.types.experimental.PolymorphicFunction]:
+    """The signatures, weights turned to constants: the converter then stores equal ones once."""
+
+    def mcar(image: tf.Tensor) -> Outputs:
+        outputs = model(image, training=False)
+        return outputs if model.top_n else {name: outputs[name] for name in outputs if "box" not in name}
+
+    def global_only(image: tf.Tensor) -> Outputs:
+        return {"global_probs": tf.sigmoid(model.global_pass(image, training=False)[1])}
+
+    crop = model.crop
+    model.crop = crop_and_resize_portable
+    try:
+        return {function.__name__: _freeze(function, model.image_size) for function in (mcar, global_only)}
+    finally:
+        model.crop = crop
+
+
+def _freeze(
+    function: Callable[[tf.Tensor], Outputs], image_size: int
+) -> tf.types.experimental.PolymorphicFunction:
+    image = tf.TensorSpec((1, image_size, image_size, 3), tf.float32, name="image")
+    with_variables = tf.function(function).get_concrete_function(image)
+    frozen = convert_variables_to_constants_v2(with_variables)
+    graph = frozen.graph.as_graph_def()
+    names = sorted(with_variables.structured_outputs)
+
+    @tf.function(input_signature=[image])
+    def with_constants(image: tf.Tensor) -> Outputs:
+        inputs = {frozen.inputs[0].name: image}
+        outputs = [output.name for output in frozen.outputs]
+        return dict(zip(names, tf.graph_util.import_graph_def(graph, inputs, outputs, name=""), strict=True))
+
+    return with_constants

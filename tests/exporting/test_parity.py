@@ -1,0 +1,92 @@
+"""How differences between a form and its model are told."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mcar_tf.exporting.parity import match_boxes, measure_parity
+
+
+@pytest.fixture(scope="module")
+def exact(model):
+    """A form that is the model itself."""
+    return lambda batch: {name: value.numpy() for name, value in model(batch["image"]).items()}
+
+
+def test_the_model_is_no_different_from_itself(model, exact, batch):
+    parity = measure_parity(model, {"form": exact}, [batch])["form"]
+    assert parity.pictures == 6
+    assert parity.global_difference == pytest.approx(0, abs=1e-5)
+    assert parity.local_difference == pytest.approx(0, abs=1e-5)
+    assert (parity.same_classes, parity.same_boxes, parity.same_top_label) == (1, 1, 1)
+    assert parity.box_iou == pytest.approx(1)
+    assert parity.mean_ap_loss == pytest.approx(0)
+
+
+def test_a_difference_is_told_by_its_stream(model, exact, batch):
+    def shifted(batch):
+        outputs = exact(batch)
+        outputs["global_probs"] = outputs["global_probs"] + 0.25
+        outputs["local_probs"] = outputs["local_probs"] - 0.125
+        return outputs
+
+    parity = measure_parity(model, {"form": shifted}, [batch])["form"]
+    assert parity.global_difference == pytest.approx(0.25, abs=1e-5)
+    assert parity.local_difference == pytest.approx(0.125, abs=1e-5)
+
+
+def test_local_probs_are_those_of_the_forms_own_boxes(model, batch):
+    boxes = np.tile(np.float32([0.25, 0.25, 0.75, 1.0]), (6, 2, 1))
+
+    def elsewhere(batch):
+        return {name: value.numpy() for name, value in model(batch["image"], boxes=boxes).items()}
+
+    parity = measure_parity(model, {"form": elsewhere}, [batch])["form"]
+    assert parity.local_difference == pytest.approx(0, abs=1e-5)
+    assert parity.same_classes == 1
+    assert parity.same_boxes < 1
+
+
+def test_without_labels_nothing_is_said_of_map(model, exact, batch):
+    unlabelled = {name: batch[name] for name in ("image", "encoded")}
+    parity = measure_parity(model, {"form": exact}, [unlabelled])["form"]
+    assert (parity.model_mean_ap, parity.form_mean_ap, parity.mean_ap_loss) == (None, None, None)
+
+
+def test_map_lost_is_the_models_less_the_forms(model, exact, batch):
+    parity = dataclasses.replace(
+        measure_parity(model, {"form": exact}, [batch])["form"], model_mean_ap=0.8, form_mean_ap=0.7
+    )
+    assert parity.mean_ap_loss == pytest.approx(0.1)
+
+
+def test_no_pictures_are_refused(model, exact):
+    with pytest.raises(ValueError, match="no pictures to compare"):
+        measure_parity(model, {"form": exact}, [])
+
+
+def test_a_plain_model_has_no_boxes_to_differ(plain_model, batch):
+    def form(batch):
+        outputs = plain_model(batch["image"])
+        return {name: outputs[name].numpy() for name in ("probs", "global_probs", "local_probs")}
+
+    parity = measure_parity(plain_model, {"form": form}, [batch])["form"]
+    assert (parity.same_classes, parity.same_boxes, parity.box_iou) == (1, 1, 1)
+    assert parity.local_difference == pytest.approx(0, abs=1e-5)
+
+
+def test_boxes_are_matched_by_class():
+    ours = {
+        "box_classes": np.array([[3, 1, 0]]),
+        "boxes": np.array([[[0, 0, 0.5, 0.5], [0, 0, 1, 1], [0, 0, 1, 1]]], np.float32),
+    }
+    theirs = {
+        "box_classes": np.array([[1, 3, 2]]),
+        "boxes": np.array([[[0, 0, 1, 1], [0, 0.25, 0.5, 0.75], [0, 0, 1, 1]]], np.float32),
+    }
+    found, same, iou = match_boxes(ours, theirs, half_a_pixel=0.01)
+    assert found.tolist() == [[True, True, False]]  # nobody looks for class 0 there
+    assert same.tolist() == [[False, True, False]]
+    # 0.5 x 0.5 each, 0.5 x 0.25 in common: 0.125 / (0.25 + 0.25 - 0.125) = 1/3.
+    np.testing.assert_allclose(iou[0, :2], [1 / 3, 1])

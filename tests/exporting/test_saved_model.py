@@ -1,0 +1,109 @@
+"""What a server sees: bytes in, answers out, and a bad picture that harms nobody but itself."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mcar_tf.exporting.saved_model import write_saved_model
+
+CLASSES = ("cat", "dog", "sheep", "Tür", "potted plant")
+OUTPUTS = {"probs", "global_probs", "local_probs", "boxes", "box_classes", "box_probs"}
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "saved_model" / "1"
+    write_saved_model(model, CLASSES, folder, thresholds=[0.1, 0.2, 0.3, 0.4, 0.5], card="# Card\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return tf.saved_model.load(str(folder))
+
+
+def saved(image, format="JPEG", **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def picture(height=48, width=40):
+    rows, columns = np.mgrid[:height, :width]
+    pixels = np.stack([5 * rows, 6 * columns, 3 * (rows + columns)], axis=-1) % 256
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def test_bytes_give_what_the_model_gives_for_their_pixels(model, loaded, batch):
+    answer = loaded.signatures["serving_default"](encoded=tf.constant(batch["encoded"]))
+    expected = model(batch["image"])
+    assert set(answer) == OUTPUTS | {"valid"}
+    for name in OUTPUTS:
+        np.testing.assert_allclose(answer[name], expected[name], atol=1e-5, err_msg=name)
+
+
+def test_pixels_of_any_size_are_resized_as_the_bytes_are(loaded):
+    image = picture()
+    by_bytes = loaded.signatures["serving_default"](encoded=tf.constant([saved(image, "PNG")]))
+    by_pixels = loaded.signatures["serve_tensor"](images=tf.constant(np.array(image)[np.newaxis]))
+    assert set(by_pixels) == OUTPUTS
+    for name in OUTPUTS:
+        np.testing.assert_allclose(by_pixels[name], by_bytes[name], atol=1e-5, err_msg=name)
+
+
+def test_global_only_gives_the_global_stream(loaded, encoded):
+    whole = loaded.signatures["serving_default"](encoded=tf.constant(encoded))
+    part = loaded.signatures["global_only"](encoded=tf.constant(encoded))
+    assert set(part) == {"global_probs", "valid"}
+    np.testing.assert_allclose(part["global_probs"], whole["global_probs"], atol=1e-6)
+
+
+def test_what_is_no_picture_has_no_answer_and_its_neighbours_have_theirs(loaded, encoded):
+    serve = loaded.signatures["serving_default"]
+    alone = serve(encoded=tf.constant(encoded[:2]))
+    answer = serve(encoded=tf.constant([encoded[0], b"", b"no picture", encoded[0][:300], encoded[1]]))
+    assert answer["valid"].numpy().tolist() == [True, False, False, False, True]
+    for name in OUTPUTS:
+        np.testing.assert_allclose(answer[name].numpy()[[0, 4]], alone[name], atol=1e-6, err_msg=name)
+        nothing = -1 if name == "box_classes" else 0
+        assert (answer[name].numpy()[1:4] == nothing).all()
+
+
+def test_a_turned_photograph_is_seen_upright(loaded):
+    upright = picture()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    serve = loaded.signatures["serving_default"]
+    expected = serve(encoded=tf.constant([saved(upright, quality=100, subsampling=0)]))
+    answer = serve(encoded=tf.constant([saved(turned, quality=100, subsampling=0, exif=exif)]))
+    np.testing.assert_allclose(answer["global_probs"], expected["global_probs"], atol=0.01)
+    without = serve(encoded=tf.constant([saved(turned, quality=100, subsampling=0)]))
+    assert np.abs(without["global_probs"] - expected["global_probs"]).max() > 0.05
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_cmyk_jpegs_are_pictures(loaded, mode):
+    answer = loaded.signatures["serving_default"](encoded=tf.constant([saved(picture().convert(mode))]))
+    assert answer["valid"].numpy().tolist() == [True]
+
+
+def test_names_thresholds_and_card_travel_inside(folder):
+    assets = folder / "assets"
+    assert (assets / "labels.txt").read_text(encoding="utf-8").splitlines() == list(CLASSES)
+    thresholds = json.loads((assets / "thresholds.json").read_text(encoding="utf-8"))
+    assert thresholds == {"cat": 0.1, "dog": 0.2, "sheep": 0.3, "Tür": 0.4, "potted plant": 0.5}
+    assert (assets / "card.md").read_text() == "# Card\n"
+
+
+def test_without_regions_there_are_no_boxes(plain_model, encoded, tmp_path):
+    write_saved_model(plain_model, CLASSES, tmp_path / "1")
+    answer = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"](
+        encoded=tf.constant(encoded)
+    )
+    assert answer["boxes"].shape == (6, 0, 4)
+    np.testing.assert_array_equal(answer["probs"], answer["global_probs"])
