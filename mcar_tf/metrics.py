@@ -159,6 +159,29 @@ def count_decisions(
     return correct, (decisions & counts).sum(axis=0), (labels & counts).sum(axis=0)
 
 
+def count_false_claims(
+    labels: npt.ArrayLike, decisions: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """How often which class is claimed without being there, beside which class that is.
+
+    Args:
+        labels: (N, C).
+        decisions: (N, C), whether a class is predicted.
+        weights: (N, C), or None.
+
+    Returns:
+        Two (C, C) integer arrays. Row a, column b: the images that show a and not b, among them those where b
+        is predicted; then all of them.
+    """
+    labels, decisions = np.asarray(labels, bool), np.asarray(decisions, bool)
+    counts = np.ones_like(labels) if weights is None else np.asarray(weights, bool)
+    shown = (
+        (labels & counts).astype(np.float64).T
+    )  # products of floats are fast, and exact up to 2**53 images
+    absent = ~labels & counts
+    return (shown @ (absent & decisions)).astype(int), (shown @ absent).astype(int)
+
+
 def expected_calibration_error(
     labels: npt.ArrayLike, probs: npt.ArrayLike, weights: npt.ArrayLike | None = None, bins: int = 15
 ) -> float:

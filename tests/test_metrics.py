@@ -191,6 +191,17 @@ def test_top_3_of_two_classes_are_both():
     assert metrics.top_k_metrics([[1, 1]], [[0.9, 0.1]])["OR"] == 1
 
 
+def test_false_claims_are_counted_beside_what_is_there():
+    # Image 0 shows a alone, and b is claimed; image 1 shows a alone, and nothing is claimed; image 2 shows a
+    # and b; in image 3, which shows a, nobody knows about b.
+    labels = [[1, 0], [1, 0], [1, 1], [1, 0]]
+    decisions = [[1, 1], [0, 0], [1, 1], [1, 1]]
+    weights = [[1, 1], [1, 1], [1, 1], [1, 0]]
+    claimed, images = metrics.count_false_claims(labels, decisions, weights)
+    assert claimed.tolist() == [[0, 1], [0, 0]]
+    assert images.tolist() == [[0, 2], [0, 0]]
+
+
 def test_precision_recall_curve_has_one_point_for_each_score_of_a_positive():
     precision, recall, threshold = metrics.precision_recall_curve([1, 0, 1, 1, 0], [0.9, 0.8, 0.5, 0.5, 0.1])
     np.testing.assert_allclose(threshold, [0.9, 0.5])

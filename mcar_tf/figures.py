@@ -1,0 +1,180 @@
+"""Numbers in, figures of the report out: SVG files as bytes, drawn to be read at a phone's width."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mcar_tf import metrics
+
+Array = npt.NDArray[Any]
+
+# Told apart by people of any colour vision (Okabe and Ito). The run comes first, then those it is compared
+# with.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+WIDTH = 4.4  # inches: 422 CSS px, about what a phone shows, so that letters keep their size there
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "svg.fonttype": "none",  # text stays text: small, sharp, selectable
+    "svg.hashsalt": "mcar_tf",  # the same numbers give the same file
+    "text.parse_math": False,  # a class may be called "$"
+}
+
+
+def plot_losses(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
+    """Losses by epoch: the sum, and each stream's.
+
+    Args:
+        histories: run -> rows of `history.csv`, numbers already.
+    """
+    lines = {"loss": ("total", "-"), "global_loss": ("global", "--"), "local_loss": ("local", ":")}
+    return _plot_history(histories, lines, "loss", 1)
+
+
+def plot_validation_map(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
+    """MAP on the validation split by epoch. Arguments as for `plot_losses`."""
+    lines = {
+        "val_mAP_fused": ("fused", "-"),
+        "val_mAP_global": ("global", "--"),
+        "val_mAP_local": ("local", ":"),
+    }
+    return _plot_history(histories, lines, "mAP, %", 100)
+
+
+def plot_class_ap(classes: Sequence[str], aps: Mapping[str, Array]) -> bytes:
+    """AP of each class, the best on top, in one run or several side by side (Fig. 4).
+
+    Args:
+        classes: C names.
+        aps: run -> (C,), NaN for classes without positives, which are left out.
+    """
+    runs = list(aps)
+    known = np.flatnonzero(~np.isnan(aps[runs[0]]))
+    order = known[np.argsort(aps[runs[0]][known], kind="stable")]  # drawn from the bottom
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.17 * len(order)), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(range(len(order)), 100 * aps[runs[0]][order], color=COLORS[0], height=0.7, label=runs[0])
+        for run, color, mark in zip(runs[1:], COLORS[1:], "od^sv", strict=False):
+            points = 100 * aps[run][order]
+            axes.plot(points, range(len(order)), mark, color=color, markersize=4, label=run, linestyle="none")
+        axes.set_yticks(range(len(order)), [_short(classes[c]) for c in order], fontsize=7)
+        axes.set(xlim=(0, 100), ylim=(-0.7, len(order) - 0.3), xlabel="average precision, %")
+        axes.grid(axis="y", visible=False)
+        if len(runs) > 1:
+            figure.legend(loc="outside upper center", ncols=2, fontsize=7)
+        return _svg(figure)
+
+
+def plot_precision_recall(
+    classes: Sequence[str], labels: Array, probs: Mapping[str, Array], weights: Array, most: int = 20
+) -> bytes:
+    """Precision over recall, a small panel a class, in one run or several.
+
+    Args:
+        classes: C names.
+        labels: (N, C).
+        probs: run -> (N, C).
+        weights: (N, C).
+        most: panels; of more classes the best and the worst half are shown.
+    """
+    first = metrics.average_precision(labels, next(iter(probs.values())), weights)
+    order = [c for c in np.argsort(-first, kind="stable") if not np.isnan(first[c])]
+    if len(order) > most:
+        order = order[: most // 2] + order[-(most // 2) :]
+    columns = 4
+    rows = -(-len(order) // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.5 + 1.05 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, c in zip(panels, order, strict=False):
+            for run, color in zip(probs, _colors(probs), strict=True):
+                precision, recall, _ = metrics.precision_recall_curve(
+                    labels[:, c], probs[run][:, c], weights[:, c]
+                )
+                # From recall 0 at the precision of the first threshold on.
+                axes.plot([0, *recall], [precision[0], *precision], color=color, linewidth=1, label=run)
+            axes.set_title(f"{_short(classes[c], 14)} {100 * first[c]:.0f}", fontsize=7)
+            axes.set(xlim=(0, 1), ylim=(0, 1.03), xticks=[0, 1], yticks=[0, 1])
+            axes.tick_params(labelsize=7)
+        for axes in panels[len(order) :]:
+            axes.set_axis_off()
+        figure.supxlabel("recall", fontsize=8)
+        figure.supylabel("precision", fontsize=8)
+        if len(probs) > 1:
+            figure.legend(
+                *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=7
+            )
+        return _svg(figure)
+
+
+def plot_confusions(classes: Sequence[str], rates: Array, most: int = 20) -> bytes:
+    """Which class is falsely claimed where which is shown.
+
+    Args:
+        classes: C names.
+        rates: (C, C), row shown, column falsely claimed, `false_claims` over pictures; NaN where none is.
+        most: rows and columns, of the classes with the highest rates.
+    """
+    filled = np.nan_to_num(rates)
+    chosen = np.argsort(-(filled.max(axis=0) + filled.max(axis=1)), kind="stable")[:most]
+    names = [_short(classes[c], 14) for c in chosen]
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(100 * rates[np.ix_(chosen, chosen)], cmap="Reds", vmin=0)
+        axes.set_xticks(range(len(chosen)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(chosen)), names, fontsize=7)
+        axes.set(xlabel="falsely claimed", ylabel="in the picture")
+        bar = figure.colorbar(image, ax=axes, shrink=0.6)
+        bar.set_label("% of pictures", fontsize=7)
+        bar.ax.tick_params(labelsize=7)
+        return _svg(figure)
+
+
+def _plot_history(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    lines: Mapping[str, tuple[str, str]],
+    ylabel: str,
+    factor: float,
+) -> bytes:
+    """Columns of histories by epoch: a colour a run, a line style a column."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3), layout="constrained")
+        axes = figure.subplots()
+        for (run, rows), color in zip(histories.items(), _colors(histories), strict=True):
+            for column, (name, style) in lines.items():
+                points = [(row["epoch"], factor * row[column]) for row in rows if column in row]
+                if points:
+                    label = name if len(histories) == 1 else f"{_short(run)}: {name}"
+                    mark = "." if len(points) == 1 else None
+                    axes.plot(*zip(*points, strict=True), style, marker=mark, color=color, label=label)
+        axes.set(xlabel="epoch", ylabel=ylabel)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes.lines:
+            axes.legend(fontsize=7)
+        return _svg(figure)
+
+
+def _colors(runs: Mapping[str, Any]) -> list[str]:
+    return [COLORS[i % len(COLORS)] for i in range(len(runs))]
+
+
+def _short(name: str, letters: int = 20) -> str:
+    return name if len(name) <= letters else name[: letters - 1] + "…"
+
+
+def _svg(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()

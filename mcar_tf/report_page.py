@@ -1,0 +1,137 @@
+"""The parts of a report in, one self-contained HTML page out: no script, no file or address beside it.
+
+Every text that comes in is escaped here, and nowhere else.
+"""
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from typing import NewType
+
+Html = NewType("Html", str)
+
+STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 80rem; padding: 0 1rem 3rem; font: 1rem/1.5 system-ui, sans-serif;
+       color: #1b1f24; background: #fff; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.2; margin: 1.5rem 0 0.5rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 0.5rem; padding-top: 0.5rem; border-top: 1px solid #d0d7de; }
+h3 { font-size: 1rem; margin: 1.5rem 0 0.5rem; }
+p, ul { max-width: 46rem; }
+nav a { margin-right: 1rem; white-space: nowrap; }
+figure { margin: 0; }
+figcaption { font-size: 0.875rem; color: #57606a; }
+img { display: block; max-width: 100%; height: auto; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 0.75rem; margin: 1rem 0; }
+.cards div { border: 1px solid #d0d7de; border-radius: 0.5rem; padding: 0.5rem 0.75rem; }
+.cards b { display: block; font-size: 1.6rem; line-height: 1.2; }
+.cards span { font-size: 0.875rem; color: #57606a; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1.5rem;
+           align-items: start; }
+.figures img { width: 100%; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }
+.gallery img { width: 100%; border-radius: 0.25rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #d0d7de; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+summary { cursor: pointer; color: #0969da; }
+"""
+
+
+def page(title: str, introduction: Sequence[Html], sections: Sequence[tuple[str, Sequence[Html]]]) -> str:
+    """The whole page.
+
+    Args:
+        title: of the page.
+        introduction: what stands above the table of contents.
+        sections: titles and contents; one without content is left out.
+    """
+    sections = [(name, parts) for name, parts in sections if parts]
+    links = "".join(f'<a href="#{i}">{html.escape(name)}</a>' for i, (name, _) in enumerate(sections))
+    body = "".join(
+        f'<section id="{i}"><h2>{html.escape(name)}</h2>{"".join(parts)}</section>\n'
+        for i, (name, parts) in enumerate(sections)
+    )
+    # The policy says what is promised: nothing is fetched and nothing runs, whatever a class is called.
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
+<title>{html.escape(title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{html.escape(title)}</h1>
+{"".join(introduction)}
+<nav>{links}</nav>
+{body}</body>
+</html>
+"""
+
+
+def paragraph(text: str) -> Html:
+    """A paragraph."""
+    return Html(f"<p>{html.escape(text)}</p>")
+
+
+def heading(text: str) -> Html:
+    """A heading inside a section."""
+    return Html(f"<h3>{html.escape(text)}</h3>")
+
+
+def bullets(items: Iterable[str]) -> Html:
+    """A list."""
+    return Html("<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>")
+
+
+def cards(items: Iterable[tuple[str, str]]) -> Html:
+    """Numbers that are seen first: (number, what it is)."""
+    inside = "".join(
+        f"<div><b>{html.escape(number)}</b><span>{html.escape(name)}</span></div>" for number, name in items
+    )
+    return Html(f'<div class="cards">{inside}</div>')
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
+    """A table; one that is wider than the page can be moved sideways."""
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return Html(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
+def folded(title: str, content: Html) -> Html:
+    """Something long that opens on a click."""
+    return Html(f"<details><summary>{html.escape(title)}</summary>{content}</details>")
+
+
+def picture(content: bytes, kind: str, caption: str) -> Html:
+    """An image, in the page itself.
+
+    Args:
+        content: the file.
+        kind: "png", "jpeg" or "svg+xml".
+        caption: what stands below, and is read out in its place.
+    """
+    data = base64.b64encode(content).decode()
+    text = html.escape(caption)
+    # As an image and not as part of the page, an SVG can run nothing and its ids meet no others.
+    return Html(
+        f'<figure><img src="data:image/{kind};base64,{data}" alt="{text}"><figcaption>{text}</figcaption></figure>'
+    )
+
+
+def figures(items: Iterable[Html]) -> Html:
+    """Plots side by side, as many as there is room for."""
+    return Html(f'<div class="figures">{"".join(items)}</div>')
+
+
+def gallery(items: Iterable[Html]) -> Html:
+    """Pictures side by side, as many as there is room for."""
+    return Html(f'<div class="gallery">{"".join(items)}</div>')

@@ -1,0 +1,198 @@
+"""The report: one file that needs nothing else, says what the numbers say, and makes no markup of names."""
+
+import dataclasses
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from mcar_tf import evaluate, evaluation, report
+from mcar_tf.run_folder import write_text
+
+
+class Page(html.parser.HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.tags, self.sources, self.links, self.texts = [], [], [], []
+        self.feed(content)
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href"):
+                (self.sources if name == "src" else self.links).append(value)
+            assert not name.startswith("on"), name
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def evaluated(untrained_run, tmp_path_factory):
+    folder = shutil.copytree(untrained_run, tmp_path_factory.mktemp("reported") / "a run & more")
+    evaluate.main(["--run", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(evaluated):
+    report.main(["--run", str(evaluated), "--pictures", "3"])
+    return Page((evaluated / "report.html").read_text())
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    assert "script" not in page.tags
+    assert page.sources
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert all(link.startswith(("#", "data:,")) for link in page.links)
+
+
+def test_names_are_text_and_not_markup(page):
+    assert "<b>rare & odd</b>" in page.text
+    assert "a run & more: tiny, test" in page.text
+    # Bold are the numbers of the cards alone.
+    assert page.tags.count("b") == 5
+
+
+def test_the_numbers_are_those_of_evaluate(page, evaluated):
+    found = json.loads((evaluated / "metrics.json").read_text())["test"]
+    for number, name in (
+        (found["fused"]["mAP"], "mAP, both streams"),
+        (found["local"]["mAP"], "mAP, local"),
+        (found["fused"]["OF1"], "OF1"),
+    ):
+        assert f"{100 * number:.1f} {name}" in page.text
+    assert "1 of 4 classes have no positives here and are left out of all means: <b>rare" in page.text
+    assert "nan" not in page.text
+
+
+def test_all_sections_are_there(page):
+    for title in (
+        "Training",
+        "Classes",
+        "What it confuses",
+        "Worst errors",
+        "Where it looks",
+        "How it was made",
+    ):
+        assert title in page.text
+    assert "Beside other runs" not in page.text
+    # 3 curves and tables of classes, confusions; then galleries of 3; then how a region is found.
+    kinds = [source.split(";")[0].removeprefix("data:image/") for source in page.sources]
+    assert kinds.count("png") == 1
+    assert kinds.count("jpeg") >= 6
+
+
+def test_runs_are_compared_side_by_side(evaluated, tmp_path, capsys):
+    other = shutil.copytree(evaluated, tmp_path / "baseline")
+    text = (other / "config.yaml").read_text().replace("top_n: 2", "top_n: 0")
+    write_text(other / "config.yaml", text)
+    report.main(["--run", str(evaluated), "--compare", str(other), "--out", str(tmp_path / "r.html")])
+    page = Page((tmp_path / "r.html").read_text())
+    assert "Beside other runs" in page.text
+    assert "baseline: global" in page.text
+    assert "top_n 2 0" in page.text  # the option in which they differ
+    assert "r.html" in capsys.readouterr().out
+
+
+def test_thresholds_are_told(evaluated, tmp_path):
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    result = {
+        "split": "validation",
+        "temperature": 1.25,
+        "before": {"OF1": 0.5, "ECE": 0.1},
+        "after": {"OF1": 0.625, "ECE": 0.05},
+    }
+    write_text(run / "thresholds.json", json.dumps(result))
+    report.main(["--run", str(run), "--pictures", "1"])
+    assert "OF1 50.0 -> 62.5 there); temperature 1.25" in Page((run / "report.html").read_text()).text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pictures", "0"], "`pictures` must be at least 1. Received: 0"),
+        (["--threshold", "1.5"], r"must lie in \[0, 1\]. Received: 1.5"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(untrained_run, words, message):
+    with pytest.raises(ValueError, match=message):
+        report.main(["--run", str(untrained_run), *words])
+
+
+def test_a_run_that_was_not_evaluated_is_refused(untrained_run):
+    with pytest.raises(
+        FileNotFoundError, match=r"no predictions.npz yet. Run first: .*mcar_tf.evaluate --run"
+    ):
+        report.main(["--run", str(untrained_run)])
+
+
+def test_a_run_beside_itself_is_refused(evaluated):
+    with pytest.raises(ValueError, match="compared with itself"):
+        report.main(["--run", str(evaluated), "--compare", str(evaluated)])
+
+
+def test_runs_on_other_pictures_are_refused(evaluated, tmp_path):
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    predictions, classes, split = evaluation.read_predictions(other / "predictions.npz")
+    other_ids = dataclasses.replace(predictions, ids=predictions.ids[::-1])
+    evaluation.write_predictions(other / "predictions.npz", other_ids, classes, split)
+    with pytest.raises(ValueError, match="other pictures or classes"):
+        report.main(["--run", str(evaluated), "--compare", str(other)])
+
+
+def test_the_worst_errors_are_the_most_wrong(evaluated):
+    run = report.read_evaluated_run(evaluated, "run", 0.6)
+    # Four pictures, three of them wrong in a way of their own; the last class never counts.
+    labels = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]], np.float32)
+    probs = np.array(
+        [[0.3, 0.9, 0, 0.99], [0.9, 0, 0, 0.99], [0, 0.1, 0.7, 0.99], [0.8, 0.61, 0.2, 0.99]], np.float32
+    )
+    weights = np.array([[1, 1, 1, 0]] * 4, np.float32)
+    fields = {name: getattr(run.predictions, name)[:4] for name in vars(run.predictions)}
+    fields |= {"labels": labels, "weights": weights, "probs": probs, "global_probs": probs}
+    run = dataclasses.replace(run, predictions=evaluation.Predictions(**fields))
+    selection = report.select_pictures(run, 12, threshold=0.6, seed=0)
+    assert selection["missed"] == [2, 0]  # 0.1, 0.3
+    assert selection["claimed"] == [0, 2]  # 0.9, 0.7
+
+
+def test_names_tell_runs_apart_by_as_little_as_needed(tmp_path):
+    folders = [tmp_path / "a" / "run", tmp_path / "b" / "run"]
+    assert report.name_runs(folders) == ["a/run", "b/run"]
+    assert report.name_runs([tmp_path / "one", tmp_path / "two"]) == ["one", "two"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_opens_it_without_complaint_and_it_fits_the_screen(page, evaluated, tmp_path, width):
+    # A page around it, for a script to measure how wide the report wants to be.
+    frame = (
+        f'<iframe src="{(evaluated / "report.html").as_uri()}" width="{width}" height="800" onload="'
+        'document.title = this.contentDocument.documentElement.scrollWidth"></iframe>'
+    )
+    (tmp_path / "frame.html").write_text(frame)
+    done = subprocess.run(
+        [
+            "chromium",
+            *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *(f"--user-data-dir={tmp_path / 'chromium'}", "--allow-file-access-from-files", "--dump-dom"),
+            (tmp_path / "frame.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "CONSOLE" not in done.stderr  # where a browser says what it refused, missed or failed to run
+    title = re.search(r"<title>(\d+)</title>", done.stdout)
+    assert title
+    assert int(title[1]) <= width
