@@ -110,9 +110,8 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         row["learning_rate"] = float(model.optimizer.learning_rate)
         row["images_per_second"] = (steps_per_epoch - state.steps) * config.batch_size / (trained - started)
         if validation:
-            metrics = evaluate_predictions(
-                predict_dataset(model, make_eval_dataset(validation.files, **data))
-            )
+            predictions = predict_dataset(model, make_eval_dataset(validation.files, **data))
+            metrics = evaluate_predictions(predictions)
             row |= {f"val_mAP_{stream}": metrics[stream]["mAP"] for stream in ("global", "local", "fused")}
         row["seconds"] = time.monotonic() - started
 
@@ -123,7 +122,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
             write_weights(model, folder / "checkpoints" / "best.weights.h5")
         write_weights(model, folder / "checkpoints" / "last.weights.h5")
         append_history(folder / "history.csv", row)
-        log.write_epoch(row, model, panel)
+        log.write_epoch(row, model, panel, predictions if validation else None)
         save(0)
         print(epoch_line(row, config.epochs), flush=True)
 
@@ -131,6 +130,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     dataset = make_eval_dataset(eval_split.files, **data, difficult="ignore")
     predictions = predict_dataset(model, dataset, images=eval_split.examples)
     metrics = evaluate_predictions(predictions)
+    log.write_result(config.eval_split, metrics, predictions)
     write_text(folder / "metrics.json", json.dumps({config.eval_split: to_json(metrics)}, indent=1) + "\n")
 
 
