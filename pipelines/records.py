@@ -9,6 +9,7 @@ Nothing here loads TensorFlow before a record is written or parsed.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.pictures import Picture
 from pipelines.samples import Sample, Skip
 
 if TYPE_CHECKING:
@@ -27,22 +29,6 @@ SHARD_BYTES = 100 * 2**20  # of encoded pictures: big enough for a disk to strea
 
 
 # --- Record
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """An encoded picture that was found to decode.
-
-    Attributes:
-        encoded: the original file's bytes, JPEG or PNG.
-        height, width: in px, upright.
-        orientation: EXIF's, 1 to 8; 1 is upright already.
-    """
-
-    encoded: bytes
-    height: int
-    width: int
-    orientation: int
 
 
 def serialize_record(sample: Sample, picture: Picture) -> bytes:
@@ -164,8 +150,8 @@ def write_shard(path: Path, records: Iterable[bytes]) -> Shard:
     """Write serialized records, in the order given, into a file that is not there before it is whole."""
     import tensorflow as tf
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     half_written = path.with_name(f"{path.name}.{os.getpid()}.part")
+    half_written.touch()  # an unwritable folder ends here, as an OSError that names it
     examples = 0
     try:
         with tf.io.TFRecordWriter(str(half_written)) as writer:
@@ -173,10 +159,13 @@ def write_shard(path: Path, records: Iterable[bytes]) -> Shard:
                 writer.write(record)
                 examples += 1
         _flush_to_disk(half_written)
+        shard = Shard(path.name, examples, half_written.stat().st_size, file_sha256(half_written))
         half_written.replace(path)
+    except tf.errors.ResourceExhaustedError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     finally:
         half_written.unlink(missing_ok=True)
-    return Shard(path.name, examples, path.stat().st_size, file_sha256(path))
+    return shard
 
 
 def file_sha256(path: Path) -> str:
@@ -223,8 +212,13 @@ class Manifest:
     splits: dict[str, Split]
 
 
-def load_manifest(data_dir: Path, name: str) -> Manifest:
-    """Read the manifest of the prepared set `<data_dir>/<name>` and see that its files are all there.
+def load_manifest(data_dir: Path, name: str, check_files: bool = True) -> Manifest:
+    """Read the manifest of the prepared set `<data_dir>/<name>`.
+
+    Args:
+        data_dir: where prepared sets lie.
+        name: of the set.
+        check_files: see that every shard is there and has its size. `--verify` reads their bytes too.
 
     Raises:
         FileNotFoundError: the set was never built, its build did not finish, or a shard is gone.
@@ -238,7 +232,7 @@ def load_manifest(data_dir: Path, name: str) -> Manifest:
             f"The prepared set {folder} {state}. Build it: python -m pipelines.build --dataset {name}"
             f" --data-dir {data_dir} (and --source DIR, the folder of the original files, but for digits)."
         )
-    rebuild = f"Delete {folder} and build it anew: python -m pipelines.build --dataset {name}."
+    rebuild = f"Build it anew: python -m pipelines.build --dataset {name} --data-dir {data_dir} --overwrite."
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
@@ -248,11 +242,13 @@ def load_manifest(data_dir: Path, name: str) -> Manifest:
         raise ValueError(
             f"{path} is of schema version {version}; this program reads version {SCHEMA_VERSION}. {rebuild}"
         )
+    if content.pop("checksum", None) != _checksum(content):
+        raise ValueError(f"{path} is damaged: its checksum is not that of what it says. {rebuild}")
     try:
         manifest = _from_json(content, folder)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged (at {error}). {rebuild}") from error
-    for split in manifest.splits.values():
+    for split in manifest.splits.values() if check_files else ():
         for file, shard in zip(split.files, split.shards, strict=True):
             if not file.is_file():
                 raise FileNotFoundError(f"{file} is gone, which {path} names. {rebuild}")
@@ -283,10 +279,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             for name, split in manifest.splits.items()
         },
     }
+    content["checksum"] = _checksum(content)
     half_written = folder / f"{MANIFEST}.part"
     half_written.write_text(json.dumps(content, indent=1) + "\n")
     _flush_to_disk(half_written)
     half_written.replace(folder / MANIFEST)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _from_json(content: dict[str, Any], folder: Path) -> Manifest:
