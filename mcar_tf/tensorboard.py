@@ -44,12 +44,18 @@ class TensorBoardLog:
         self.writer = tf.summary.create_file_writer(str(folder))
         self.config, self.classes = config, classes
         options = dataclasses.asdict(config)
+        # What may decide the result; the plugin knows numbers, truth values and words.
+        groups = {field.name: field.metadata["group"] for field in dataclasses.fields(config)}
+        deciding = {
+            name: value if isinstance(value, bool | int | float) else str(value)
+            for name, value in options.items()
+            if groups[name] in (MODEL, RECIPE)
+        }
+        results = [hparams.Metric(f"result/mAP_{stream}") for stream in STREAMS]
         with self.writer.as_default():
             tf.summary.text("config", markdown_table(("option", "value"), options.items()), step=0)
-            # The plugin knows numbers, truth values and words.
-            hparams.hparams(
-                {k: v if isinstance(v, bool | int | float) else str(v) for k, v in options.items()}
-            )
+            hparams.hparams_config([hparams.HParam(name) for name in deciding], results)
+            hparams.hparams(deciding)
 
     def write_epoch(
         self,
@@ -101,6 +107,9 @@ class TensorBoardLog:
             tf.summary.text(
                 "result", f"{split}, in percent\n\n{markdown_table(('stream', *keys), rows)}", step=step
             )
+            for stream in STREAMS:
+                if not math.isnan(result[stream]["mAP"]):
+                    tf.summary.scalar(f"result/mAP_{stream}", result[stream]["mAP"], step=step)
             for summary in curves:
                 tf.summary.experimental.write_raw_pb(summary, step=step)
         self.writer.flush()

@@ -113,12 +113,18 @@ def test_options_and_result_are_text(events):
     assert "| fused | 91.7 |" in text  # (5/6 + 1) / 2
 
 
-def test_options_are_hyperparameters(events):
-    (tag,) = events.PluginTagToContent("hparams")
-    assert tag == "_hparams_/session_start_info"
-    content = events.PluginTagToContent("hparams")[tag]
-    assert b"mobilenet_v2" in content
-    assert b"head_learning_rate" in content
+def test_the_result_is_a_number_too(events):
+    assert value_of(events, "result/mAP_fused") == (pytest.approx(11 / 12), 2)
+
+
+def test_options_that_may_decide_the_result_are_hyperparameters(events):
+    content = events.PluginTagToContent("hparams")
+    assert set(content) == {"_hparams_/experiment", "_hparams_/session_start_info"}
+    options = content["_hparams_/session_start_info"]
+    assert b"mobilenet_v2" in options
+    assert b"head_learning_rate" in options
+    assert b"keep_checkpoints" not in options
+    assert b"result/mAP_fused" in content["_hparams_/experiment"]
 
 
 def test_bars_in_cells_do_not_break_a_table():
