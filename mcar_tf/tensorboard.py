@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from mcar_tf import metrics
-from mcar_tf.config import FitConfig
+from mcar_tf.config import MODEL, RECIPE, FitConfig
 from mcar_tf.evaluation import STREAMS, Predictions
 from mcar_tf.visualize import make_region_panel
 
