@@ -19,6 +19,7 @@ import re
 import shutil
 import signal
 import sys
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,21 +55,18 @@ READING = "of particular sets"
 
 
 @dataclasses.dataclass
-class Options:
+class SourceOptions:
+    """What is to be built, from where; `pipelines.beam` has these options too."""
+
     dataset: str = option("digits", f"Which set: {', '.join(READERS)}.")
     source: Path | None = option(
         None,
         "The original files: a folder, for `table` a CSV or JSON; or `tfds`, or `tfds:FOLDER` of TFDS' own.",
     )
     data_dir: Path = option(Path("data"), "Where prepared sets lie; this one goes into <data-dir>/<dataset>.")
-    processes: int | None = option(None, "Processes that read and decode; by default one a core.")
     on_bad_image: OnBadImage = option("skip", "What to do about a picture that cannot be used: skip or stop.")
     max_megapixels: float = option(MAX_MEGAPIXELS, "Larger pictures count as bad.")
     overwrite: bool = option(False, "Build a set anew that is there already.")
-    verify: bool = option(
-        False, "Build nothing: read every shard of the set and compare it with its checksum."
-    )
-    stats: bool = option(False, "Build nothing: print and draw what is in the set.")
     seed: int | None = option(
         None, "digits, table: of the scenes; of the division into splits.", group=READING
     )
@@ -84,6 +82,15 @@ class Options:
     )
 
 
+@dataclasses.dataclass
+class Options(SourceOptions):
+    processes: int | None = option(None, "Processes that read and decode; by default one a core.")
+    verify: bool = option(
+        False, "Build nothing: read every shard of the set and compare it with its checksum."
+    )
+    stats: bool = option(False, "Build nothing: print and draw what is in the set.")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options(
         Options, argv, module="pipelines.build", description="Turn a set's original files into TFRecords."
@@ -91,14 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.verify or options.stats:
         _inspect(options)
         return
-    reading = {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(options)
-        if field.metadata["group"] == READING and getattr(options, field.name) not in (None, False)
-    }
-    if not options.overwrite:  # said before anything is read or downloaded
-        _refuse_complete(options.data_dir / (options.name or options.dataset))
-    raw = read_raw_set(options.dataset, options.source, **reading)
+    raw = read_by_options(options)
     load_tensorflow()
     manifest = build_set(
         raw,
@@ -108,6 +108,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         max_megapixels=options.max_megapixels,
         overwrite=options.overwrite,
     )
+    print_outcome(manifest, options.data_dir)
+
+
+def read_by_options(options: SourceOptions) -> RawSet:
+    """The raw set that the options of a command line name."""
+    reading = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.metadata["group"] == READING and getattr(options, field.name) not in (None, False)
+    }
+    if not options.overwrite:  # said before anything is read or downloaded
+        refuse_complete(options.data_dir / (options.name or options.dataset))
+    return read_raw_set(options.dataset, options.source, **reading)
+
+
+def print_outcome(manifest: Manifest, data_dir: Path) -> None:
+    """Tell how many pictures are in a set that was built, and which were left out."""
     for name, split in manifest.splits.items():
         print(
             f"{name}: {split.examples:,} pictures in {len(split.shards)} shards, {len(split.skipped):,} left out"
@@ -115,8 +132,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for skip in split.skipped[:3]:
             print(f"  left out: {skip.id} {skip.why}")
         if len(split.skipped) > 3:
-            print(f"  ... all are in {options.data_dir / raw.name / records.MANIFEST}")
-    print(f"Prepared: {options.data_dir / raw.name}")
+            print(f"  ... all are in {data_dir / manifest.name / records.MANIFEST}")
+    print(f"Prepared: {data_dir / manifest.name}")
 
 
 def _inspect(options: Options) -> None:
@@ -198,16 +215,15 @@ def build_set(
         raise ValueError(f"`processes` must be at least 1. Received: {processes}")
     folder = Path(data_dir) / raw.name
     if not overwrite:
-        _refuse_complete(folder)
+        refuse_complete(folder)
     work = folder / WORK_FOLDER
     work.mkdir(parents=True, exist_ok=True)
-    with _only_build_in(work):
-        (folder / records.MANIFEST).unlink(missing_ok=True)
-        _remove(folder.glob("*.part"))
+    with only_build_in(work):
+        begin_anew(folder)
         layout = _lay_out(raw, work)
         _refuse_if_short_of_space(folder, sum(split.encoded_bytes for split in layout.values()))
         tasks = [
-            _Task(folder, split, shard, plan.num_shards, len(raw.classes), on_bad_image, max_megapixels)
+            ShardTask(folder, split, shard, plan.num_shards, len(raw.classes), on_bad_image, max_megapixels)
             for split, plan in layout.items()
             for shard in range(plan.num_shards)
         ]
@@ -219,10 +235,7 @@ def build_set(
         by_split: dict[str, list[BuiltShard]] = {split: [] for split in layout}
         for task, shard in zip(tasks, built, strict=True):
             by_split[task.split].append(shard)
-        manifest = assemble_manifest(raw, folder, by_split)
-        keep = {file for split in manifest.splits.values() for file in split.files}
-        _remove(file for file in folder.glob("*.tfrecord") if file not in keep)
-        records.write_manifest(folder, manifest)
+        manifest = complete_set(raw, folder, by_split)
     shutil.rmtree(work)
     return manifest
 
@@ -307,8 +320,22 @@ def build_shard(
     return BuiltShard(shard, present, difficult, unknown, tuple(skipped))
 
 
-def assemble_manifest(raw: RawSet, folder: Path, built: dict[str, list[BuiltShard]]) -> Manifest:
-    """The manifest of finished shards, in order; `raw`'s samples must have been iterated."""
+def begin_anew(folder: Path) -> None:
+    """From here on there is no set, until its manifest is written."""
+    (folder / records.MANIFEST).unlink(missing_ok=True)
+    _remove(folder.glob("*.part"))
+
+
+def complete_set(raw: RawSet, folder: Path, built: dict[str, list[BuiltShard]]) -> Manifest:
+    """Write the manifest of finished shards, in order; `raw`'s samples must have been iterated."""
+    manifest = _assemble_manifest(raw, folder, built)
+    keep = {file for split in manifest.splits.values() for file in split.files}
+    _remove(file for file in folder.glob("*.tfrecord") if file not in keep)
+    records.write_manifest(folder, manifest)
+    return manifest
+
+
+def _assemble_manifest(raw: RawSet, folder: Path, built: dict[str, list[BuiltShard]]) -> Manifest:
     splits = {}
     for name, shards in built.items():
         skipped = [*raw.skipped.get(name, []), *(skip for shard in shards for skip in shard.skipped)]
@@ -341,7 +368,7 @@ class _Plan(NamedTuple):
     num_shards: int
 
 
-class _Spooled(NamedTuple):
+class StampedSample(NamedTuple):
     """A sample on its way to its shard, and what tells whether its file is still the same."""
 
     sample: Sample
@@ -360,7 +387,7 @@ def _lay_out(raw: RawSet, work: Path) -> dict[str, _Plan]:
                 for sample in iterate():
                     check_sample(sample, split, len(raw.classes))
                     examples, encoded = examples + 1, encoded + encoded_size(sample)
-                    pickle.dump(_Spooled(sample, _stamp(sample)), file)
+                    pickle.dump(StampedSample(sample, stamp(sample)), file)
                     bar.update()
             num_shards = records.count_shards(encoded)
             _distribute(everything, work, split, num_shards)
@@ -396,7 +423,7 @@ def _spool_file(work: Path, split: str, shard: int, num_shards: int) -> Path:
     return work / f"{records.shard_name(split, shard, num_shards)}.samples"
 
 
-def _read_spool(path: Path) -> Iterator[_Spooled]:
+def _read_spool(path: Path) -> Iterator[StampedSample]:
     with path.open("rb") as file:
         while True:
             try:
@@ -405,7 +432,7 @@ def _read_spool(path: Path) -> Iterator[_Spooled]:
                 return
 
 
-def _stamp(sample: Sample) -> tuple[int, int] | str:
+def stamp(sample: Sample) -> tuple[int, int] | str:
     if isinstance(sample.image, bytes):
         return hashlib.sha256(sample.image).hexdigest()
     status = sample.image.stat()
@@ -416,7 +443,7 @@ def _stamp(sample: Sample) -> tuple[int, int] | str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Task:
+class ShardTask:
     """One shard to be built from its file of samples."""
 
     folder: Path
@@ -437,7 +464,7 @@ class _Task:
         return self.folder / WORK_FOLDER / f"{self.path.name}.json"
 
 
-def _run(tasks: list[_Task], processes: int, bar: "tqdm") -> list[BuiltShard]:
+def _run(tasks: list[ShardTask], processes: int, bar: "tqdm") -> list[BuiltShard]:
     if processes == 1:
         return [_finish(task, bar.update) for task in tasks]
     # Spawned, not forked: TensorFlow's threads do not survive a fork.
@@ -480,7 +507,7 @@ def _start_worker(counter: Any) -> None:
     tf.config.set_visible_devices([], "GPU")  # or every process would take memory of it
 
 
-def _finish_in_worker(task: _Task) -> BuiltShard:
+def _finish_in_worker(task: ShardTask) -> BuiltShard:
     def on_picture(count: int) -> None:
         with _counter.get_lock():
             _counter.value += count
@@ -488,11 +515,15 @@ def _finish_in_worker(task: _Task) -> BuiltShard:
     return _finish(task, on_picture)
 
 
-def _finish(task: _Task, on_picture: Callable[[int], object]) -> BuiltShard:
+def _finish(task: ShardTask, on_picture: Callable[[int], object]) -> BuiltShard:
+    spool = _spool_file(task.folder / WORK_FOLDER, task.split, task.shard, task.num_shards)
+    return finish_shard(task, list(_read_spool(spool)), on_picture)
+
+
+def finish_shard(
+    task: ShardTask, spooled: Sequence[StampedSample], on_picture: Callable[[int], object]
+) -> BuiltShard:
     """Build a shard, unless an earlier build did from the same samples and it still is as it was written."""
-    spooled = list(
-        _read_spool(_spool_file(task.folder / WORK_FOLDER, task.split, task.shard, task.num_shards))
-    )
     digest = _digest(task, spooled)
     built = _read_note(task, digest)
     if built is not None:
@@ -507,13 +538,13 @@ def _finish(task: _Task, on_picture: Callable[[int], object]) -> BuiltShard:
         on_picture=on_picture,
     )
     note = json.dumps({"digest": digest, **dataclasses.asdict(built)})
-    half_written = task.note.with_suffix(".part")
+    half_written = task.note.with_name(f"{task.note.name}.{uuid.uuid4().hex}.part")
     half_written.write_text(note)
     half_written.replace(task.note)
     return built
 
 
-def _digest(task: _Task, spooled: list[_Spooled]) -> str:
+def _digest(task: ShardTask, spooled: Sequence[StampedSample]) -> str:
     """A hash of all that a shard follows from."""
     everything = hashlib.sha256(
         repr((records.SCHEMA_VERSION, task.num_classes, task.on_bad_image, task.max_megapixels)).encode()
@@ -528,7 +559,7 @@ def _digest(task: _Task, spooled: list[_Spooled]) -> str:
     return everything.hexdigest()
 
 
-def _read_note(task: _Task, digest: str) -> BuiltShard | None:
+def _read_note(task: ShardTask, digest: str) -> BuiltShard | None:
     if not task.note.exists() or not task.path.exists():
         return None
     note = json.loads(task.note.read_text())
@@ -546,7 +577,7 @@ def _read_note(task: _Task, digest: str) -> BuiltShard | None:
 # --- Around a build
 
 
-def _refuse_complete(folder: Path) -> None:
+def refuse_complete(folder: Path) -> None:
     if (folder / records.MANIFEST).exists():
         raise FileExistsError(
             f"The prepared set {folder} is there and complete. --verify reads it through, --overwrite builds it anew."
@@ -554,7 +585,7 @@ def _refuse_complete(folder: Path) -> None:
 
 
 @contextmanager
-def _only_build_in(work: Path) -> Iterator[None]:
+def only_build_in(work: Path) -> Iterator[None]:
     """Two builds of one set at the same time would undo each other's work."""
     with (work / "lock").open("w") as lock:
         try:

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,8 @@ def write_shard(path: Path, records: Iterable[bytes]) -> Shard:
     """Write serialized records, in the order given, into a file that is not there before it is whole."""
     import tensorflow as tf
 
-    half_written = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # No process id: on a cluster, two machines that write the same shard may have the same one.
+    half_written = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     half_written.touch()  # an unwritable folder ends here, as an OSError that names it
     examples = 0
     try:
