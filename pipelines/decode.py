@@ -22,8 +22,13 @@ def decode_and_resize(encoded: tf.Tensor, orientation: tf.Tensor, image_size: in
         (S, S, 3) float32 in [0, 255].
     """
     pixels = turn_upright(decode(encoded, least_side=REDUCED_MARGIN * image_size), orientation)
-    resized = tf.image.resize(pixels, (image_size, image_size), antialias=True)
-    return tf.ensure_shape(resized, (image_size, image_size, 3))
+    size = (image_size, image_size)
+    resized = tf.cond(
+        tf.reduce_all(tf.shape(pixels)[:2] == size),  # as in a cache of resized pictures
+        lambda: tf.cast(pixels, tf.float32),
+        lambda: tf.image.resize(pixels, size, antialias=True),
+    )
+    return tf.ensure_shape(resized, (*size, 3))
 
 
 def decode(encoded: tf.Tensor, least_side: int | None = None) -> tf.Tensor:

@@ -15,19 +15,21 @@ import tensorflow as tf
 from pipelines import records
 from pipelines.augment import Policy, make_augmentation, picture_seed
 from pipelines.decode import decode_and_resize
+from pipelines.records import Part
 
 # A class that a picture shows as "difficult" objects only (VOC): a positive, of no weight, or a negative.
 Difficult = Literal["positive", "ignore", "negative"]
 DIFFICULT = ("positive", "ignore", "negative")
 
 OPEN_FILES = 16  # shards read at the same time in training: neighbours in a batch come from many
+READ_BYTES = 256 * 1024  # of each, at a time
 SHUFFLE_RECORDS = 2048  # records, not pixels: of COCO's 160 kB each about 330 MB
 
 ImageBatch = dict[str, tf.Tensor]
 
 
 def make_train_dataset(
-    files: Sequence[Path],
+    files: Sequence[Path | Part],
     *,
     num_classes: int,
     image_size: int,
@@ -46,7 +48,7 @@ def make_train_dataset(
     that is resumed by `skip_batches` goes on with the very batches that it would have had.
 
     Args:
-        files: shards of one split.
+        files: shards of one split, or parts of them (`records.hold_out`).
         num_classes: C.
         image_size: S in px.
         batch_size: B of this worker.
@@ -82,7 +84,7 @@ def make_train_dataset(
 
 
 def make_eval_dataset(
-    files: Sequence[Path],
+    files: Sequence[Path | Part],
     *,
     num_classes: int,
     image_size: int,
@@ -95,8 +97,8 @@ def make_eval_dataset(
     Arguments as for `make_train_dataset`. With `difficult="ignore"` a difficult class has label 1, weight 0.
     """
     _check(files, difficult, shard)
-    dataset = tf.data.TFRecordDataset([str(file) for file in files])
     index, count = shard
+    dataset = _parts(files).flat_map(_read_part)
     dataset = dataset.shard(count, index)
 
     def prepare(record: tf.Tensor) -> ImageBatch:
@@ -106,17 +108,17 @@ def make_eval_dataset(
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def read_boxes(files: Sequence[Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def read_boxes(files: Sequence[Path | Part]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Where objects are: id -> (boxes (n, 4) float32 ymin xmin ymax xmax as fractions, labels (n,) int64)."""
     found = {}
-    for record in tf.data.TFRecordDataset([str(file) for file in files]).as_numpy_iterator():
+    for record in _parts(files).flat_map(_read_part).as_numpy_iterator():
         sample, _ = records.parse_sample(record)
         boxes = np.array(sample.boxes, np.float32).reshape(-1, 4)
         found[sample.id] = (boxes, np.array(sample.box_labels, np.int64))
     return found
 
 
-def _check(files: Sequence[Path], difficult: str, shard: tuple[int, int]) -> None:
+def _check(files: Sequence[Path | Part], difficult: str, shard: tuple[int, int]) -> None:
     if not files:
         raise ValueError("`files` must name at least one shard. Received: none")
     if difficult not in DIFFICULT:
@@ -125,13 +127,27 @@ def _check(files: Sequence[Path], difficult: str, shard: tuple[int, int]) -> Non
         raise ValueError(f"`shard` must be (index, count) with 0 <= index < count. Received: {shard}")
 
 
-def _read_shuffled(files: Sequence[Path], seed: int, epoch: int, shuffle_records: int) -> tf.data.Dataset:
+def _parts(files: Sequence[Path | Part]) -> tf.data.Dataset:
+    """(path, start, limit) of each file, as of `Part`."""
+    parts = [file if isinstance(file, Part) else Part(file) for file in files]
+    return tf.data.Dataset.from_tensor_slices(
+        ([str(part.path) for part in parts], [part.start for part in parts], [part.limit for part in parts])
+    )
+
+
+def _read_part(path: tf.Tensor, start: tf.Tensor, limit: tf.Tensor) -> tf.data.Dataset:
+    start, limit = tf.cast(start, tf.int64), tf.cast(limit, tf.int64)
+    return tf.data.TFRecordDataset(path, buffer_size=READ_BYTES).skip(start).take(limit)
+
+
+def _read_shuffled(
+    files: Sequence[Path | Part], seed: int, epoch: int, shuffle_records: int
+) -> tf.data.Dataset:
     """Records in the order of (seed, epoch), and of nothing else."""
     # First the files, which costs nothing and mixes widest; the build drew each one's pictures at random.
     order = np.random.default_rng([seed, epoch]).permutation(len(files))
-    dataset = tf.data.Dataset.from_tensor_slices([str(files[i]) for i in order])
-    dataset = dataset.interleave(
-        tf.data.TFRecordDataset,
+    dataset = _parts([files[i] for i in order]).interleave(
+        _read_part,
         cycle_length=OPEN_FILES,
         block_length=1,
         num_parallel_calls=tf.data.AUTOTUNE,

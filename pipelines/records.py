@@ -16,7 +16,9 @@ import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from pipelines.pictures import Picture
 from pipelines.samples import Sample, Skip
@@ -201,6 +203,47 @@ class Split:
     @property
     def files(self) -> list[Path]:
         return [self.folder / shard.name for shard in self.shards]
+
+
+class Part(NamedTuple):
+    """Some neighbouring records of a shard: `limit` from number `start` on, or all behind it (-1)."""
+
+    path: Path
+    start: int = 0
+    limit: int = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Portion:
+    """A portion of a split's pictures: takes the place of a `Split` where only these two are needed."""
+
+    files: list[Part]
+    examples: int
+
+
+def hold_out(split: Split, fraction: float, seed: int) -> tuple[Portion, Portion]:
+    """Divide a split into (the rest, a random share that is held out), without reading it.
+
+    Pictures lie in their shards in random order, so neighbours are a random sample; where they begin is drawn.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"The fraction to hold out must lie in (0, 1). Received: {fraction}")
+    rest, held = [], []
+    sizes = [shard.examples for shard in split.shards]
+    before = held_before = 0
+    for number, (file, size) in enumerate(zip(split.files, sizes, strict=True)):
+        before += size
+        count = round(fraction * before) - held_before
+        held_before += count
+        start = int(np.random.default_rng([seed, number]).integers(0, size - count + 1))
+        held.append(Part(file, start, count))
+        rest += [Part(file, 0, start), Part(file, start + count, size - start - count)]
+    if not 0 < held_before < split.examples:
+        raise ValueError(f"{fraction:g} of {split.examples} pictures leaves one side without any.")
+    return (
+        Portion([part for part in rest if part.limit], split.examples - held_before),
+        Portion([part for part in held if part.limit], held_before),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

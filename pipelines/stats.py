@@ -82,9 +82,10 @@ def draw_statistics(manifest: Manifest, statistics: dict[str, Statistics], path:
     from matplotlib.figure import Figure
 
     rows = len(statistics)
-    side = max(4.0, 0.16 * len(manifest.classes))
-    figure = Figure(figsize=(22, side * rows), layout="constrained")
-    axes = figure.subplots(rows, 4, squeeze=False)
+    side = max(4.0, 0.12 * len(manifest.classes))  # inches
+    name_size = min(8.0, 0.75 * 72 * side / len(manifest.classes))  # points: names touch no others
+    figure = Figure(figsize=(16 + side, side * rows), layout="constrained")
+    axes = figure.subplots(rows, 4, squeeze=False, width_ratios=(4, 4, 4, side))
     for (split, found), (classes, labels, sizes, pairs) in zip(statistics.items(), axes, strict=True):
         counts = found.together.diagonal()
         order = np.argsort(counts)
@@ -94,15 +95,15 @@ def draw_statistics(manifest: Manifest, statistics: dict[str, Statistics], path:
         labels.set(title="pictures by number of labels", xlabel="labels")
         shown = found.sizes[:: max(1, len(found.sizes) // 5000)]
         sizes.scatter(shown[:, 1], shown[:, 0], s=4, alpha=0.3)
-        sizes.set(title="sizes", xlabel="width, px", ylabel="height, px", aspect="equal")
+        sizes.set(title="sizes", xlabel="width, px", ylabel="height, px")
         share = found.together / np.maximum(counts[:, None], 1)
-        image = pairs.imshow(share, cmap="viridis", vmin=0, vmax=1)
+        image = pairs.imshow(share, cmap="viridis", vmin=0, vmax=1, aspect="auto")
         ticks = range(len(manifest.classes))
         pairs.set_xticks(ticks, manifest.classes, rotation=90)
         pairs.set_yticks(ticks, manifest.classes)
         pairs.set(title="of pictures with the row's class, share with the column's")
-        figure.colorbar(image, ax=pairs)
+        figure.colorbar(image, ax=pairs, shrink=0.5)
         for panel in (classes, pairs):
-            panel.tick_params(labelsize=6 if len(manifest.classes) > 30 else 8)
+            panel.tick_params(labelsize=name_size)
     figure.savefig(path, dpi=110)
     return path
