@@ -62,7 +62,9 @@ def _read_header(encoded: bytes, max_megapixels: float) -> int:
             warnings.simplefilter("ignore")  # Pillow's about large pictures and odd EXIF: judged here
             with Image.open(io.BytesIO(encoded)) as image:
                 kind, size = image.format, image.size
-                orientation = image.getexif().get(0x0112, 1)
+                exif = Image.Exif()
+                exif.load(image.info.get("exif", b""))  # not `getexif()`, which decodes a PNG for it
+                orientation = exif.get(0x0112, 1)
     except UnidentifiedImageError as error:
         raise BadPicture("is no picture of a kind that we know") from error
     except Image.DecompressionBombError as error:

@@ -1,0 +1,59 @@
+"""Small pictures, raw sets and prepared sets for the tests of records, build and input pipeline."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipelines.samples import RawSet, Sample
+
+
+def gradient(height: int = 24, width: int = 40) -> Image.Image:
+    """Every corner is of another colour: no turn of it looks like another."""
+    y, x = np.mgrid[0:height, 0:width]
+    red, green = 255 * y // (height - 1), 255 * x // (width - 1)
+    return Image.fromarray(np.stack([red, green, (red + 2 * green) // 3], -1).astype(np.uint8))
+
+
+def encode(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(index: int, size: int = 24) -> bytes:
+    """A JPEG that differs from that of every other index."""
+    return encode(Image.fromarray(np.random.default_rng(index).integers(0, 256, (size, size, 3), np.uint8)))
+
+
+def raw_set(
+    folder: Path, count: int = 20, name: str = "tiny", splits: tuple[str, ...] = ("train",)
+) -> RawSet:
+    """`count` pictures a split as files in `folder`: i shows class i % 3, and class 2 as difficult if i is odd."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        for index in range(count):
+            (folder / f"{split}{index:03}.jpg").write_bytes(noise(index))
+
+    def samples(split: str):
+        for index in range(count):
+            present = tuple(sorted({index % 3, 2} if index % 2 else {index % 3}))
+            yield Sample(
+                id=f"{split}{index:03}",
+                image=folder / f"{split}{index:03}.jpg",
+                present=present,
+                difficult=(2,) if index % 2 and index % 3 != 2 else (),
+                unknown=(3,),
+                boxes=((0.0, 0.25, 0.5, 1.0),),
+                box_labels=(index % 3,),
+            )
+
+    return RawSet(
+        name, ("a", "b", "c", "d"), {s: lambda s=s: samples(s) for s in splits}, source="made by a test"
+    )
+
+
+def small_shards(monkeypatch, encoded_bytes: int = 4000) -> None:
+    """Let a handful of pictures fill a shard."""
+    monkeypatch.setattr("pipelines.records.SHARD_BYTES", encoded_bytes)

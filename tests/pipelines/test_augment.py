@@ -1,0 +1,121 @@
+import itertools
+import typing
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance
+
+from pipelines.augment import JITTER, Policy, jitter_colors, make_augmentation, picture_seed
+
+POLICIES = typing.get_args(Policy)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.float32)
+
+
+# Of `jitter_colors`' six orders: b brightness, c contrast, s saturation.
+ORDERS = ["bcs", "bsc", "cbs", "csb", "sbc", "scb"]
+# `PIL.ImageEnhance` is what torchvision's ColorJitter does to a PIL image.
+ENHANCE = {"b": ImageEnhance.Brightness, "c": ImageEnhance.Contrast, "s": ImageEnhance.Color}
+
+
+@pytest.mark.parametrize("order", range(6))
+@pytest.mark.parametrize("factors", [(0.7, 1.3, 0.7), (1.3, 0.7, 1.3), (1.3, 1.3, 1.3)])
+def test_jitter_is_pillows_enhancements_in_that_order(image, order, factors):
+    expected = Image.fromarray(image.astype(np.uint8))
+    for letter in ORDERS[order]:
+        expected = ENHANCE[letter](expected).enhance(factors["bcs".index(letter)])
+    ours = jitter_colors(tf.constant(image), tf.constant(factors), tf.constant(order)).numpy()
+    difference = np.abs(ours - np.asarray(expected, np.float32))
+    # Pillow cuts to whole levels in each of three steps, and a later step enlarges by up to 1.6 what was cut off.
+    assert difference.max() <= 1 + 1.6 + 1.6**2
+    assert difference.mean() < 1.5
+
+
+def test_factors_of_one_change_nothing(image):
+    for order in range(6):
+        np.testing.assert_allclose(jitter_colors(image, tf.ones(3), tf.constant(order)), image, atol=1e-4)
+
+
+def seed(picture: str, run: int = 0, epoch: int = 0) -> tf.Tensor:
+    return picture_seed(run, epoch, tf.constant(picture))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_same_seed_gives_the_same_picture_in_range(image, policy):
+    change = tf.function(make_augmentation(policy))
+    first = change(image, seed("a")).numpy()
+    np.testing.assert_array_equal(change(image, seed("a")).numpy(), first)
+    assert first.shape == image.shape
+    assert first.min() >= 0
+    assert first.max() <= 255
+
+
+@pytest.mark.parametrize("policy", [p for p in POLICIES if p not in ("none", "flip")])
+def test_run_epoch_and_picture_each_change_the_outcome(image, policy):
+    change = tf.function(make_augmentation(policy))
+    outcomes = [
+        change(image, s).numpy() for s in (seed("a"), seed("b"), seed("a", run=1), seed("a", epoch=1))
+    ]
+    for one, other in itertools.combinations(outcomes, 2):
+        assert np.abs(one - other).max() > 1
+
+
+def test_the_global_seed_changes_nothing(image):
+    change = make_augmentation("paper")
+    outcomes = []
+    for global_seed in (1, 2):
+        tf.random.set_seed(global_seed)
+        outcomes.append(change(image, seed("a")).numpy())
+    np.testing.assert_array_equal(*outcomes)
+
+
+def test_none_changes_nothing(image):
+    assert make_augmentation("none")(image, seed("a")) is image
+
+
+def test_half_of_the_pictures_are_mirrored_and_nothing_else(image):
+    change = tf.function(make_augmentation("flip"))
+    mirrored = 0
+    for i in range(200):
+        outcome = change(image, seed(str(i))).numpy()
+        if np.array_equal(outcome, image[:, ::-1]):
+            mirrored += 1
+        else:
+            np.testing.assert_array_equal(outcome, image)
+    assert 72 <= mirrored <= 128  # binomial, 4 sigma
+
+
+def test_color_never_mirrors():
+    ramp = np.tile(np.linspace(50, 150, 16, dtype=np.float32)[None, :, None], (16, 1, 3))
+    change = tf.function(make_augmentation("color"))
+    for i in range(10):
+        assert (np.diff(change(ramp, seed(str(i))).numpy()[0, :, 0]) > 0).all()
+
+
+def test_brightness_is_drawn_evenly_from_its_range():
+    grey = np.full((4, 4, 3), 100, np.float32)  # neither contrast nor saturation change a grey surface
+    change = tf.function(make_augmentation("color"))
+    factors = np.array([change(grey, seed(str(i))).numpy().mean() / 100 for i in range(300)])
+    assert factors.min() == pytest.approx(1 - JITTER, abs=0.02)
+    assert factors.max() == pytest.approx(1 + JITTER, abs=0.02)
+    assert factors.mean() == pytest.approx(1, abs=4 * 0.3 / np.sqrt(3 * 300))  # 4 sigma of the mean
+
+
+def test_cutout_paints_one_grey_rectangle_of_a_small_part(image):
+    change = tf.function(make_augmentation("cutout"))
+    for i in range(10):
+        painted = (change(image, seed(str(i))).numpy() == 127.5).all(-1)
+        rows, columns = np.flatnonzero(painted.any(1)), np.flatnonzero(painted.any(0))
+        assert painted[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert 0 < painted.mean() <= 0.3
+
+
+def test_an_unknown_policy_is_refused_with_the_known_ones():
+    with pytest.raises(
+        ValueError, match=r"none, flip, color, paper, cutout, randaugment\. Received: 'mixup'"
+    ):
+        make_augmentation("mixup")
