@@ -5,7 +5,7 @@ An element is `{"image": (B, S, S, 3) float32 in [0, 255], "labels": (B, C) floa
 weight 0 takes no part in loss or metrics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from pipelines import records
 from pipelines.augment import Policy, make_augmentation, picture_seed
 from pipelines.decode import decode_and_resize
 from pipelines.records import Part
+from pipelines.samples import Sample
 
 # A class that a picture shows as "difficult" objects only (VOC): a positive, of no weight, or a negative.
 Difficult = Literal["positive", "ignore", "negative"]
@@ -108,11 +109,16 @@ def make_eval_dataset(
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
+def read_samples(files: Sequence[Path | Part]) -> Iterator[tuple[Sample, records.Picture]]:
+    """Every record as what it was made of, in the shards' order."""
+    for record in _parts(files).flat_map(_read_part).as_numpy_iterator():
+        yield records.parse_sample(record)
+
+
 def read_boxes(files: Sequence[Path | Part]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Where objects are: id -> (boxes (n, 4) float32 ymin xmin ymax xmax as fractions, labels (n,) int64)."""
     found = {}
-    for record in _parts(files).flat_map(_read_part).as_numpy_iterator():
-        sample, _ = records.parse_sample(record)
+    for sample, _ in read_samples(files):
         boxes = np.array(sample.boxes, np.float32).reshape(-1, 4)
         found[sample.id] = (boxes, np.array(sample.box_labels, np.int64))
     return found
