@@ -26,7 +26,7 @@ ALLOWED = {
     "mcar_tf.callbacks": {"mcar_tf.metrics", "mcar_tf.keras_metrics", "mcar_tf.visualize"},
     "mcar_tf.checkpoints": {"mcar_tf.metrics", "mcar_tf.visualize"},
     "mcar_tf.evaluation": {"mcar_tf.metrics", "mcar_tf.models", "mcar_tf.visualize", "pipelines"},
-    "mcar_tf.exporting": {"mcar_tf.exporting", "mcar_tf.metrics", "mcar_tf.models", "pipelines"},
+    "mcar_tf.exporting": {"mcar_tf.config", "mcar_tf.exporting", "mcar_tf.metrics", "mcar_tf.models", "pipelines"},
 }
 
 

@@ -20,8 +20,19 @@ Array = npt.NDArray[Any]
 # `image` (B, S, S, 3) float32 in [0, 255]; `encoded` (B,), the files that these are of; and, where labels are known,
 # `labels` and `weights` (B, C)
 PictureBatch = dict[str, Array]
-# A batch -> outputs of `MCAR.call`, without boxes where N = 0
-Form = Callable[[PictureBatch], dict[str, Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """An exported form, loaded.
+
+    Attributes:
+        answer: a batch -> outputs of `MCAR.call`, without boxes where N = 0.
+        whole_levels: it takes bytes, so it is held to the model on pictures of whole levels of brightness.
+    """
+
+    answer: Callable[[PictureBatch], dict[str, Array]]
+    whole_levels: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +68,28 @@ class Parity:
         return self.model_mean_ap - self.form_mean_ap
 
 
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """What a form may differ from its model by; None: what its precision makes of it."""
+
+    global_difference: float | None
+    local_difference: float | None
+    mean_ap_loss: float | None
+
+
+# mAP of fewer pictures is reported and not judged: there, two pictures that change places move it by a point.
+MIN_PICTURES_FOR_MEAN_AP = 200
+
+# What the forms of an export folder are held to.
+BARS = {
+    "saved_model": Bar(1e-4, 1e-4, None),
+    "mcar-float32.tflite": Bar(1e-4, 1e-4, None),
+    "mcar-float16.tflite": Bar(None, None, 0.005),
+    "mcar-dynamic.tflite": Bar(None, None, 0.01),
+    "mcar-int8.tflite": Bar(None, None, 0.01),
+}
+
+
 def measure_parity(
     model: MCAR, forms: Mapping[str, Form], batches: Iterable[PictureBatch]
 ) -> dict[str, Parity]:
@@ -74,12 +107,17 @@ def measure_parity(
     predict_at = tf.function(lambda images, boxes: model(images, training=False, boxes=boxes)["local_probs"])
     collected: dict[str, list[dict[str, Array]]] = {name: [] for name in forms}
     for batch in batches:
-        ours = {name: value.numpy() for name, value in predict(batch["image"]).items()}
+        seen: dict[bool, tuple[Array, dict[str, Array]]] = {}  # pictures and the model's outputs for them
         for name, form in forms.items():
-            theirs = form(batch)
+            if form.whole_levels not in seen:
+                images = np.round(batch["image"]) if form.whole_levels else batch["image"]
+                outputs = predict(images)
+                seen[form.whole_levels] = images, {key: value.numpy() for key, value in outputs.items()}
+            images, ours = seen[form.whole_levels]
+            theirs = form.answer(batch | {"image": images})
             local_probs = ours["local_probs"]
             if model.top_n:
-                local_probs = predict_at(batch["image"], theirs["boxes"]).numpy()
+                local_probs = predict_at(images, theirs["boxes"]).numpy()
             collected[name].append(
                 _compare(ours, theirs, local_probs, batch, half_a_pixel=0.5 / model.image_size)
             )
@@ -89,6 +127,25 @@ def measure_parity(
         name: _summarize({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
         for name, parts in collected.items()
     }
+
+
+def missed_bars(name: str, parity: Parity) -> list[str]:
+    """Which of the bars for a form of this name were missed, in words."""
+    bar = BARS[name]
+    mean_ap_loss = parity.mean_ap_loss if parity.pictures >= MIN_PICTURES_FOR_MEAN_AP else None
+    measured = {
+        "global probabilities differ by": (parity.global_difference, bar.global_difference),
+        "local probabilities, given the same boxes, differ by": (
+            parity.local_difference,
+            bar.local_difference,
+        ),
+        "mAP is lower by": (mean_ap_loss, bar.mean_ap_loss),
+    }
+    return [
+        f"{what} {value:.2g}, at most {most:g} is allowed"
+        for what, (value, most) in measured.items()
+        if value is not None and most is not None and value > most
+    ]
 
 
 def match_boxes(

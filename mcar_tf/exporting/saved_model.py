@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from mcar_tf.exporting.parity import Array, Form, PictureBatch
 from mcar_tf.models.mcar import MCAR, Outputs
 from pipelines.decode import decode_and_resize, read_orientation
 
@@ -54,6 +55,17 @@ def write_saved_model(
             (Path(folder) / name).write_text(text, encoding="utf-8")
         module.assets = [tf.saved_model.Asset(str(Path(folder) / name)) for name in files]
         tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+def load_form(path: Path) -> Form:
+    """A SavedModel as a function from files' bytes to outputs, to hold it to its model."""
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+
+    def answer(batch: PictureBatch) -> dict[str, Array]:
+        outputs = serve(encoded=tf.constant(batch["encoded"]))
+        return {name: value.numpy() for name, value in outputs.items() if name != "valid"}
+
+    return Form(answer)
 
 
 def _make_signatures(model: MCAR) -> dict[str, tf.types.experimental.PolymorphicFunction]:

@@ -6,57 +6,68 @@ Letters: C classes, N regions, S px a side. A phone looks at one picture at a ti
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy.typing as npt
+import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from mcar_tf.exporting.parity import Array, Form, PictureBatch
 from mcar_tf.models.crop import crop_and_resize_portable
 from mcar_tf.models.mcar import MCAR, Outputs
 
+InputType = Literal["float32", "uint8"]
 Precision = Literal["float32", "float16", "dynamic", "int8"]
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 SIGNATURES = ("mcar", "global_only")
 
-Array = npt.NDArray[Any]
-Answer = Callable[[Array], dict[str, Array]]
-
 
 def write_tflite(
-    model: MCAR, path: Path, precision: Precision = "float32", calibration: Iterable[Array] | None = None
+    model: MCAR,
+    classes: Sequence[str],
+    path: Path,
+    precision: Precision = "float32",
+    calibration: Iterable[Array] | None = None,
+    *,
+    input_type: InputType = "float32",
 ) -> None:
     """Write a model as one file with two signatures that share one set of weights.
 
     `mcar` has the outputs of `MCAR.call` (no boxes where N = 0), `global_only` is one pass alone: `global_probs`.
-    Both take `image` (1, S, S, 3) float32, RGB in [0, 255], upright.
+    Both take `image` (1, S, S, 3), RGB in [0, 255], upright.
 
     Args:
         model: any.
+        classes: C names.
         path: the file to write.
         precision: "float32"; "float16": weights of half the size; "dynamic": weights of a quarter (8 bits),
             activations quantized as they come; "int8": 8 bits in the network throughout, ranges by `calibration`.
         calibration: (S, S, 3) pictures, some hundred that look like what the phone will see.
+        input_type: of `image`.
 
     Raises:
         ValueError: int8 without calibration pictures; an op that is not built in.
     """
-    path.write_bytes(convert_tflite(model, precision, calibration))
+    path.write_bytes(convert_tflite(model, precision, calibration, input_type=input_type))
 
 
 def convert_tflite(
-    model: MCAR, precision: Precision = "float32", calibration: Iterable[Array] | None = None
+    model: MCAR,
+    precision: Precision = "float32",
+    calibration: Iterable[Array] | None = None,
+    *,
+    input_type: InputType = "float32",
 ) -> bytes:
-    """The content of the file that `write_tflite` writes."""
+    """The content of the file that `write_tflite` writes, without metadata."""
     if precision not in PRECISIONS:
         raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {precision!r}")
     if (precision == "int8") != (calibration is not None):
         raise ValueError("`calibration` pictures are what int8 needs, and int8 alone.")
     with tempfile.TemporaryDirectory() as folder:
-        functions = _freeze_signatures(model)
+        functions = _freeze_signatures(model, tf.dtypes.as_dtype(input_type))
         tf.saved_model.save(tf.Module(), folder, signatures=functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         # The converter then fails on anything that would need TensorFlow's own ops ("Flex") or custom ones.
@@ -91,10 +102,11 @@ def list_ops(content: bytes) -> dict[str, Counter[str]]:
     }
 
 
-def load_tflite(content: bytes, signature: str = "mcar", threads: int = 1) -> Answer:
-    """A TFLite file as a function of an image (1, S, S, 3) of the file's own type.
+def load_runner(content: bytes, signature: str = "mcar", threads: int = 1) -> Any:
+    """A signature of a TFLite file as a function: `runner(image=...)` -> outputs.
 
-    Runs in LiteRT, what phones have, where `ai-edge-litert` is installed, else in TensorFlow's copy of it.
+    `image` is (1, S, S, 3), of the file's own type. It runs in LiteRT, what phones have, where `ai-edge-litert` is
+    installed, else in TensorFlow's copy of it.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -104,11 +116,22 @@ def load_tflite(content: bytes, signature: str = "mcar", threads: int = 1) -> An
         # TensorFlow's copy points at LiteRT.
         warnings.simplefilter("ignore")
         interpreter = Interpreter(model_content=content, num_threads=threads)
-    runner = interpreter.get_signature_runner(signature)
-    return lambda image: runner(image=image)
+    return interpreter.get_signature_runner(signature)
 
 
-def _freeze_signatures(model: MCAR) -> dict[str, tf.types.experimental.PolymorphicFunction]:
+def load_form(path: Path) -> Form:
+    """A TFLite file as a function of a batch of pictures, to hold it to its model."""
+    runner = load_runner(path.read_bytes())
+    dtype = runner.get_input_details()["image"]["dtype"]
+
+    def answer(batch: PictureBatch) -> dict[str, Array]:
+        rows = [runner(image=image[np.newaxis].astype(dtype)) for image in batch["image"]]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    return Form(answer, whole_levels=dtype == np.uint8)
+
+
+def _freeze_signatures(model: MCAR, dtype: tf.DType) -> dict[str, tf.types.experimental.PolymorphicFunction]:
     """The signatures, weights turned to constants: the converter then stores equal ones once."""
 
     def mcar(image: tf.Tensor) -> Outputs:
@@ -118,18 +141,18 @@ def _freeze_signatures(model: MCAR) -> dict[str, tf.types.experimental.Polymorph
     def global_only(image: tf.Tensor) -> Outputs:
         return {"global_probs": tf.sigmoid(model.global_pass(image, training=False)[1])}
 
+    image = tf.TensorSpec((1, model.image_size, model.image_size, 3), dtype, name="image")
     crop = model.crop
     model.crop = crop_and_resize_portable
     try:
-        return {function.__name__: _freeze(function, model.image_size) for function in (mcar, global_only)}
+        return {function.__name__: _freeze(function, image) for function in (mcar, global_only)}
     finally:
         model.crop = crop
 
 
 def _freeze(
-    function: Callable[[tf.Tensor], Outputs], image_size: int
+    function: Callable[[tf.Tensor], Outputs], image: tf.TensorSpec
 ) -> tf.types.experimental.PolymorphicFunction:
-    image = tf.TensorSpec((1, image_size, image_size, 3), tf.float32, name="image")
     with_variables = tf.function(function).get_concrete_function(image)
     frozen = convert_variables_to_constants_v2(with_variables)
     graph = frozen.graph.as_graph_def()

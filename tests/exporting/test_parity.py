@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcar_tf.exporting.parity import match_boxes, measure_parity
+from mcar_tf.exporting.parity import Form, Parity, match_boxes, measure_parity, missed_bars
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def exact(model):
 
 
 def test_the_model_is_no_different_from_itself(model, exact, batch):
-    parity = measure_parity(model, {"form": exact}, [batch])["form"]
+    parity = measure_parity(model, {"form": Form(exact)}, [batch])["form"]
     assert parity.pictures == 6
     assert parity.global_difference == pytest.approx(0, abs=1e-5)
     assert parity.local_difference == pytest.approx(0, abs=1e-5)
@@ -31,7 +31,7 @@ def test_a_difference_is_told_by_its_stream(model, exact, batch):
         outputs["local_probs"] = outputs["local_probs"] - 0.125
         return outputs
 
-    parity = measure_parity(model, {"form": shifted}, [batch])["form"]
+    parity = measure_parity(model, {"form": Form(shifted)}, [batch])["form"]
     assert parity.global_difference == pytest.approx(0.25, abs=1e-5)
     assert parity.local_difference == pytest.approx(0.125, abs=1e-5)
 
@@ -42,7 +42,7 @@ def test_local_probs_are_those_of_the_forms_own_boxes(model, batch):
     def elsewhere(batch):
         return {name: value.numpy() for name, value in model(batch["image"], boxes=boxes).items()}
 
-    parity = measure_parity(model, {"form": elsewhere}, [batch])["form"]
+    parity = measure_parity(model, {"form": Form(elsewhere)}, [batch])["form"]
     assert parity.local_difference == pytest.approx(0, abs=1e-5)
     assert parity.same_classes == 1
     assert parity.same_boxes < 1
@@ -50,20 +50,20 @@ def test_local_probs_are_those_of_the_forms_own_boxes(model, batch):
 
 def test_without_labels_nothing_is_said_of_map(model, exact, batch):
     unlabelled = {name: batch[name] for name in ("image", "encoded")}
-    parity = measure_parity(model, {"form": exact}, [unlabelled])["form"]
+    parity = measure_parity(model, {"form": Form(exact)}, [unlabelled])["form"]
     assert (parity.model_mean_ap, parity.form_mean_ap, parity.mean_ap_loss) == (None, None, None)
 
 
 def test_map_lost_is_the_models_less_the_forms(model, exact, batch):
     parity = dataclasses.replace(
-        measure_parity(model, {"form": exact}, [batch])["form"], model_mean_ap=0.8, form_mean_ap=0.7
+        measure_parity(model, {"form": Form(exact)}, [batch])["form"], model_mean_ap=0.8, form_mean_ap=0.7
     )
     assert parity.mean_ap_loss == pytest.approx(0.1)
 
 
 def test_no_pictures_are_refused(model, exact):
     with pytest.raises(ValueError, match="no pictures to compare"):
-        measure_parity(model, {"form": exact}, [])
+        measure_parity(model, {"form": Form(exact)}, [])
 
 
 def test_a_plain_model_has_no_boxes_to_differ(plain_model, batch):
@@ -71,7 +71,7 @@ def test_a_plain_model_has_no_boxes_to_differ(plain_model, batch):
         outputs = plain_model(batch["image"])
         return {name: outputs[name].numpy() for name in ("probs", "global_probs", "local_probs")}
 
-    parity = measure_parity(plain_model, {"form": form}, [batch])["form"]
+    parity = measure_parity(plain_model, {"form": Form(form)}, [batch])["form"]
     assert (parity.same_classes, parity.same_boxes, parity.box_iou) == (1, 1, 1)
     assert parity.local_difference == pytest.approx(0, abs=1e-5)
 
@@ -90,3 +90,40 @@ def test_boxes_are_matched_by_class():
     assert same.tolist() == [[False, True, False]]
     # 0.5 x 0.5 each, 0.5 x 0.25 in common: 0.125 / (0.25 + 0.25 - 0.125) = 1/3.
     np.testing.assert_allclose(iou[0, :2], [1 / 3, 1])
+
+
+def parity_of(**values):
+    perfect = Parity(
+        pictures=500,
+        global_difference=0.0,
+        local_difference=0.0,
+        same_classes=1.0,
+        same_boxes=1.0,
+        box_iou=1.0,
+        same_top_label=1.0,
+        model_mean_ap=0.8,
+        form_mean_ap=0.8,
+    )
+    return dataclasses.replace(perfect, **values)
+
+
+@pytest.mark.parametrize(
+    ("form", "measured", "missed"),
+    [
+        ("mcar-float32.tflite", {"global_difference": 1e-4, "local_difference": 1e-4}, ""),
+        (
+            "mcar-float32.tflite",
+            {"global_difference": 2e-4},
+            "global probabilities differ by 0.0002, at most 0.0001",
+        ),
+        ("saved_model", {"local_difference": 0.01}, "given the same boxes, differ by 0.01, at most 0.0001"),
+        ("mcar-int8.tflite", {"global_difference": 0.1, "form_mean_ap": 0.795}, ""),
+        ("mcar-int8.tflite", {"form_mean_ap": 0.75}, "mAP is lower by 0.05, at most 0.01"),
+        ("mcar-int8.tflite", {"form_mean_ap": 0.75, "pictures": 16}, ""),
+        ("mcar-int8.tflite", {"form_mean_ap": None, "model_mean_ap": None}, ""),
+    ],
+)
+def test_bars_that_are_missed_are_named(form, measured, missed):
+    found = missed_bars(form, parity_of(**measured))
+    assert len(found) == bool(missed)
+    assert missed in "".join(found)

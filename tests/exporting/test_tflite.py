@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mcar_tf.exporting.tflite import convert_tflite, list_ops, load_tflite
+from mcar_tf.exporting.tflite import convert_tflite, list_ops, load_runner
 from mcar_tf.models.crop import crop_and_resize
 
 
@@ -13,10 +13,10 @@ def float32(model):
 
 
 def test_float32_gives_what_the_model_gives(model, float32, batch):
-    answer = load_tflite(float32)
+    answer = load_runner(float32)
     for image in batch["image"]:
         expected = model(image[np.newaxis])
-        found = answer(image[np.newaxis])
+        found = answer(image=image[np.newaxis])
         assert set(found) == set(expected)
         for name in expected:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-4, err_msg=name)
@@ -24,7 +24,7 @@ def test_float32_gives_what_the_model_gives(model, float32, batch):
 
 def test_global_only_gives_the_global_stream(model, float32, batch):
     image = batch["image"][:1]
-    found = load_tflite(float32, "global_only")(image)
+    found = load_runner(float32, "global_only")(image=image)
     assert set(found) == {"global_probs"}
     np.testing.assert_allclose(found["global_probs"], model(image)["global_probs"], atol=1e-4)
 
@@ -57,7 +57,7 @@ def test_the_model_keeps_its_own_crop(model, float32):
 
 def test_without_regions_there_are_no_boxes(plain_model, batch):
     image = batch["image"][:1]
-    found = load_tflite(convert_tflite(plain_model))(image)
+    found = load_runner(convert_tflite(plain_model))(image=image)
     assert set(found) == {"probs", "global_probs", "local_probs"}
     np.testing.assert_allclose(found["probs"], plain_model(image)["probs"], atol=1e-4)
 
@@ -67,9 +67,9 @@ def test_smaller_weights_give_nearly_the_same(model, float32, batch, precision, 
     content = convert_tflite(model, precision)
     weights = sum(weight.numpy().nbytes for weight in model.weights)
     assert len(float32) - len(content) > (1 - share) * 0.9 * weights
-    answer = load_tflite(content, "global_only")
+    answer = load_runner(content, "global_only")
     for image in batch["image"]:
-        found = answer(image[np.newaxis])["global_probs"]
+        found = answer(image=image[np.newaxis])["global_probs"]
         np.testing.assert_allclose(found, model(image[np.newaxis])["global_probs"], atol=tolerance)
 
 

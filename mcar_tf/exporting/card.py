@@ -1,0 +1,113 @@
+"""The model card of an export: data, recipe, metrics and limits in, Markdown out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mcar_tf.config import FitConfig
+from pipelines.records import Manifest
+
+STREAMS = {"global": "global stream", "local": "local stream", "fused": "both, fused"}
+MEASURES = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
+RECIPE = (
+    "backbone",
+    "backbone_width",
+    "image_size",
+    "local_size",
+    "pooling",
+    "top_n",
+    "tau",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "head_learning_rate",
+    "loss",
+    "augment",
+    "seed",
+)
+
+
+def make_card(
+    name: str,
+    classes: Sequence[str],
+    config: FitConfig,
+    manifest: Manifest,
+    metrics: Mapping[str, Any],
+    exported_as: Mapping[str, Any],
+    calibrated: bool,
+) -> str:
+    """What somebody needs to know who gets the files and nothing else.
+
+    Args:
+        name: of the run.
+        classes: C class names.
+        config: what the run was trained with.
+        manifest: of the set that it was trained on.
+        metrics: the run's `metrics.json`, by split.
+        exported_as: options that differ from the run's in what was exported.
+        calibrated: whether there is a threshold a class.
+    """
+    sections = [
+        f"# {name}",
+        f"Multi-label image recognition: which of {len(classes)} classes are in a picture, several at once, and where"
+        " it looked. It is MCAR (Gao & Zhou, IEEE TIP 2021): the whole picture is looked at once, then the"
+        f" {config.top_n} regions that the most probable classes point at.",
+        f"Classes: {', '.join(classes)}.",
+        "## Data",
+        _data(config, manifest),
+        "## Recipe",
+        _table(("option", "value"), [(option, getattr(config, option)) for option in RECIPE]),
+        "## Metrics",
+        _metrics(metrics),
+    ]
+    if exported_as:
+        changed = ", ".join(f"{option} {value}" for option, value in exported_as.items())
+        sections.append(f"These are the run's. It was exported with other options: {changed}.")
+    sections += ["## Limits", _limits(manifest, calibrated)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _data(config: FitConfig, manifest: Manifest) -> str:
+    splits = {"trained on": config.train_split, "measured on": config.eval_split}
+    rows = [(what, name, manifest.splits[name].examples) for what, name in splits.items()]
+    lines = [f"`{manifest.name}`: {manifest.source}."]
+    if manifest.licence:
+        lines.append(f"Terms of the pictures: {manifest.licence}.")
+    return "\n\n".join([*lines, _table(("", "split", "pictures"), rows)])
+
+
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    tables = []
+    for split, measured in metrics.items():
+        rows = [
+            (name, *(f"{100 * measured[stream][measure]:.1f}" for measure in MEASURES))
+            for stream, name in STREAMS.items()
+            if stream in measured
+        ]
+        tables += [f"On `{split}`, {measured['images']} pictures, in %:", _table(("", *MEASURES), rows)]
+    return "\n\n".join(tables)
+
+
+def _limits(manifest: Manifest, calibrated: bool) -> str:
+    limits = [
+        f"It knows the classes above and no others, as the pictures of {manifest.name} show them. On other pictures"
+        " (night, drawings, medical, views from above) expect less than the metrics say, and measure.",
+        "Boxes were not learnt from boxes: they are where the network found a class most convincing, often a part of"
+        " an object or several objects together. They are not detections, and there is at most one a class.",
+        "It sees the picture warped to a square: what is very long or very small in it may be lost.",
+        "A class has a threshold of its own, from which on it counts as present: `thresholds.json`."
+        if calibrated
+        else "Probabilities are not calibrated: 0.5 does not mean half of the cases. Choose thresholds on pictures of"
+        " your own (`python -m mcar_tf.calibrate`).",
+        "It inherits the biases of its training pictures. Do not use it to judge people.",
+    ]
+    return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else str(value).replace("|", "\\|")

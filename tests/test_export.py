@@ -1,0 +1,159 @@
+"""The command: what it writes, that it is whole or not there, and what it refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mcar_tf import export
+
+
+@pytest.fixture(scope="module")
+def finished_run(untrained_run, tmp_path_factory):
+    """A run folder that has its result, and thresholds."""
+    folder = shutil.copytree(untrained_run, tmp_path_factory.mktemp("finished") / "squares")
+    six = dict.fromkeys(("CP", "CR", "CF1", "OP", "OR", "OF1"), 0.25)
+    streams = {stream: {"mAP": 0.5, **six} for stream in ("global", "local", "fused")}
+    (folder / "metrics.json").write_text(json.dumps({"test": {"images": 16, **streams}}))
+    classes = (folder / "classes.txt").read_text().splitlines()
+    (folder / "thresholds.json").write_text(json.dumps({"thresholds": dict.fromkeys(classes, 0.25)}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(finished_run, tmp_path_factory):
+    """An export folder, made once."""
+    folder = tmp_path_factory.mktemp("exported") / "squares"
+    export.main(["--run", str(finished_run), "--out-dir", str(folder)])
+    return folder
+
+
+def test_everything_that_was_promised_lies_in_the_export_folder(exported):
+    files = {str(path.relative_to(exported)) for path in exported.rglob("*") if path.is_file()}
+    assert files >= {
+        "saved_model/1/saved_model.pb",
+        "saved_model/1/assets/labels.txt",
+        "saved_model/1/assets/thresholds.json",
+        "saved_model/1/assets/card.md",
+        "mcar-float32.tflite",
+        "labels.txt",
+        "card.md",
+        "parity.json",
+    }
+    assert [path.name for path in exported.parent.iterdir()] == ["squares"]
+
+
+def test_parity_is_within_the_bars(exported):
+    parity = json.loads((exported / "parity.json").read_text())
+    assert (parity["dataset"], parity["split"]) == ("tiny", "test")
+    assert set(parity["forms"]) == {"saved_model", "mcar-float32.tflite"}
+    for measured in parity["forms"].values():
+        assert measured["pictures"] == 16
+        assert measured["global_difference"] <= 1e-4
+        assert measured["local_difference"] <= 1e-4
+        assert measured["model_mean_ap"] > 0
+
+
+def test_the_card_says_what_somebody_with_the_files_alone_must_know(exported):
+    card = (exported / "card.md").read_text(encoding="utf-8")
+    for told in (
+        "# squares",
+        "made by a test",  # where the data come from
+        "| measured on | test | 16 |",
+        "| backbone | tiny_resnet |",
+        "| both, fused | 50.0 |",
+        "## Limits",
+        "mcar-float32.tflite",  # in the table of parity
+    ):
+        assert told in card
+    inside = (exported / "saved_model" / "1" / "assets" / "card.md").read_text(encoding="utf-8")
+    assert card.startswith(inside)
+
+
+def test_labels_are_in_the_order_of_the_outputs(exported, finished_run):
+    labels = (exported / "labels.txt").read_text(encoding="utf-8")
+    assert labels == (finished_run / "classes.txt").read_text(encoding="utf-8")
+
+
+def test_options_change_what_is_exported(finished_run, tmp_path):
+    from mcar_tf.exporting.tflite import load_runner
+
+    words = "--formats tflite --top-n 1 --local-size 16 --image-size 48 --tflite-input uint8 --pictures 1"
+    export.main(["--run", str(finished_run), "--out-dir", str(tmp_path / "out"), *words.split()])
+    assert not (tmp_path / "out" / "saved_model").exists()
+    answer = load_runner((tmp_path / "out" / "mcar-float32.tflite").read_bytes())
+    assert answer(image=np.zeros((1, 48, 48, 3), np.uint8))["boxes"].shape == (1, 1, 4)
+    card = (tmp_path / "out" / "card.md").read_text()
+    assert "It was exported with other options: image_size 48, local_size 16, top_n 1." in card
+
+
+def test_a_missed_bar_leaves_nothing_behind(finished_run, tmp_path, monkeypatch, capsys):
+    from mcar_tf.exporting import parity
+
+    monkeypatch.setitem(parity.BARS, "saved_model", parity.Bar(-1.0, None, None))
+    words = ["--run", str(finished_run), "--out-dir", str(tmp_path / "out"), "--formats", "saved_model"]
+    with pytest.raises(SystemExit) as stopped:
+        export.main(words)
+    assert stopped.value.code == 1
+    assert "nothing was exported: saved_model: global probabilities differ by" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_that_fails_leaves_the_one_before_it(finished_run, exported, tmp_path, monkeypatch):
+    folder = shutil.copytree(exported, tmp_path / "out")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mcar_tf.exporting.saved_model.write_saved_model", full)
+    with pytest.raises(OSError, match="No space left"):
+        export.main(["--run", str(finished_run), "--out-dir", str(folder), "--overwrite"])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (folder / "parity.json").read_bytes() == (exported / "parity.json").read_bytes()
+
+
+def refused(words, error, match):
+    with pytest.raises(error, match=match):
+        export.main(words)
+
+
+def test_an_existing_export_folder_is_refused(finished_run, exported):
+    words = ["--run", str(finished_run), "--out-dir", str(exported)]
+    refused(words, FileExistsError, "is there already. --overwrite replaces it")
+
+
+def test_an_unfinished_run_is_refused(untrained_run, tmp_path):
+    words = ["--run", str(untrained_run), "--out-dir", str(tmp_path / "out")]
+    refused(words, FileNotFoundError, r"is unfinished: .* Finish it: python -m mcar_tf.fit .* --resume")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    refused(["--run", str(tmp_path)], FileNotFoundError, "is not a run folder")
+
+
+def test_int8_without_the_set_to_calibrate_on_is_refused(finished_run, tmp_path):
+    words = ["--run", str(finished_run), "--precision", "int8", "--data-dir", str(tmp_path)]
+    refused(words, FileNotFoundError, "The prepared set .*tiny is not there. Build it:")
+
+
+def test_an_unknown_split_is_refused(finished_run):
+    refused(
+        ["--run", str(finished_run), "--split", "val"],
+        ValueError,
+        "`split` must be one of train, validation, test",
+    )
+
+
+def test_no_pictures_are_refused(finished_run):
+    refused(["--run", str(finished_run), "--pictures", "0"], ValueError, "`pictures` must be at least 1")
+
+
+def test_an_unknown_precision_is_one_line():
+    command = [sys.executable, "-m", "mcar_tf.export", "--run", "x", "--precision", "int4"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "int4" in result.stderr
