@@ -1,13 +1,17 @@
 """What happens between two training steps: the progress bar, checkpoints by the clock, stopping, guards."""
 
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 from tqdm import tqdm
+
+LOOK_AT_LOSS_EVERY = 50  # steps
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -65,6 +69,48 @@ class ResumedMeans(keras.callbacks.Callback):
             variable.assign(value)
 
 
+class MovingAverage(keras.callbacks.Callback):
+    """An exponential moving average of a model's weights and BatchNorm statistics, updated after each step.
+
+    After step t (from 1) the average keeps min(decay, (1 + t) / (10 + t)) of itself, so that the first weights are
+    forgotten early on. Keras' own `use_ema` averages no statistics, and overwrites the weights after each `fit`.
+
+    Args:
+        model: built, with an optimizer.
+        decay: in [0, 1).
+    """
+
+    def __init__(self, model: keras.Model, decay: float) -> None:
+        super().__init__()
+        self.weights = [weight.value for weight in model.weights]
+        self.variables = [keras.Variable(weight, trainable=False) for weight in model.weights]
+        self.steps = model.optimizer.iterations
+        self.decay = decay
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Move towards the weights."""
+        self._update()
+
+    @tf.function(autograph=False)
+    def _update(self) -> None:
+        steps = tf.cast(self.steps.value, tf.float32)
+        kept = tf.minimum(self.decay, (1 + steps) / (10 + steps))
+        for average, weight in zip(self.variables, self.weights, strict=True):
+            average.value.assign(kept * average.value + (1 - kept) * weight)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside a `with` block the model has the averages for weights."""
+        trained = [weight.numpy() for weight in self.weights]
+        try:
+            for weight, average in zip(self.weights, self.variables, strict=True):
+                weight.assign(average.value)
+            yield
+        finally:
+            for weight, value in zip(self.weights, trained, strict=True):
+                weight.assign(value)
+
+
 class StepGuard(keras.callbacks.Callback):
     """After each step: save by the clock, save and stop when asked to, refuse to go on with a loss that is no number.
 
@@ -87,10 +133,12 @@ class StepGuard(keras.callbacks.Callback):
         self.steps_done += 1
         due = time.monotonic() - self.last_saved > self.seconds
         stop = self.stop_requested()
-        # The loss is the epoch's running mean: once no number, it stays so, and a look now and then finds it.
-        if due or stop or self.steps_done % 50 == 1:
+        # The loss is the epoch's running mean: once no number, it stays so, and a look now and then finds it. To look
+        # is to wait for the device.
+        if due or stop or self.steps_done % LOOK_AT_LOSS_EVERY == 1:
             self._check_loss(logs)
         if due or stop:
+            check_finite(self.model)
             self.save(self.steps_done)
             self.last_saved = time.monotonic()
         if stop:
@@ -99,23 +147,45 @@ class StepGuard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """The last look at the epoch's loss, before anything is saved."""
         self._check_loss(logs)
-        self.steps_done = 0
+        check_finite(self.model)
         self.last_saved = time.monotonic()
 
     def _check_loss(self, logs: dict[str, Any] | None) -> None:
-        loss = float(logs["loss"]) if logs else 0.0
-        if not math.isfinite(loss):
-            step = int(self.model.optimizer.iterations)
+        if logs and not math.isfinite(float(logs["loss"])):
             raise NonFiniteLossError(
-                f"the loss became {loss} at or shortly before step {step}. The last checkpoint is good: lower"
-                " --learning-rate, or --precision float32 if it was another, and go on with --resume"
-                " or start anew with --overwrite."
+                f"the loss became {float(logs['loss'])} at step {self.steps_done} of the epoch or in the"
+                f" {LOOK_AT_LOSS_EVERY} before. {advice_on_divergence(self.model)}"
             )
+
+
+def check_finite(model: keras.Model) -> None:
+    """Refuse weights that are no numbers: an update can break what the loss before it did not show.
+
+    Raises:
+        NonFiniteLossError: naming the first such weight.
+    """
+    for weight in model.weights:
+        if not bool(tf.reduce_all(tf.math.is_finite(weight.value))):
+            raise NonFiniteLossError(f"{weight.path} is no longer finite. {advice_on_divergence(model)}")
+
+
+def advice_on_divergence(model: keras.Model) -> str:
+    """What to try once training has diverged."""
+    scale = getattr(model.optimizer, "dynamic_scale", None)
+    return (
+        "The last checkpoint is good. "
+        + (
+            f"The loss scale is {float(scale):g}: try --precision float32 first. "
+            if scale is not None
+            else ""
+        )
+        + "Lower --learning-rate or set --clip-norm, and start anew with --overwrite or in another --out-dir."
+    )
 
 
 class StopRequestedError(Exception):
     """A signal asked to stop; the step was finished and saved."""
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(ValueError):
     """Training diverged."""

@@ -1,19 +1,21 @@
 """A run's state, written so that a run stopped anywhere goes on as if it had not been.
 
-    checkpoints/step-000001234/    variables.* (TensorFlow's checkpoint format) and state.json
-    checkpoints/last.weights.h5    the weights after the last whole epoch
-    checkpoints/best.weights.h5    those of the epoch with the highest mAP on the validation split
+    checkpoints/epoch-0007-step-0000120/    after 7 epochs and 120 steps of the next: variables.* (TensorFlow's
+                                            checkpoint format) and state.json
+    checkpoints/last.weights.h5             the weights after the last whole epoch
+    checkpoints/best.weights.h5             those of the epoch with the highest mAP on the validation split
 
 A checkpoint is written beside its place and renamed: it is there whole or not at all. `state.json` holds the
 checksums of its files, which are verified before anything is restored.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,25 +46,29 @@ class Checkpoints:
         self.bytes = sum(int(v.value.dtype.size) * int(tf.size(v)) for v in variables)
         self._checkpoint = tf.train.Checkpoint(**{f"v{i:05d}": v.value for i, v in enumerate(variables)})
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the variables and `state`, which JSON must be able to hold, as the checkpoint of `step`.
+    def save(self, epoch: int, step: int, state: dict[str, Any]) -> None:
+        """Write the variables and `state`, which JSON must be able to hold.
+
+        Args:
+            epoch: whole epochs done.
+            step: steps done of the current one.
+            state: what else a run needs to go on.
 
         Raises:
-            OSError: the disk has too little room; nothing was written.
+            OSError: the disk is full or takes no writing; the checkpoints before are as they were.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.folder).free < 1.1 * self.bytes + 2**20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
-        target = self.folder / f"step-{step:09d}"
-        partial = self.folder / f"partial-{step:09d}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        self._checkpoint.write(str(partial / "variables"))
-        files = {path.name: _checksum(path) for path in sorted(partial.glob("variables*"))}
-        (partial / "state.json").write_text(json.dumps({"files": files, "state": state}))
-        for path in [*partial.iterdir(), partial]:
-            _flush_to_disk(path)
-        shutil.rmtree(target, ignore_errors=True)
+        target = self.folder / f"epoch-{epoch:04d}-step-{step:07d}"
+        partial = self.folder / f"partial-{target.name}"
+        with _room_or_nothing(partial):
+            partial.mkdir()
+            self._checkpoint.write(str(partial / "variables"))
+            files = {path.name: _checksum(path) for path in sorted(partial.glob("variables*"))}
+            (partial / "state.json").write_text(json.dumps({"files": files, "state": state}))
+            for path in [*partial.iterdir(), partial]:
+                _flush_to_disk(path)
         partial.rename(target)
         _flush_to_disk(self.folder)
         for old in self._saved()[: -self.keep]:
@@ -72,14 +78,20 @@ class Checkpoints:
         """Restore the newest whole checkpoint and give its state; None if there is none.
 
         A broken one is renamed to `broken-...`, said in one line, and the one before it is used.
+
+        Raises:
+            ValueError: the newest checkpoint is whole, but of another model or optimizer.
         """
         for partial in self.folder.glob("partial-*"):
-            shutil.rmtree(partial)
+            _delete(partial)
         for path in reversed(self._saved()):
             problem = _problem_of(path)
             if problem is None:
                 content = json.loads((path / "state.json").read_text())
-                self._checkpoint.read(str(path / "variables")).assert_consumed()
+                try:
+                    self._checkpoint.read(str(path / "variables")).assert_consumed()
+                except (AssertionError, ValueError) as error:
+                    raise ValueError(f"{path} is of another model or optimizer than this run's.") from error
                 return content["state"]
             aside = path.with_name(f"broken-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
@@ -88,16 +100,44 @@ class Checkpoints:
         return None
 
     def _saved(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*"))
+        return sorted(self.folder.glob("epoch-*"))
 
 
 def write_weights(model: keras.Model, path: Path) -> None:
     """Save a model's weights as `path`, which ends in `.weights.h5`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"partial-{path.name}")
-    model.save_weights(partial)
-    _flush_to_disk(partial)
+    with _room_or_nothing(partial):
+        model.save_weights(partial)
+        _flush_to_disk(partial)
     partial.replace(path)
+
+
+@contextlib.contextmanager
+def _room_or_nothing(partial: Path) -> Iterator[None]:
+    """Where writing fails, take away what was written, and say in the operating system's words what is wrong.
+
+    TensorFlow and HDF5 have words of their own: a full disk is a `ResourceExhaustedError` to the one, as is a
+    full memory, and a number inside a longer text to the other.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, tf.errors.OpError) as error:
+        _delete(partial)
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            known = getattr(error, "errno", None) == number or os.strerror(number) in str(error)
+            if known:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial.parent)) from error
+        if isinstance(error, OSError):
+            raise
+        raise OSError(errno.EIO, " ".join(str(error).split())[:200], str(partial.parent)) from error
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _problem_of(path: Path) -> str | None:

@@ -75,6 +75,15 @@ class FitConfig:
     warmup_epochs: float = option(1.0, "Epochs of linear warm-up (adamw only).", group=RECIPE)
     loss: Literal["pair", "single"] = option(
         "pair", "pair: one loss a stream (8); single: one on the fused probabilities (12).", group=RECIPE)
+    clip_norm: float = option(0.0, "Largest norm of the gradient of all weights together; 0: any.", group=RECIPE)
+    accumulate_steps: int = option(1, "Steps whose mean gradient makes one update of the weights: a batch so many"
+                                   " times as large, but for BatchNorm.", group=RECIPE)
+    freeze_backbone_epochs: int = option(0, "First epochs, in which the 1x1 convolution alone is trained.",
+                                         group=RECIPE)
+    ema_decay: float = option(0.0, "Evaluate and keep a moving average of the weights, which keeps this share of"
+                              " itself each step, such as 0.999; 0: the weights themselves.", group=RECIPE)
+    early_stopping_epochs: int = option(0, "Stop after so many epochs without a better mAP on the validation split;"
+                                        " 0: never.", group=RECIPE)
 
     out_dir: Path | None = option(None, "The run folder (null: runs/<dataset>-<backbone>).", group=RUN)
     seed: int = option(0, "Decides first weights, order and augmentation.", group=RUN)
@@ -87,6 +96,8 @@ class FitConfig:
     xla: bool = option(False, "Compile the training step with XLA.", group=RUN)
     strategy: Literal["auto", "one_device", "mirrored"] = option(
         "auto", "auto: mirrored over all GPUs where there are several.", group=RUN)
+    sync_batch_norm: bool = option(False, "BatchNorm normalizes with the batch of all devices, not with each one's"
+                                   " own.", group=RUN)
     deterministic: bool = option(False, "Deterministic ops on a GPU too, at some cost in speed.", group=RUN)
     checkpoint_minutes: float = option(10.0, "Minutes between checkpoints inside an epoch; there is one at the end of"
                                        " each epoch anyway.", group=RUN)
@@ -99,14 +110,23 @@ class FitConfig:
         Raises:
             ValueError: naming the option, what it may be and what it is.
         """
-        for name in ("image_size", "epochs", "batch_size", "keep_checkpoints"):
+        for name in ("image_size", "epochs", "batch_size", "keep_checkpoints", "accumulate_steps"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _check(self.top_n >= 0, "top_n", "0 or more", self.top_n)
         for name in ("learning_rate", "head_learning_rate", "drop_factor", "checkpoint_minutes"):
             _check(getattr(self, name) > 0, name, "positive", getattr(self, name))
-        for name in ("weight_decay", "warmup_epochs"):
+        for name in ("weight_decay", "warmup_epochs", "clip_norm", "early_stopping_epochs"):
             _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         _check(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        _check(0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)", self.ema_decay)
+        frozen = self.freeze_backbone_epochs
+        _check(
+            0 <= frozen <= self.epochs, "freeze_backbone_epochs", f"in [0, {self.epochs}], the epochs", frozen
+        )
+        if frozen and self.backbone_weights is None and self.init_from is None:
+            raise ValueError(
+                "--freeze-backbone-epochs would keep random weights: give --weights or --init-from."
+            )
         _check(0 <= self.tau < 1, "tau", "in [0, 1)", self.tau)
         _check(0 <= self.gwp_lambda <= 1, "gwp_lambda", "in [0, 1]", self.gwp_lambda)
         _check(0 <= self.val_fraction < 1, "val_fraction", "in [0, 1)", self.val_fraction)

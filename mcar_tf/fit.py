@@ -71,6 +71,11 @@ def check_against_data(config: FitConfig, manifest: Manifest) -> None:
                 f"`{name.replace('_', '-')}` must be one of {', '.join(manifest.splits)}, the splits of"
                 f" {config.dataset}. Received: {split!r}"
             )
+    if config.early_stopping_epochs and "validation" not in manifest.splits:
+        raise ValueError(
+            f"--early-stopping-epochs needs a validation split, which {config.dataset} has not. --val-fraction makes"
+            " one."
+        )
     if config.top_n > len(manifest.classes):
         raise ValueError(
             f"`top-n` must lie in [0, {len(manifest.classes)}], the number of classes. Received: {config.top_n}"

@@ -85,7 +85,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         learning_rate: initial rate.
         drop_epochs: epochs of the drops, ascending.
-        steps_per_epoch: optimizer steps in one epoch.
+        steps_per_epoch: updates of the weights in one epoch; a fraction where several steps make one.
         factor: of each drop.
     """
 
@@ -93,7 +93,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         self,
         learning_rate: float,
         drop_epochs: Sequence[int],
-        steps_per_epoch: int,
+        steps_per_epoch: float,
         factor: float = 0.1,
     ) -> None:
         self.learning_rate = learning_rate
@@ -103,7 +103,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: int | keras.KerasTensor) -> keras.KerasTensor:
         """Rate of a step, counted from 0."""
-        drops = ops.convert_to_tensor([e * self.steps_per_epoch for e in self.drop_epochs], "int64")
+        drops = ops.convert_to_tensor([round(e * self.steps_per_epoch) for e in self.drop_epochs], "int64")
         passed = ops.sum(ops.cast(ops.cast(step, "int64") >= drops, "float32"))
         return self.learning_rate * ops.power(self.factor, passed)
 

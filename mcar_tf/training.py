@@ -5,6 +5,7 @@ over from step to step lies in variables, and all that carries over from epoch t
 checkpoint of both is the whole run.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -15,7 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mcar_tf.callbacks import ProgressBar, ResumedMeans, StepGuard, StopRequestedError
+from mcar_tf.callbacks import MovingAverage, ProgressBar, ResumedMeans, StepGuard, StopRequestedError
 from mcar_tf.checkpoints import Checkpoints, write_weights
 from mcar_tf.config import FitConfig
 from mcar_tf.evaluation import evaluate_predictions, predict_dataset, to_json
@@ -26,6 +27,7 @@ from mcar_tf.run_folder import append_history, write_history, write_text
 from mcar_tf.runs import build_model, load_run
 from mcar_tf.signals import Stopping
 from mcar_tf.tensorboard import TensorBoardLog
+from pipelines.command import Terminated
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
 from pipelines.records import Manifest
 
@@ -56,12 +58,19 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     train_split, eval_split = manifest.splits[config.train_split], manifest.splits[config.eval_split]
     validation = manifest.splits.get("validation")
     num_classes = len(manifest.classes)
-    data = {"num_classes": num_classes, "image_size": config.image_size, "batch_size": config.batch_size}
+    data: dict[str, Any] = {
+        "num_classes": num_classes,
+        "image_size": config.image_size,
+        "batch_size": config.batch_size,
+    }
     steps_per_epoch = train_split.examples // config.batch_size
 
     with make_strategy(config).scope():
         model = build_trainable(config, num_classes, steps_per_epoch)
+    average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    variables += average.variables if average else []
+    weights_in_use = average.in_place if average else contextlib.nullcontext
     checkpoints = Checkpoints(folder / "checkpoints", variables, keep=config.keep_checkpoints)
     state = RunState(**(checkpoints.restore_latest() or {}))
     write_history(folder / "history.csv", state.history)
@@ -70,65 +79,76 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     panel = next(iter(make_eval_dataset(panel_files, **data | {"batch_size": 8})))["image"]
 
     def save(steps: int) -> None:
-        checkpoints.save(int(model.optimizer.iterations), dataclasses.asdict(state) | {"steps": steps})
+        checkpoints.save(state.epoch, steps, dataclasses.asdict(state) | {"steps": steps})
 
     bar = ProgressBar(steps_per_epoch, config.batch_size, config.epochs)
     guard = StepGuard(save, config.checkpoint_minutes, lambda: stopping.requested)
 
-    while state.epoch < config.epochs:
-        dataset = make_train_dataset(
-            train_split.files,
-            **data,
-            seed=config.seed,
-            epoch=state.epoch,
-            skip_batches=state.steps,
-            augment=config.augment,
-            difficult=config.difficult,
-        )
-        bar.first_step = guard.steps_done = state.steps
-        resumed = [ResumedMeans(model)] if state.steps else []
+    while state.epoch < config.epochs and not out_of_patience(config, state):
+        freeze_backbone(model, state.epoch < config.freeze_backbone_epochs)
+        steps_left = steps_per_epoch - state.steps
         started = time.monotonic()
-        stopping.can_wait = True
-        try:
-            means = model.fit(
-                dataset.map(_without_id),
-                initial_epoch=state.epoch,
-                epochs=state.epoch + 1,
-                # Without it Keras asks for one batch too many, and the step that gets none still counts.
-                steps_per_epoch=steps_per_epoch - state.steps,
-                callbacks=[*resumed, bar, guard],
-                verbose=0,
-                shuffle=False,
-            ).history
-        except StopRequestedError:
-            stopping.leave()
-        finally:
-            stopping.can_wait = False
-            bar.close()
+        if steps_left:  # none, if the run was stopped between the last step and the end of validation
+            dataset = make_train_dataset(
+                train_split.files,
+                **data,
+                seed=config.seed,
+                epoch=state.epoch,
+                skip_batches=state.steps,
+                augment=config.augment,
+                difficult=config.difficult,
+            )
+            bar.first_step = guard.steps_done = state.steps
+            resumed = [ResumedMeans(model)] if state.steps else []
+            averaging = [average] if average else []
+            stopping.can_wait = True
+            try:
+                model.fit(
+                    dataset.map(_without_id),
+                    initial_epoch=state.epoch,
+                    epochs=state.epoch + 1,
+                    # Without it Keras asks for one batch too many, and the step that gets none still counts.
+                    steps_per_epoch=steps_left,
+                    callbacks=[*resumed, *averaging, bar, guard],
+                    verbose=0,
+                    shuffle=False,
+                )
+            except StopRequestedError:
+                stopping.leave()
+            finally:
+                stopping.can_wait = False
+                bar.close()
         trained = time.monotonic()
-        row = {"epoch": state.epoch + 1} | {name: values[-1] for name, values in means.items()}
+        row = {"epoch": state.epoch + 1} | {mean.name: float(mean.result()) for mean in model.metrics}
         row["learning_rate"] = float(model.optimizer.learning_rate)
-        row["images_per_second"] = (steps_per_epoch - state.steps) * config.batch_size / (trained - started)
+        row["images_per_second"] = steps_left * config.batch_size / (trained - started)
         if validation:
-            predictions = predict_dataset(model, make_eval_dataset(validation.files, **data))
+            try:
+                with weights_in_use():
+                    predictions = predict_dataset(model, make_eval_dataset(validation.files, **data))
+            except (KeyboardInterrupt, Terminated):
+                save(steps_per_epoch)
+                raise
             metrics = evaluate_predictions(predictions)
             row |= {f"val_mAP_{stream}": metrics[stream]["mAP"] for stream in ("global", "local", "fused")}
         row["seconds"] = time.monotonic() - started
 
         state.epoch, state.steps = state.epoch + 1, 0
         state.history.append(row)
-        if validation and (state.best is None or row["val_mAP_fused"] > state.best["val_mAP_fused"]):
-            state.best = row
-            write_weights(model, folder / "checkpoints" / "best.weights.h5")
-        write_weights(model, folder / "checkpoints" / "last.weights.h5")
-        append_history(folder / "history.csv", row)
-        log.write_epoch(row, model, panel, predictions if validation else None)
+        with weights_in_use():
+            if validation and (state.best is None or row["val_mAP_fused"] > state.best["val_mAP_fused"]):
+                state.best = row
+                write_weights(model, folder / "checkpoints" / "best.weights.h5")
+            write_weights(model, folder / "checkpoints" / "last.weights.h5")
+            append_history(folder / "history.csv", row)
+            log.write_epoch(row, model, panel, predictions if validation else None)
         save(0)
         print(epoch_line(row, config.epochs), flush=True)
 
     print(f"evaluating on {config.eval_split} ({eval_split.examples} images)", flush=True)
     dataset = make_eval_dataset(eval_split.files, **data, difficult="ignore")
-    predictions = predict_dataset(model, dataset, images=eval_split.examples)
+    with weights_in_use():
+        predictions = predict_dataset(model, dataset, images=eval_split.examples)
     metrics = evaluate_predictions(predictions)
     log.write_result(config.eval_split, metrics, predictions)
     write_text(folder / "metrics.json", json.dumps({config.eval_split: to_json(metrics)}, indent=1) + "\n")
@@ -136,15 +156,21 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
 
 def make_strategy(config: FitConfig) -> tf.distribute.Strategy:
     """The strategy of a config: one device costs nothing."""
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    devices = max(gpus, len(tf.config.list_logical_devices("CPU")))
-    if config.strategy == "mirrored" or (config.strategy == "auto" and gpus > 1):
-        if config.batch_size % devices:
-            raise ValueError(
-                f"`batch-size` must be a multiple of the {devices} devices. Received: {config.batch_size}"
-            )
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    devices = [device.name for device in tf.config.list_logical_devices(kind)]
+    mirrored = config.strategy == "mirrored" or (
+        config.strategy == "auto" and kind == "GPU" and len(devices) > 1
+    )
+    for name, asked in (("strategy mirrored", mirrored), ("sync-batch-norm", config.sync_batch_norm)):
+        if asked and not (mirrored and len(devices) > 1):
+            raise ValueError(f"--{name} needs several devices to train on. There is {len(devices)} {kind}.")
+    if not mirrored:
+        return tf.distribute.get_strategy()
+    if config.batch_size % len(devices):
+        raise ValueError(
+            f"`batch-size` must be a multiple of {len(devices)}, the devices. Received: {config.batch_size}"
+        )
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def build_trainable(config: FitConfig, num_classes: int, steps_per_epoch: int) -> MCAR:
@@ -159,6 +185,9 @@ def build_trainable(config: FitConfig, num_classes: int, steps_per_epoch: int) -
         same_head = source.model.num_classes == num_classes
         part, whole = (model, source.model) if same_head else (model.backbone, source.model.backbone)
         part.set_weights(whole.get_weights())
+    for layer in model.backbone._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = config.sync_batch_norm
     model.compile(
         make_optimizer(config, steps_per_epoch),
         loss=binary_cross_entropy,
@@ -170,22 +199,41 @@ def build_trainable(config: FitConfig, num_classes: int, steps_per_epoch: int) -
 
 
 def make_optimizer(config: FitConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a config, its schedule counted in steps."""
+    """The optimizer of a config, its schedule counted in updates of the weights."""
+    updates_per_epoch = steps_per_epoch / config.accumulate_steps
+    common: dict[str, Any] = {
+        "weight_decay": config.weight_decay,
+        "global_clipnorm": config.clip_norm or None,
+        "gradient_accumulation_steps": config.accumulate_steps if config.accumulate_steps > 1 else None,
+    }
     if config.optimizer == "sgd":
         return TwoRateSGD(
-            StepDecay(config.learning_rate, config.drop_epochs, steps_per_epoch, config.drop_factor),
+            StepDecay(config.learning_rate, config.drop_epochs, updates_per_epoch, config.drop_factor),
             head_factor=config.head_learning_rate / config.learning_rate,
             momentum=config.momentum,
-            weight_decay=config.weight_decay,
+            **common,
         )
-    warmup = round(config.warmup_epochs * steps_per_epoch)
+    warmup = round(config.warmup_epochs * updates_per_epoch)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else config.learning_rate,
-        decay_steps=max(1, config.epochs * steps_per_epoch - warmup),
+        decay_steps=max(1, round(config.epochs * updates_per_epoch) - warmup),
         warmup_target=config.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
-    return keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+    return keras.optimizers.AdamW(schedule, **common)
+
+
+def freeze_backbone(model: MCAR, frozen: bool) -> None:
+    """Leave the backbone's weights and statistics as they are, or train them; a change costs another trace."""
+    if model.backbone.trainable == frozen:
+        model.backbone.trainable = not frozen
+        model.make_train_function(force=True)
+
+
+def out_of_patience(config: FitConfig, state: RunState) -> bool:
+    """Whether the last epochs, as many as `early_stopping_epochs`, brought nothing better."""
+    best_epoch = state.best["epoch"] if state.best else 0
+    return 0 < config.early_stopping_epochs <= state.epoch - best_epoch
 
 
 def epoch_line(row: dict[str, Any], epochs: int) -> str:

@@ -5,6 +5,7 @@ Letters: B images, S px a side, C classes, N regions, h x w cells of an activati
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,6 +17,7 @@ from mcar_tf.models.localizer import check_tau, localize
 
 SELECTIONS = ("top", "bottom", "random")
 LEARNINGS = ("pair", "single")
+MOVING = ("moving_mean", "moving_variance")  # names of BatchNorm's statistics
 
 Batch = dict[str, tf.Tensor]
 Outputs = dict[str, tf.Tensor]
@@ -225,6 +227,11 @@ class MCAR(keras.Model):
         if learning not in LEARNINGS:
             raise ValueError(f"`learning` must be one of {', '.join(LEARNINGS)}. Received: {learning!r}")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        # `train_step` gives the optimizer gradients that are already averaged, so that clipping, accumulation and
+        # the search for overflows see those of the whole batch: Keras would do all three on each replica's share, and
+        # then sum.
+        inner: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        inner._all_reduce_sum_gradients = list
         self.stream_loss = loss
         self.learning = learning
         self.crop = crop_and_resize_portable if jit_compile else crop_and_resize
@@ -239,17 +246,27 @@ class MCAR(keras.Model):
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One step on a batch: `image` (B, S, S, 3), `labels` (B, C), `weights` (B, C).
 
-        Under a strategy this is one replica's part: its loss counts by its share of the global batch, and the
-        optimizer adds up the replicas' gradients.
+        Under a strategy this is one replica's part, of an equal share of the global batch. Losses, gradients and
+        BatchNorm's moving statistics are averaged over the replicas, so after every step all replicas are the same,
+        and any of them may be evaluated and saved.
         """
-        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         with tf.GradientTape() as tape:
             losses = self.losses_of(batch, training=True)
-            scaled = self.optimizer.scale_loss(losses["loss"] / replicas)
+            scaled = self.optimizer.scale_loss(losses["loss"])
         weights = self.trainable_weights
         gradients = tape.gradient(scaled, weights)
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            losses, gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, [losses, gradients])
+            statistics = [v.value for v in self.non_trainable_variables if v.path.split("/")[-1] in MOVING]
+            means = context.all_reduce(tf.distribute.ReduceOp.MEAN, statistics)
+            for statistic, mean in zip(statistics, means, strict=True):
+                statistic.assign(mean)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         return self._update_loss_means(losses, batch)
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Nothing: this model is built. Keras would take a batch to find out, under a strategy and in each `fit`."""
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Losses of a batch, nothing trained."""
