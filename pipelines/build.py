@@ -111,8 +111,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_outcome(manifest, options.data_dir)
 
 
-def read_by_options(options: SourceOptions) -> RawSet:
-    """The raw set that the options of a command line name."""
+def read_by_options(options: SourceOptions, **more: Any) -> RawSet:
+    """The raw set that the options of a command line name; `more` are options of its reader."""
     reading = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(options)
@@ -120,7 +120,7 @@ def read_by_options(options: SourceOptions) -> RawSet:
     }
     if not options.overwrite:  # said before anything is read or downloaded
         refuse_complete(options.data_dir / (options.name or options.dataset))
-    return read_raw_set(options.dataset, options.source, **reading)
+    return read_raw_set(options.dataset, options.source, **reading, **more)
 
 
 def print_outcome(manifest: Manifest, data_dir: Path) -> None:
@@ -579,6 +579,7 @@ def _read_note(task: ShardTask, digest: str) -> BuiltShard | None:
 
 def refuse_complete(folder: Path) -> None:
     if (folder / records.MANIFEST).exists():
+        shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)  # of a build that was killed in its last moment
         raise FileExistsError(
             f"The prepared set {folder} is there and complete. --verify reads it through, --overwrite builds it anew."
         )

@@ -65,8 +65,8 @@ def content(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_every_runner_writes_the_bytes_of_the_build_in_processes(tmp_path, raw, runner):
-    expected = build_set(raw, tmp_path / "processes", processes=1)
     manifest = beam_build(raw, tmp_path / "beam", RUNNERS[runner])
+    expected = build_set(raw, tmp_path / "processes", processes=1)
     assert content(tmp_path / "beam") == content(tmp_path / "processes")
     # Fifteen shards of about two pictures: by the hash of their ids some get none, and are written all the same.
     sizes = [shard.examples for shard in expected.splits["train"].shards]
