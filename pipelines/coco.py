@@ -40,16 +40,12 @@ def read_coco(source: Path | str, *, year: int = 2014, keep_unlabelled: bool = F
         raise ValueError(f"`year` of COCO must be one of {YEARS}. Received: {year}")
     source = Path(source)
     parts = {"train": f"train{year}", "test": f"val{year}"}
-    needed = [
-        source,
-        *(source / "annotations" / f"instances_{part}.json" for part in parts.values()),
-        *(source / part for part in parts.values()),
-    ]
-    for path in needed:
+    needed = [f"annotations/instances_{part}.json" for part in parts.values()] + list(parts.values())
+    for path in (source, *(source / name for name in needed)):
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} is missing. COCO {year} needs {', '.join(p.name for p in needed[1:])} in that layout"
-                f" ({HOMEPAGE}/#download); for a part of it, read one JSON with `--dataset table`."
+                f"{path} is missing. COCO {year} is {', '.join(needed)} in one folder ({HOMEPAGE}/#download); a part"
+                " of it can be read with `--dataset table`."
             )
     skipped: dict[str, list[Skip]] = {split: [] for split in parts}
     splits: dict[str, Callable[[], Iterator[Sample]]] = {
@@ -210,7 +206,9 @@ def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
 def _entries(path: Path, content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(content.get(key), list):
         has = ", ".join(list(content)[:8]) or "nothing"
-        raise ValueError(f"{path} is not COCO: it has no list `{key}`; it has {has}.{nearest(key, content)}")
+        raise ValueError(
+            f"{path} is not COCO: it has no list `{key}`; its keys: {has}.{nearest(key, content)}"
+        )
     for number, entry in enumerate(content[key]):
         where = f"{path}, {key}[{number}]"
         if not isinstance(entry, dict):

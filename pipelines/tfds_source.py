@@ -102,7 +102,7 @@ def _prepared_folder(name: str, data_dir: Path, download: bool, manual_dir: Path
     if versions:
         return max(versions, key=lambda version: tuple(map(int, version.name.split("."))))
     way_out = (
-        "Without it: put the original archives, by their names, into a folder for TFDS (`manual_dir`); or unpack"
+        "Without it: put the original archives, by their names, into a folder for `--manual-dir`; or unpack"
         f" them and build {NAMES[name]} from there with `--source`."
     )
     if not download:

@@ -95,7 +95,7 @@ def test_another_year_is_refused(source):
 @pytest.mark.parametrize("missing", ["annotations/instances_val2014.json", "train2014"])
 def test_what_is_missing_is_named(source, missing):
     (source / missing).rename(source / "elsewhere")
-    with pytest.raises(FileNotFoundError, match=f"{missing} is missing. COCO 2014 needs"):
+    with pytest.raises(FileNotFoundError, match=f"{missing} is missing. COCO 2014 is annotations"):
         read_coco(source)
 
 
@@ -126,7 +126,7 @@ def test_categories_that_are_not_cocos_are_refused(source):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda c: c.pop("annotations"), "it has no list `annotations`; it has images, categories"),
+        (lambda c: c.pop("annotations"), "it has no list `annotations`; its keys: images, categories"),
         (lambda c: c.update(images={}), "it has no list `images`"),
         (lambda c: c["images"].append(7), r"images[3]: expected an object. Received: 7"),
         (lambda c: c["images"].append(coco_image(9)), r"images[3]: image id 9 is there twice"),
