@@ -58,7 +58,8 @@ def prepare_data(config: FitConfig) -> Manifest:
     if absent and (config.dataset == "digits" or config.source is not None):
         from pipelines.build import build_set, read_raw_set
 
-        print(f"preparing {config.dataset} in {config.data_dir / config.dataset}")
+        print(f"preparing {config.dataset} in {config.data_dir / config.dataset}", flush=True)
+        load_tensorflow()
         return build_set(read_raw_set(config.dataset, config.source), config.data_dir)
     return load_manifest(config.data_dir, config.dataset)
 
