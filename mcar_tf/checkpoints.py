@@ -1,12 +1,12 @@
 """A run's state, written so that a run stopped anywhere goes on as if it had not been.
 
     checkpoints/epoch-0007-step-0000120/    after 7 epochs and 120 steps of the next: variables.* (TensorFlow's
-                                            checkpoint format) and state.json
+                                            checkpoint format), state.json, checksums.json
     checkpoints/last.weights.h5             the weights after the last whole epoch
     checkpoints/best.weights.h5             those of the epoch with the highest mAP on the validation split
 
-A checkpoint is written beside its place and renamed: it is there whole or not at all. `state.json` holds the
-checksums of its files, which are verified before anything is restored.
+A checkpoint is written beside its place and renamed: it is there whole or not at all. `checksums.json` holds those
+of its other files, which are verified before anything is restored.
 """
 
 import contextlib
@@ -65,8 +65,9 @@ class Checkpoints:
         with _room_or_nothing(partial):
             partial.mkdir()
             self._checkpoint.write(str(partial / "variables"))
-            files = {path.name: _checksum(path) for path in sorted(partial.glob("variables*"))}
-            (partial / "state.json").write_text(json.dumps({"files": files, "state": state}))
+            (partial / "state.json").write_text(json.dumps(state))
+            checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
+            (partial / "checksums.json").write_text(json.dumps(checksums))
             for path in [*partial.iterdir(), partial]:
                 _flush_to_disk(path)
         partial.rename(target)
@@ -87,12 +88,11 @@ class Checkpoints:
         for path in reversed(self._saved()):
             problem = _problem_of(path)
             if problem is None:
-                content = json.loads((path / "state.json").read_text())
                 try:
                     self._checkpoint.read(str(path / "variables")).assert_consumed()
                 except (AssertionError, ValueError) as error:
                     raise ValueError(f"{path} is of another model or optimizer than this run's.") from error
-                return content["state"]
+                return json.loads((path / "state.json").read_text())
             aside = path.with_name(f"broken-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
@@ -143,16 +143,16 @@ def _delete(path: Path) -> None:
 def _problem_of(path: Path) -> str | None:
     """What is wrong with the checkpoint in a folder, or None."""
     try:
-        files = json.loads((path / "state.json").read_text())["files"]
-        if not files:
-            return "state.json names no files"
-        for name, checksum in files.items():
+        checksums = json.loads((path / "checksums.json").read_text())
+        if not {"state.json", "variables.index"} <= checksums.keys():
+            return "checksums.json is damaged"
+        for name, checksum in checksums.items():
             if _checksum(path / name) != checksum:
                 return f"{name} is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "state.json is damaged"
+    except (ValueError, AttributeError):
+        return "checksums.json is damaged"
     return None
 
 

@@ -7,6 +7,7 @@ checkpoint of both is the whole run.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -166,10 +167,20 @@ def make_strategy(config: FitConfig) -> tf.distribute.Strategy:
             raise ValueError(f"--{name} needs several devices to train on. There is {len(devices)} {kind}.")
     if not mirrored:
         return tf.distribute.get_strategy()
+    if config.accumulate_steps > 1:  # Keras' accumulation is a condition around a sum over replicas
+        raise ValueError(
+            f"--accumulate-steps works on one device, not on {len(devices)}: raise --batch-size, or give"
+            " --strategy one_device."
+        )
     if config.batch_size % len(devices):
         raise ValueError(
             f"`batch-size` must be a multiple of {len(devices)}, the devices. Received: {config.batch_size}"
         )
+    return _mirrored(tuple(devices))
+
+
+@functools.cache  # a second one in a process (the baseline's) would find the first one's collective operations
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices)
 
 

@@ -114,14 +114,14 @@ def cut_after(monkeypatch, owner, name: str, calls: int) -> None:
     monkeypatch.setattr(owner, name, counted)
 
 
-# What an epoch flushes to the disk: 0 best, 1 last weights, 2-4 and 5 a checkpoint's files and folder, 6 the folder
+# What an epoch flushes to the disk: 0 best, 1 last weights, 2-5 and 6 a checkpoint's files and folder, 7 the folder
 # that it is renamed into.
 CUTS = {
     "in the first epoch, after 2 steps": (callbacks.StepGuard, "on_train_batch_end", 2),
     "before the best weights are in place": (checkpoints, "_flush_to_disk", 0),
     "between last weights and history": (training, "append_history", 0),
     "amid a checkpoint": (checkpoints, "_flush_to_disk", 4),
-    "between a checkpoint and the end of the one before": (checkpoints, "_flush_to_disk", 6),
+    "between a checkpoint and the end of the one before": (checkpoints, "_flush_to_disk", 7),
     "before the final metrics": (training, "write_text", 0),
 }
 
