@@ -10,6 +10,7 @@ from typing import Any
 from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.run_folder import locked, open_run_folder
 from mcar_tf.signals import Stopping, stop_between_steps
+from mcar_tf.splits import VALIDATION, find_split, holds_out, split_names
 from pipelines.command import load_tensorflow, run_command
 from pipelines.records import MANIFEST, Manifest, load_manifest
 
@@ -54,10 +55,16 @@ def fit(
 
 def prepare_data(config: FitConfig) -> Manifest:
     """The prepared set's manifest; the set is built first where it is absent and its source is known."""
-    absent = not (config.data_dir / config.dataset / MANIFEST).is_file()
-    if absent and (config.dataset == "digits" or config.source is not None):
-        from pipelines.build import build_set, read_raw_set
+    from pipelines.build import READERS, build_set, read_raw_set
+    from pipelines.classes import nearest
 
+    absent = not (config.data_dir / config.dataset / MANIFEST).is_file()
+    if absent and config.dataset not in READERS:
+        raise ValueError(
+            f"`dataset` must be one of {', '.join(READERS)}, or a set prepared in {config.data_dir}."
+            f"{nearest(config.dataset, READERS)} Received: {config.dataset!r}"
+        )
+    if absent and (config.dataset == "digits" or config.source is not None):
         print(f"preparing {config.dataset} in {config.data_dir / config.dataset}", flush=True)
         load_tensorflow()
         return build_set(read_raw_set(config.dataset, config.source), config.data_dir)
@@ -66,13 +73,11 @@ def prepare_data(config: FitConfig) -> Manifest:
 
 def check_against_data(config: FitConfig, manifest: Manifest) -> None:
     """Refuse splits that the set has not, more regions than classes, a batch larger than the split."""
-    for name in ("train_split", "eval_split"):
-        if (split := getattr(config, name)) not in manifest.splits:
-            raise ValueError(
-                f"`{name.replace('_', '-')}` must be one of {', '.join(manifest.splits)}, the splits of"
-                f" {config.dataset}. Received: {split!r}"
-            )
-    if config.early_stopping_epochs and "validation" not in manifest.splits:
+    if config.val_fraction and not holds_out(config, manifest):
+        raise ValueError(f"--val-fraction does nothing: {config.dataset} has a validation split of its own.")
+    train_split = find_split(config, manifest, config.train_split)
+    find_split(config, manifest, config.eval_split)
+    if config.early_stopping_epochs and VALIDATION not in split_names(config, manifest):
         raise ValueError(
             f"--early-stopping-epochs needs a validation split, which {config.dataset} has not. --val-fraction makes"
             " one."
@@ -81,10 +86,10 @@ def check_against_data(config: FitConfig, manifest: Manifest) -> None:
         raise ValueError(
             f"`top-n` must lie in [0, {len(manifest.classes)}], the number of classes. Received: {config.top_n}"
         )
-    examples = manifest.splits[config.train_split].examples
-    if examples < config.batch_size:
+    if train_split.examples < config.batch_size:
         raise ValueError(
-            f"`batch-size` must be at most {examples}, the training images. Received: {config.batch_size}"
+            f"`batch-size` must be at most {train_split.examples}, the training images."
+            f" Received: {config.batch_size}"
         )
 
 

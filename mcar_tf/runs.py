@@ -30,6 +30,13 @@ class Run:
     weights_file: Path
     calibration: dict[str, Any] | None
 
+    @property
+    def thresholds(self) -> list[float] | None:
+        """The calibrated decision threshold of each class, or None."""
+        if self.calibration is None:
+            return None
+        return [float(self.calibration["thresholds"][name]) for name in self.classes]
+
 
 def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **overrides: Any) -> Run:
     """Load the model of a run.

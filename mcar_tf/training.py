@@ -27,6 +27,7 @@ from mcar_tf.optimizers import StepDecay, TwoRateSGD
 from mcar_tf.run_folder import append_history, write_history, write_text
 from mcar_tf.runs import build_model, load_run
 from mcar_tf.signals import Stopping
+from mcar_tf.splits import VALIDATION, find_split, split_names
 from mcar_tf.tensorboard import TensorBoardLog
 from pipelines.command import Terminated
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
@@ -56,8 +57,10 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     keras.config.set_dtype_policy(config.precision)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    train_split, eval_split = manifest.splits[config.train_split], manifest.splits[config.eval_split]
-    validation = manifest.splits.get("validation")
+    train_split = find_split(config, manifest, config.train_split)
+    eval_split = find_split(config, manifest, config.eval_split)
+    validates = VALIDATION in split_names(config, manifest)
+    validation = find_split(config, manifest, VALIDATION) if validates else None
     num_classes = len(manifest.classes)
     data: dict[str, Any] = {
         "num_classes": num_classes,
