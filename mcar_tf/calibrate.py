@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mcar_tf import metrics
-from mcar_tf.config import FitConfig, read_config
-from mcar_tf.run_folder import write_text
+from mcar_tf.config import FitConfig
+from mcar_tf.run_folder import read_run_config, write_text
+from mcar_tf.splits import find_split, split_names
 from pipelines.command import option, parse_options, run_command
 from pipelines.records import Manifest, load_manifest
 
@@ -60,14 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Choose each class's decision threshold, and a temperature that makes probabilities frequencies.",
     )
     check_options(options)
-    if not (options.run / "config.yaml").is_file():
-        raise FileNotFoundError(
-            f"{options.run} is not a run folder: it holds no config.yaml (python -m mcar_tf.fit makes one)."
-        )
-    config = read_config(options.run / "config.yaml")
+    config = read_run_config(options.run)
     manifest = load_manifest(options.data_dir or config.data_dir, config.dataset)
     check_split(options.split, config, manifest)
-    split = manifest.splits[options.split]
+    split = find_split(config, manifest, options.split)
 
     from mcar_tf.evaluation import predict_dataset, to_json
     from mcar_tf.runs import load_run
@@ -114,9 +111,10 @@ def check_split(name: str, config: FitConfig, manifest: Manifest) -> None:
             raise ValueError(
                 f"The run was {use} {name}: thresholds chosen there would flatter it. Choose another --split."
             )
-    if name not in manifest.splits:
+    names = split_names(config, manifest)
+    if name not in names:
         raise ValueError(
-            f"{manifest.name} has no split {name!r} (it has {', '.join(manifest.splits)}), and thresholds chosen on"
+            f"The run has no split {name!r} (it has {', '.join(names)}), and thresholds chosen on"
             " training or test pictures would flatter the run. Train with --val-fraction 0.1, or build the set with a"
             " validation split."
         )

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mcar_tf.config import FitConfig, read_config
-from mcar_tf.run_folder import write_text
+from mcar_tf.config import FitConfig
+from mcar_tf.run_folder import read_run_config, write_text
+from mcar_tf.splits import find_split
 from pipelines.command import option, parse_options, run_command
-from pipelines.records import Manifest, Split, load_manifest
+from pipelines.records import Manifest, Portion, Split, load_manifest
 
 if TYPE_CHECKING:
     from mcar_tf.evaluation import Predictions
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     config = read_run_config(options.run)
     # All that can be wrong with the question is found before TensorFlow is loaded.
-    manifest, split_name, split = find_split(options, config)
+    manifest, split_name, split = load_set(options, config)
     check_options(options, manifest, split_name, split)
     folder = options.out_dir or results_folder(options, config, split_name)
 
@@ -107,32 +108,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\nwritten to {folder}: {', '.join(sorted({*written, 'predictions.npz'}))}")
 
 
-def read_run_config(run: Path) -> FitConfig:
-    """The config of a run folder."""
-    if not (run / "config.yaml").is_file():
-        raise FileNotFoundError(
-            f"{run} is not a run folder: it holds no config.yaml (python -m mcar_tf.fit makes one)."
-        )
-    return read_config(run / "config.yaml")
-
-
-def find_split(options: EvaluateOptions, config: FitConfig) -> tuple[Manifest, str, Split]:
+def load_set(options: EvaluateOptions, config: FitConfig) -> tuple[Manifest, str, Split | Portion]:
     """The prepared set, the split's name and the split."""
     manifest = load_manifest(options.data_dir or config.data_dir, options.dataset or config.dataset)
+    if manifest.name != config.dataset:
+        config = dataclasses.replace(config, val_fraction=0.0)  # of another set nothing was held out
     name = options.split or config.eval_split
-    if name not in manifest.splits:
-        raise ValueError(
-            f"`split` must be one of {', '.join(manifest.splits)}, the splits of {manifest.name}. Received: {name!r}"
-        )
-    return manifest, name, manifest.splits[name]
+    return manifest, name, find_split(config, manifest, name)
 
 
-def has_labels(split: Split) -> bool:
+def has_labels(split: Split | Portion) -> bool:
     """Whether anybody knows what is in the split's pictures: VOC 2012's test has no labels."""
-    return any(unknown < split.examples for unknown in split.unknown)
+    # What a run holds out for validation is of a split that it trains on.
+    return isinstance(split, Portion) or any(unknown < split.examples for unknown in split.unknown)
 
 
-def check_options(options: EvaluateOptions, manifest: Manifest, split_name: str, split: Split) -> None:
+def check_options(
+    options: EvaluateOptions, manifest: Manifest, split_name: str, split: Split | Portion
+) -> None:
     """Refuse numbers out of range and files that the set is not for."""
     from pipelines.classes import COCO_CATEGORIES, VOC_CLASSES
 
@@ -178,18 +171,18 @@ def check_classes(run: "Run", manifest: Manifest) -> None:
 
 def thresholds_of(run: "Run") -> list[float]:
     """The calibrated threshold of each class."""
-    if run.calibration is None:
+    if run.thresholds is None:
         raise FileNotFoundError(
             f"{run.path} holds no thresholds.json. Make one: python -m mcar_tf.calibrate --run {run.path}"
         )
-    return [run.calibration["thresholds"][name] for name in run.classes]
+    return run.thresholds
 
 
 def write_metrics(
     options: EvaluateOptions,
     folder: Path,
     split_name: str,
-    split: Split,
+    split: Split | Portion,
     run: "Run",
     predictions: "Predictions",
     threshold: float | list[float],
@@ -231,48 +224,40 @@ def write_submissions(
     folder: Path,
     manifest: Manifest,
     split_name: str,
-    split: Split,
+    split: Split | Portion,
     predictions: "Predictions",
 ) -> list[str]:
     """Write what evaluation servers take; the names of all files that lie in the folder now."""
     from mcar_tf.submission import coco_results, write_voc_results
     from pipelines.classes import COCO_CATEGORIES
+    from pipelines.input_pipeline import read_samples
 
     written = ["metrics.json", "per_class.csv"] if has_labels(split) else []
     if options.voc_results:
         year = "VOC2007" if "2007" in manifest.name else "VOC2012"
+        # The development kit's name of the image set.
+        image_set = {"train": "trainval"}.get(split_name, split_name.removeprefix("devkit_"))
         write_voc_results(
             folder / "results" / year,
             predictions.ids,
             manifest.classes,
             predictions.probs,
-            split_name,
+            image_set,
             options.voc_results,
         )
-        written.append(f"results/{year}/Main/{options.voc_results}_cls_{split_name}_*.txt")
+        written.append(f"results/{year}/Main/{options.voc_results}_cls_{image_set}_*.txt")
     if options.coco_results:
         results = coco_results(
             predictions.ids,
             predictions.boxes,
             predictions.box_classes,
             predictions.box_probs,
-            read_sizes(split.files),
+            {sample.id: (p.height, p.width) for sample, p in read_samples(split.files)},
             list(COCO_CATEGORIES),
         )
         write_text(folder / "coco_results.json", json.dumps(results) + "\n")
         written.append("coco_results.json")
     return written
-
-
-def read_sizes(files: Sequence[Path]) -> dict[str, tuple[int, int]]:
-    """Image id -> (height, width) in px, upright."""
-    import tensorflow as tf
-
-    from pipelines.records import parse_sample
-
-    records = tf.data.TFRecordDataset([str(file) for file in files]).as_numpy_iterator()
-    parsed = (parse_sample(record) for record in records)
-    return {sample.id: (picture.height, picture.width) for sample, picture in parsed}
 
 
 def table_lines(

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mcar_tf import metrics, report_page, visualize
-from mcar_tf.config import FitConfig, config_to_yaml, read_config
+from mcar_tf.config import FitConfig, config_to_yaml
 from mcar_tf.report_page import Html
-from mcar_tf.run_folder import write_text
+from mcar_tf.run_folder import read_run_config, write_text
+from mcar_tf.splits import find_split
 from pipelines.command import option, parse_options, run_command
 from pipelines.records import load_manifest
 
@@ -127,10 +128,7 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
         FileNotFoundError: no run there, or not evaluated yet.
         ValueError: the split that it was evaluated on has no labels.
     """
-    if not (folder / "config.yaml").is_file():
-        raise FileNotFoundError(
-            f"{folder} is not a run folder: it holds no config.yaml (python -m mcar_tf.fit makes one)."
-        )
+    config = read_run_config(folder)
     if not (folder / "predictions.npz").is_file():
         raise FileNotFoundError(
             f"{folder} holds no predictions.npz yet. Run first: python -m mcar_tf.evaluate --run {folder}"
@@ -143,7 +141,7 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
     return EvaluatedRun(
         name=name,
         folder=folder,
-        config=read_config(folder / "config.yaml"),
+        config=config,
         classes=classes,
         split=split,
         predictions=predictions,
@@ -204,18 +202,16 @@ def read_images(run: EvaluatedRun, options: ReportOptions, rows: set[int]) -> di
     import tensorflow as tf
 
     from pipelines.decode import decode, turn_upright
-    from pipelines.records import parse_sample
+    from pipelines.input_pipeline import read_samples
 
     manifest = load_manifest(options.data_dir or run.config.data_dir, run.config.dataset)
     wanted = {str(run.predictions.ids[row]): row for row in rows}
     images: dict[int, Array] = {}
-    files = [str(file) for file in manifest.splits[run.split].files]
-    for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
+    for sample, picture in read_samples(find_split(run.config, manifest, run.split).files):
         if len(images) == len(wanted):
             break
-        sample, encoded = parse_sample(record)
         if sample.id in wanted:
-            pixels = turn_upright(decode(tf.constant(encoded.encoded)), tf.constant(encoded.orientation))
+            pixels = turn_upright(decode(tf.constant(picture.encoded)), tf.constant(picture.orientation))
             images[wanted[sample.id]] = pixels.numpy()
     if len(images) < len(wanted):
         raise ValueError(

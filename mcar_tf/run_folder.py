@@ -52,7 +52,9 @@ def open_run_folder(config: FitConfig, folder: Path, classes: Sequence[str]) -> 
     elif folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty and not a run folder. Choose another --out-dir.")
     packages = ("tensorflow", "keras", "numpy")
-    versions = {"mcar_tf": __version__, "python": platform.python_version()} | {p: version(p) for p in packages}
+    versions = {"mcar_tf": __version__, "python": platform.python_version()} | {
+        p: version(p) for p in packages
+    }
     partial = folder.with_name(f"partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -91,6 +93,19 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} is being written by another process. Wait for it, or stop it."
             ) from None
         yield
+
+
+def read_run_config(folder: Path) -> FitConfig:
+    """What a run was made with.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a run folder: it holds no config.yaml (python -m mcar_tf.fit makes one)."
+        )
+    return read_config(folder / "config.yaml")
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:

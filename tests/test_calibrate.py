@@ -7,6 +7,8 @@ import pytest
 
 from mcar_tf import calibrate, metrics
 from mcar_tf.run_folder import write_text
+from pipelines.build import build_set
+from pipelines.samples import RawSet
 
 
 def f1_at(labels, probs, threshold):
@@ -127,6 +129,22 @@ def test_what_would_flatter_or_makes_no_sense_is_refused(untrained_run, words, m
     with pytest.raises(ValueError, match=message):
         calibrate.main(["--run", str(untrained_run), *words])
     assert not (untrained_run / "thresholds.json").exists()
+
+
+def test_without_a_validation_split_one_that_was_held_out_is_used(tmp_path, make_run, make_sample):
+    splits = {
+        split: lambda split=split: iter([make_sample(split, i) for i in range(16)])
+        for split in ("train", "test")
+    }
+    names = ("red", "green", "blue", "yellow")
+    build_set(RawSet("two", names, splits, source=""), tmp_path / "data")
+    run = make_run(tmp_path / "data", "two", names)
+    with pytest.raises(ValueError, match=r"no split 'validation' \(it has train, test\).*--val-fraction 0.1"):
+        calibrate.main(["--run", str(run)])
+    config = (run / "config.yaml").read_text()
+    write_text(run / "config.yaml", config.replace("val_fraction: 0.0", "val_fraction: 0.5"))
+    calibrate.main(["--run", str(run)])
+    assert json.loads((run / "thresholds.json").read_text())["images"] == 8
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

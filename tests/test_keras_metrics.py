@@ -1,8 +1,4 @@
-"""The Keras metric keeps everything: by batches, in `fit`, and on two replicas it gives numpy's mAP."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""The Keras metric keeps everything: by batches it gives numpy's mAP. On replicas: tests/test_replicas.py."""
 
 import keras
 import numpy as np
@@ -11,47 +7,6 @@ import tensorflow as tf
 
 from mcar_tf import metrics
 from mcar_tf.keras_metrics import MeanAveragePrecision
-
-ROOT = Path(__file__).parent.parent
-
-# Two logical CPUs can only be made before TensorFlow starts: hence a process of its own. 37 images in batches
-# of 8 leave a last one of 5, which two replicas can't share evenly.
-TWO_REPLICAS = """
-import numpy as np
-import tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras
-from mcar_tf import metrics
-from mcar_tf.keras_metrics import MeanAveragePrecision
-
-rng = np.random.default_rng(0)
-labels = (rng.random((37, 5)) < 0.3).astype(np.float32)
-probs = rng.random((37, 5), np.float32)
-weights = (rng.random((37, 5)) < 0.8).astype(np.float32)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
-    metric = MeanAveragePrecision(capacity=24, num_classes=5)
-    model = keras.Sequential([keras.Input((5,)), keras.layers.Identity()])
-    in_fit = MeanAveragePrecision(capacity=24, num_classes=5)
-    model.compile(loss="mse", metrics=[in_fit], weighted_metrics=[], jit_compile=False)
-data = tf.data.Dataset.from_tensor_slices((labels, probs, weights)).batch(8)
-
-
-@tf.function
-def step(batch):
-    strategy.run(metric.update_state, args=batch)
-
-
-for _ in range(2):
-    metric.reset_state()
-    for batch in strategy.experimental_distribute_dataset(data):
-        step(batch)
-    assert abs(float(metric.result()) - metrics.mean_average_precision(labels, probs, weights)) < 1e-6
-found = model.evaluate(data.map(lambda labels, probs, weights: (probs, labels)), verbose=0, return_dict=True)
-assert abs(found["mAP"] - metrics.mean_average_precision(labels, probs)) < 1e-6, found
-"""
 
 
 @pytest.fixture
@@ -96,10 +51,3 @@ def test_it_is_made_again_from_its_config():
         keras.metrics.serialize(metric), {"MeanAveragePrecision": MeanAveragePrecision}
     )
     assert (again.capacity, again.num_classes, again.name) == (5, 4, "global_mAP")
-
-
-def test_two_replicas_give_the_numbers_of_one():
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_REPLICAS], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr[-2000:]

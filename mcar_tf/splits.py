@@ -1,0 +1,34 @@
+"""A run's config and its prepared set in, the pictures of a split out, held-out ones too. Loads no TensorFlow."""
+
+from mcar_tf.config import FitConfig
+from pipelines.records import Manifest, Portion, Split, hold_out
+
+VALIDATION = "validation"
+
+
+def split_names(config: FitConfig, manifest: Manifest) -> list[str]:
+    """The splits that a run has: those of the set, and `validation` where the run holds one out."""
+    held_out = [VALIDATION] if holds_out(config, manifest) else []
+    return [*manifest.splits, *held_out]
+
+
+def find_split(config: FitConfig, manifest: Manifest, name: str) -> Split | Portion:
+    """A split as the run saw it: where it held out a validation split, its training split is the rest.
+
+    Raises:
+        ValueError: the run has no split of that name.
+    """
+    if name not in split_names(config, manifest):
+        raise ValueError(
+            f"`split` must be one of {', '.join(split_names(config, manifest))}, the splits of {manifest.name}."
+            f" Received: {name!r}"
+        )
+    if holds_out(config, manifest) and name in (config.train_split, VALIDATION):
+        rest, held = hold_out(manifest.splits[config.train_split], config.val_fraction, config.seed)
+        return held if name == VALIDATION else rest
+    return manifest.splits[name]
+
+
+def holds_out(config: FitConfig, manifest: Manifest) -> bool:
+    """Whether the run takes its validation split out of the training split: only where the set has none."""
+    return config.val_fraction > 0 and VALIDATION not in manifest.splits
