@@ -1,6 +1,11 @@
 """A run that is stopped anywhere and resumed is the run that was not stopped, bit for bit."""
 
 import csv
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,7 @@ from mcar_tf.config import FitConfig
 from mcar_tf.signals import Stopping
 from pipelines.records import load_manifest
 
-EPOCHS = 3
+ROOT = Path(__file__).parent.parent
 TIMINGS = {"images_per_second", "seconds"}
 
 
@@ -20,31 +25,48 @@ class Cut(BaseException):
 
 
 @pytest.fixture
-def start(tiny_set):
-    """Bring a tiny run to its end, or to its next cut, in this process: 4 steps an epoch."""
+def options(tiny_set) -> dict:
+    """Of a tiny run: 4 steps an epoch, with all that has a state."""
+    return {
+        "dataset": "tiny",
+        "data_dir": tiny_set,
+        "backbone": "tiny_resnet",
+        "backbone_width": 0.25,
+        "weights": "none",
+        "image_size": 32,
+        "batch_size": 4,
+        "epochs": 3,
+        "drop_epochs": [1],
+        "top_n": 2,
+        "ema_decay": 0.5,
+    }
 
-    def start(folder: Path, stopping: Stopping | None = None, **options) -> None:
-        config = FitConfig(
-            **{
-                "dataset": "tiny",
-                "data_dir": tiny_set,
-                "backbone": "tiny_resnet",
-                "backbone_width": 0.25,
-                "weights": "none",
-                "image_size": 32,
-                "batch_size": 4,
-                "epochs": EPOCHS,
-                "drop_epochs": [1],
-                "top_n": 2,
-                "ema_decay": 0.5,
-                "out_dir": folder,
-                "resume": True,
-            }
-            | options
-        )
-        fit.fit(config, folder, load_manifest(tiny_set, "tiny"), stopping or Stopping())
+
+@pytest.fixture
+def start(options):
+    """Bring a run to its end, or to its next cut, in this process."""
+
+    def start(folder: Path, stopping: Stopping | None = None, **more) -> None:
+        config = FitConfig(**options, **more, out_dir=folder, resume=True)
+        fit.fit(config, folder, load_manifest(config.data_dir, config.dataset), stopping or Stopping())
 
     return start
+
+
+@pytest.fixture
+def launch(options):
+    """The same by its command, in a process of its own."""
+
+    def launch(folder: Path, **more) -> subprocess.Popen:
+        words = [sys.executable, "-m", "mcar_tf.fit", "--resume", "--out-dir", folder]
+        for name, value in (options | more).items():
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *values]
+        return subprocess.Popen(
+            [str(word) for word in words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    return launch
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +157,57 @@ def test_cuts_leave_no_trace(start, undisturbed, tmp_path, monkeypatch):
                 start(run, keep_checkpoints=1)
     start(run, keep_checkpoints=1)
     assert_same_run(run, undisturbed)
+
+
+def stop_somewhere(process: subprocess.Popen, run: Path, how: str, wait: float) -> int:
+    """Let a run save something, then end it: `kill`, `terminate`, or kill `amid a checkpoint`; its exit code.
+
+    Args:
+        process: of the run.
+        run: its folder.
+        how: see above.
+        wait: seconds after the first new checkpoint.
+    """
+    before = set(run.glob("checkpoints/epoch-*"))
+    while process.poll() is None and not set(run.glob("checkpoints/epoch-*")) - before:
+        time.sleep(0.01)
+    time.sleep(wait)
+    if how == "amid a checkpoint":
+        while process.poll() is None and not any(run.glob("checkpoints/partial-epoch-*")):
+            pass
+    process.send_signal(signal.SIGTERM if how == "terminate" else signal.SIGKILL)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode in (0, -signal.SIGKILL, 143), errors[-2000:]
+    return process.returncode
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors[-2000:]
+
+
+def test_killed_and_terminated_processes_leave_no_trace(launch, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    every_step = {"checkpoint_minutes": 1e-6}
+    assert stop_somewhere(launch(run, **every_step), run, "terminate", 0) == 143
+    assert stop_somewhere(launch(run, **every_step), run, "amid a checkpoint", 0) == -signal.SIGKILL
+    finish(launch(run))
+    assert_same_run(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_leave_no_trace(launch, tmp_path):
+    longer = {"epochs": 40}
+    finish(launch(tmp_path / "undisturbed", **longer))
+    run = tmp_path / "run"
+    rng = random.Random(0)
+    ways = ["kill"] * 10 + ["terminate"] * 5 + ["amid a checkpoint"] * 5
+    rng.shuffle(ways)
+    codes = [
+        stop_somewhere(launch(run, **longer, checkpoint_minutes=1e-6), run, how, rng.uniform(0, 0.8))
+        for how in ways
+    ]
+    assert codes.count(0) == 0, "the run was over before it could be killed"
+    assert not (run / "metrics.json").exists()
+    finish(launch(run, **longer))
+    assert_same_run(run, tmp_path / "undisturbed")
