@@ -13,7 +13,7 @@ from mcar_tf import metrics
 from mcar_tf.config import FitConfig
 from mcar_tf.run_folder import read_run_config, write_text
 from mcar_tf.splits import find_split, split_names
-from pipelines.command import option, parse_options, run_command
+from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import Manifest, load_manifest
 
 Array = npt.NDArray[Any]
@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_split(options.split, config, manifest)
     split = find_split(config, manifest, options.split)
 
+    load_tensorflow()
     from mcar_tf.evaluation import predict_dataset, to_json
     from mcar_tf.runs import load_run
     from pipelines.input_pipeline import make_eval_dataset

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mcar_tf.config import FitConfig
 from mcar_tf.run_folder import read_run_config, write_text
 from mcar_tf.splits import find_split
-from pipelines.command import option, parse_options, run_command
+from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import Manifest, Portion, Split, load_manifest
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_options(options, manifest, split_name, split)
     folder = options.out_dir or results_folder(options, config, split_name)
 
+    load_tensorflow()
     from mcar_tf.evaluation import predict_dataset, write_predictions
     from mcar_tf.runs import load_run
     from pipelines.input_pipeline import make_eval_dataset

@@ -17,7 +17,7 @@ from mcar_tf.config import FitConfig, config_to_yaml
 from mcar_tf.report_page import Html
 from mcar_tf.run_folder import read_run_config, write_text
 from mcar_tf.splits import find_split
-from pipelines.command import option, parse_options, run_command
+from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import load_manifest
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
         raise FileNotFoundError(
             f"{folder} holds no predictions.npz yet. Run first: python -m mcar_tf.evaluate --run {folder}"
         )
+    load_tensorflow()
     from mcar_tf.evaluation import evaluate_predictions, read_predictions
 
     predictions, classes, split = read_predictions(folder / "predictions.npz")
@@ -406,16 +407,14 @@ def confusion_parts(run: EvaluatedRun, threshold: float) -> list[Html]:
     pairs = np.argwhere(claimed > 0)
     pairs = pairs[np.argsort(-claimed[pairs[:, 0], pairs[:, 1]], kind="stable")][:15]
     rows = [
-        [
-            f"{run.classes[a]} and no {run.classes[b]}",
-            run.classes[b],
-            f"{claimed[a, b]} of {pictures[a, b]}",
-            percent(rates[a, b]),
-        ]
+        [run.classes[a], run.classes[b], f"{claimed[a, b]} of {pictures[a, b]}", percent(rates[a, b])]
         for a, b in pairs
     ]
     return [
-        report_page.paragraph("Beside which class another one is claimed that is not in the picture."),
+        report_page.paragraph(
+            "Beside which class another one is claimed that is not in the picture: how often, of all pictures that"
+            " show the one and not the other."
+        ),
         report_page.figures(
             [
                 report_page.picture(
