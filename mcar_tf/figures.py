@@ -72,7 +72,9 @@ def plot_class_ap(classes: Sequence[str], aps: Mapping[str, Array]) -> bytes:
         axes.set(xlim=(0, 100), ylim=(-0.7, len(order) - 0.3), xlabel="average precision, %")
         axes.grid(axis="y", visible=False)
         if len(runs) > 1:
-            figure.legend(loc="outside upper center", ncols=2, fontsize=7)
+            handles, labels = axes.get_legend_handles_labels()  # lines first; wanted: as the runs come
+            handles = [handles[labels.index(run)] for run in runs]
+            figure.legend(handles, runs, loc="outside upper center", ncols=2, fontsize=7)
         return _svg(figure)
 
 
