@@ -95,8 +95,9 @@ class FitConfig:
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option(
         "float32", "What the backbone computes in.", group=RUN)
     xla: bool = option(False, "Compile the training step with XLA.", group=RUN)
-    strategy: Literal["auto", "one_device", "mirrored"] = option(
-        "auto", "auto: mirrored over all GPUs where there are several.", group=RUN)
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = option(
+        "auto", "auto: mirrored over all GPUs where there are several; multi_worker: over several machines, by"
+        " TF_CONFIG.", group=RUN)
     sync_batch_norm: bool = option(False, "BatchNorm normalizes with the batch of all devices, not with each one's"
                                    " own.", group=RUN)
     deterministic: bool = option(False, "Deterministic ops on a GPU too, at some cost in speed.", group=RUN)

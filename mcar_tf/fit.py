@@ -1,13 +1,15 @@
 """Train: `python -m mcar_tf.fit --dataset coco`. A prepared set in, a run folder out."""
 
+import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
+from mcar_tf.multi_worker import losing_workers, own_folder, read_worker
 from mcar_tf.run_folder import locked, open_run_folder
 from mcar_tf.signals import Stopping, stop_between_steps
 from mcar_tf.splits import VALIDATION, find_split, holds_out, split_names
@@ -19,8 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = parse_fit_config(argv)
     manifest = prepare_data(config)
     check_against_data(config, manifest)
-    folder = config.run_dir
-    with stop_between_steps() as stopping:
+    with stop_between_steps() as stopping, worker_folder(config) as folder:
         metrics, seconds = fit(config, folder, manifest, stopping)
         rows = stream_rows(f"MCAR, {config.top_n} regions", config, metrics)
         times = [f"MCAR {seconds:.0f} s"]
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             metrics, seconds = fit(plain, folder / "baseline", manifest, stopping)
             rows = stream_rows("baseline", plain, metrics) + rows
             times.append(f"baseline {seconds:.0f} s")
-    print_closing(config, folder, rows, times)
+    if folder == config.run_dir:  # not on a worker that is not the chief
+        print_closing(config, folder, rows, times)
 
 
 def fit(
@@ -49,8 +51,20 @@ def fit(
             from mcar_tf.training import train
 
             started = time.monotonic()
-            train(config, folder, manifest, stopping)
+            with losing_workers() if config.strategy == "multi_worker" else contextlib.nullcontext():
+                train(config, folder, manifest, stopping)
     return json.loads((folder / "metrics.json").read_text())[config.eval_split], time.monotonic() - started
+
+
+@contextlib.contextmanager
+def worker_folder(config: FitConfig) -> Iterator[Path]:
+    """The run folder; on a worker that is not the chief, one for nothing."""
+    if config.strategy != "multi_worker":
+        yield config.run_dir
+        return
+    worker = read_worker()
+    with own_folder(worker, config.run_dir) as folder:
+        yield folder
 
 
 def prepare_data(config: FitConfig) -> Manifest:

@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mcar_tf.config import FitConfig
 from mcar_tf.evaluation import evaluate_predictions, predict_dataset, to_json
 from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models.mcar import MCAR
+from mcar_tf.multi_worker import as_on_the_chief, make_multi_worker_strategy
 from mcar_tf.optimizers import StepDecay, TwoRateSGD
 from mcar_tf.run_folder import append_history, write_history, write_text
 from mcar_tf.runs import build_model, load_run
@@ -53,6 +55,7 @@ class RunState:
 
 def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stopping) -> None:
     """Bring a run from wherever it stands to its end: the last file written is `metrics.json`."""
+    strategy = make_strategy(config)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     if config.deterministic:
@@ -69,14 +72,17 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     }
     steps_per_epoch = train_split.examples // config.batch_size
 
-    with make_strategy(config).scope():
+    with strategy.scope():
         model = build_trainable(config, num_classes, steps_per_epoch)
     average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     variables += average.variables if average else []
     weights_in_use = average.in_place if average else contextlib.nullcontext
     checkpoints = Checkpoints(folder / "checkpoints", variables, keep=config.keep_checkpoints)
-    state = RunState(**(checkpoints.restore_latest() or {}))
+    restored = checkpoints.restore_latest()
+    if config.strategy == "multi_worker":
+        restored = as_on_the_chief(strategy, variables, restored)
+    state = RunState(**(restored or {}))
     write_history(folder / "history.csv", state.history)
     log = TensorBoardLog(folder / "tensorboard", config, manifest.classes)
     panel_files = (validation or train_split).files
@@ -93,22 +99,15 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         steps_left = steps_per_epoch - state.steps
         started = time.monotonic()
         if steps_left:  # none, if the run was stopped between the last step and the end of validation
-            dataset = make_train_dataset(
-                train_split.files,
-                **data,
-                seed=config.seed,
-                epoch=state.epoch,
-                skip_batches=state.steps,
-                augment=config.augment,
-                difficult=config.difficult,
-            )
+            shares = functools.partial(make_share, config, train_split.files, num_classes, state)
+            dataset = strategy.distribute_datasets_from_function(shares)
             bar.first_step = guard.steps_done = state.steps
             resumed = [ResumedMeans(model)] if state.steps else []
             averaging = [average] if average else []
             stopping.can_wait = True
             try:
                 model.fit(
-                    dataset.map(_without_id),
+                    dataset,
                     initial_epoch=state.epoch,
                     epochs=state.epoch + 1,
                     # Without it Keras asks for one batch too many, and the step that gets none still counts.
@@ -129,7 +128,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         if validation:
             try:
                 with weights_in_use():
-                    predictions = predict_dataset(model, make_eval_dataset(validation.files, **data))
+                    predictions = predict_dataset(model, _whole(make_eval_dataset(validation.files, **data)))
             except (KeyboardInterrupt, Terminated):
                 save(steps_per_epoch)
                 raise
@@ -150,7 +149,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         print(epoch_line(row, config.epochs), flush=True)
 
     print(f"evaluating on {config.eval_split} ({eval_split.examples} images)", flush=True)
-    dataset = make_eval_dataset(eval_split.files, **data, difficult="ignore")
+    dataset = _whole(make_eval_dataset(eval_split.files, **data, difficult="ignore"))
     with weights_in_use():
         predictions = predict_dataset(model, dataset, images=eval_split.examples)
     metrics = evaluate_predictions(predictions)
@@ -160,6 +159,8 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
 
 def make_strategy(config: FitConfig) -> tf.distribute.Strategy:
     """The strategy of a config: one device costs nothing."""
+    if config.strategy == "multi_worker":
+        return _multi_worker()
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     devices = [device.name for device in tf.config.list_logical_devices(kind)]
     mirrored = config.strategy == "mirrored" or (
@@ -185,6 +186,34 @@ def make_strategy(config: FitConfig) -> tf.distribute.Strategy:
 @functools.cache  # a second one in a process (the baseline's) would find the first one's collective operations
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def _multi_worker() -> tf.distribute.Strategy:
+    return make_multi_worker_strategy()
+
+
+def make_share(
+    config: FitConfig,
+    files: Sequence[Path],
+    num_classes: int,
+    state: RunState,
+    context: tf.distribute.InputContext,
+) -> tf.data.Dataset:
+    """This worker's share of what is left of an epoch, in batches for one replica; all replicas' make one step."""
+    workers = context.num_input_pipelines
+    return make_train_dataset(
+        files,
+        num_classes=num_classes,
+        image_size=config.image_size,
+        batch_size=context.get_per_replica_batch_size(config.batch_size),
+        seed=config.seed,
+        epoch=state.epoch,
+        skip_batches=state.steps * (context.num_replicas_in_sync // workers),
+        augment=config.augment,
+        difficult=config.difficult,
+        shard=(context.input_pipeline_id, workers),
+    ).map(_without_id)
 
 
 def build_trainable(config: FitConfig, num_classes: int, steps_per_epoch: int) -> MCAR:
@@ -269,6 +298,13 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
 
 def _percent(fraction: float) -> str:
     return "none" if math.isnan(fraction) else f"{100 * fraction:.1f}"
+
+
+def _whole(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same for every worker: each evaluates all images, and all come to the same result."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)
 
 
 def _without_id(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -197,14 +197,14 @@ def test_killed_and_terminated_processes_leave_no_trace(launch, undisturbed, tmp
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_leave_no_trace(launch, tmp_path):
-    longer = {"epochs": 40}
+    longer = {"epochs": 20}
     finish(launch(tmp_path / "undisturbed", **longer))
     run = tmp_path / "run"
     rng = random.Random(0)
     ways = ["kill"] * 10 + ["terminate"] * 5 + ["amid a checkpoint"] * 5
     rng.shuffle(ways)
     codes = [
-        stop_somewhere(launch(run, **longer, checkpoint_minutes=1e-6), run, how, rng.uniform(0, 0.8))
+        stop_somewhere(launch(run, **longer, checkpoint_minutes=1e-6), run, how, rng.uniform(0, 0.3))
         for how in ways
     ]
     assert codes.count(0) == 0, "the run was over before it could be killed"

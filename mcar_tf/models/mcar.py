@@ -258,8 +258,8 @@ class MCAR(keras.Model):
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             losses, gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, [losses, gradients])
-            statistics = [v.value for v in self.non_trainable_variables if v.path.split("/")[-1] in MOVING]
-            means = context.all_reduce(tf.distribute.ReduceOp.MEAN, statistics)
+            statistics = [v for v in self.non_trainable_variables if v.path.split("/")[-1] in MOVING]
+            means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(v.value) for v in statistics])
             for statistic, mean in zip(statistics, means, strict=True):
                 statistic.assign(mean)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))

@@ -1,0 +1,143 @@
+"""Several machines, one run: what `tf.distribute.MultiWorkerMirroredStrategy` needs beside the strategy itself.
+
+Every worker runs the same command. The chief, worker 0, alone reads and writes the run folder; what the others would
+write goes into a folder that is thrown away, so that nothing else has to know who is who. Loads no TensorFlow.
+
+Keras 3 can't train under this strategy as it comes (https://github.com/keras-team/keras/issues/20585, with 3.15 too):
+before the first step it reduces a batch to build a model that is long built, and after each it reduces scalars along
+an axis that they don't have. `MCAR._maybe_symbolic_build` does away with the first, `let_keras_train` with the
+second. Once Keras trains here, both can go.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Worker:
+    """This process among the workers.
+
+    Attributes:
+        index: 0 is the chief.
+        count: of all workers.
+    """
+
+    index: int
+    count: int
+
+
+class WorkerLostError(ValueError):
+    """Another worker ended or can't be reached."""
+
+
+def read_worker() -> Worker:
+    """Who this process is, by the environment variable `TF_CONFIG`.
+
+    Raises:
+        ValueError: it is absent, no JSON, or does not say what TensorFlow asks for.
+    """
+    example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        content = json.loads(text)
+        workers, task = content["cluster"]["worker"], content["task"]
+        addresses = all(isinstance(w, str) and w.rpartition(":")[2].isdigit() for w in workers)
+        known = task["type"] == "worker" and 0 <= int(task["index"]) < len(workers) and addresses
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise ValueError(
+            f"--strategy multi_worker needs TF_CONFIG in the environment, such as {example}. Received: {text!r}"
+        )
+    return Worker(int(task["index"]), len(workers))
+
+
+@contextlib.contextmanager
+def own_folder(worker: Worker, folder: Path) -> Iterator[Path]:
+    """Where a worker writes: the chief into the run folder, the others into one that is thrown away."""
+    if worker.index == 0:
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory() as own:
+            yield Path(own) / folder.name
+
+
+def make_multi_worker_strategy() -> "tf.distribute.Strategy":
+    """Connect to the other workers; to be called before TensorFlow does anything else.
+
+    Raises:
+        ValueError: this worker's address can't be listened on.
+    """
+    import tensorflow as tf
+
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.UnknownError, tf.errors.InternalError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"this worker can't listen on its address in TF_CONFIG, is it in use? [{reason}]"
+        ) from error
+    let_keras_train()
+    return strategy
+
+
+def let_keras_train() -> None:
+    """Let Keras take each worker's own scalars for the result of a step: `train_step` has averaged them already."""
+    from keras.src.backend.tensorflow import trainer
+
+    trainer._collective_all_reduce_multi_worker = lambda strategy: False
+
+
+def as_on_the_chief(
+    strategy: "tf.distribute.Strategy", variables: "Sequence[keras.Variable]", state: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """Give all workers the chief's variables and its state, which JSON must be able to hold; returns the state."""
+    import numpy as np
+    import tensorflow as tf
+
+    def of_the_first(*values: tf.Tensor) -> list[tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        first = tf.equal(context.replica_id_in_sync_group, 0)
+        own = [tf.where(first, value, tf.zeros_like(value)) for value in values]
+        return [context.all_reduce(tf.distribute.ReduceOp.SUM, value) for value in own]
+
+    @tf.function(autograph=False)
+    def broadcast(*values: tf.Tensor) -> list[tf.Tensor]:
+        return strategy.run(of_the_first, args=values)
+
+    def receive(*values: Any) -> list[tf.Tensor]:
+        return [strategy.experimental_local_results(value)[0] for value in broadcast(*values)]
+
+    text = np.frombuffer(json.dumps(state).encode(), np.uint8).astype(np.int32)
+    length = int(receive(tf.constant(len(text)))[0])
+    padded = np.resize(text, length)  # the others' own text is of no account
+    text = receive(tf.constant(padded, tf.int32))[0].numpy().astype(np.uint8)
+    values = receive(*[tf.convert_to_tensor(variable.value) for variable in variables])
+    for variable, value in zip(variables, values, strict=True):
+        variable.value.assign(value)
+    return json.loads(text.tobytes().decode())
+
+
+@contextlib.contextmanager
+def losing_workers() -> Iterator[None]:
+    """Say in one line that another worker is gone, which TensorFlow says in many."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise WorkerLostError(
+            "another worker ended or can't be reached. Start all workers again with --resume: they go on from the"
+            f" last checkpoint. [{reason}]"
+        ) from error
