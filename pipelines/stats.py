@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines import records
 from pipelines.records import Manifest
 
 
@@ -31,14 +30,12 @@ class Statistics:
 
 def read_statistics(manifest: Manifest, split: str) -> Statistics:
     """Read every record of a split; no picture is decoded."""
-    import tensorflow as tf
+    from pipelines.input_pipeline import read_samples
 
     labels_per_image: Counter[int] = Counter()
     together = np.zeros((len(manifest.classes), len(manifest.classes)), np.int64)
     sizes, encoded_bytes, objects = [], 0, 0
-    files = [str(file) for file in manifest.splits[split].files]
-    for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
-        sample, picture = records.parse_sample(record)
+    for sample, picture in read_samples(manifest.splits[split].files):
         present = np.array(sample.present, np.int64)
         labels_per_image[len(present)] += 1
         together[np.ix_(present, present)] += 1

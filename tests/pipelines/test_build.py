@@ -359,7 +359,10 @@ def test_a_killed_build_goes_on_with_two_processes_and_ends_the_same(built, tmp_
 @pytest.mark.parametrize(
     ("name", "folder", "split"), [("coco", "coco", "test"), ("voc2012", "voc", "devkit_val")]
 )
-def test_real_pictures_go_through_whole_and_every_class_is_counted(name, folder, split, tmp_path):
+def test_real_pictures_go_through_whole_and_every_class_is_counted(
+    name, folder, split, tmp_path, monkeypatch
+):
+    small_shards(monkeypatch, 4_000_000)
     raw = read_raw_set(name, real_data(folder))
     raw.splits = {split: raw.splits[split]}
     originals = {sample.id: sample for sample in raw.splits[split]()}

@@ -1,0 +1,49 @@
+import json
+
+import pytest
+from scenes import raw_set
+
+from pipelines import benchmark
+from pipelines.build import build_set
+
+
+def test_every_way_is_measured_on_the_same_pictures(tmp_path, capsys):
+    build_set(raw_set(tmp_path / "source", count=10), tmp_path / "data")
+    words = ["--dataset", "tiny", "--data-dir", str(tmp_path / "data"), "--json", str(tmp_path / "rows.json")]
+    small = ["--image-size", "16", "--batch-size", "4", "--pictures", "9", "--rounds", "1", "--workers", "1"]
+    benchmark.main([*words, *small])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["image_size"] for row in rows] == [16] * 7
+    bare, *others = rows
+    assert bare["ratio"] == bare["cpu_ratio"] == 1
+    for row in others:
+        assert row["ratio"] == pytest.approx(row["images_per_second"] / bare["images_per_second"])
+        assert row["cpu_ratio"] == pytest.approx(bare["cpu_ms_per_image"] / row["cpu_ms_per_image"])
+    printed = capsys.readouterr().out
+    assert "8 pictures of tiny" in printed  # whole batches
+    assert "make_train_dataset, augment=paper" in printed
+    assert "build_set, 1 process" in printed
+
+
+def test_its_own_photographs_are_of_cocos_size():
+    from pipelines.pictures import check_picture
+
+    first, second = benchmark.photographs(2).splits["train"]()
+    for sample in (first, second):
+        picture = check_picture(sample.image)
+        assert (picture.height, picture.width) == (480, 640)
+        assert 40_000 < len(picture.encoded) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rounds", "0"], "`rounds` must be at least 1"),
+        (["--dataset", "tiny", "--split", "test"], "tiny has no split 'test'; it has train"),
+        (["--dataset", "tiny", "--batch-size", "40"], "less than one batch"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(tmp_path, words, message):
+    build_set(raw_set(tmp_path / "source", count=3), tmp_path / "data")
+    with pytest.raises(ValueError, match=message):
+        benchmark.main([*words, "--data-dir", str(tmp_path / "data")])
