@@ -168,11 +168,9 @@ def select_pictures(run: EvaluatedRun, count: int, threshold: float, seed: int) 
     """Which pictures to show, as rows of the predictions.
 
     Returns:
-        `looked_at`: drawn at random among those with a region to show; `missed`: whose least probable class
-            is shown;
-        `claimed`: whose most probable class is absent; `localized`: the one of the clearest region, if any.
-            Missed
-        and claimed are errors at the threshold, the worst first, one a picture.
+        `looked_at`: drawn at random among those with a region to show. `missed`: whose least probable class is in
+        the picture; `claimed`: whose most probable class is not; both at the threshold, the worst first, one error a
+        picture. `localized`: the one with the clearest region, if any has one.
     """
     predictions = run.predictions
     counts, shown = predictions.weights > 0, predictions.labels > 0
