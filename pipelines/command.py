@@ -159,7 +159,7 @@ def describe_error(error: BaseException) -> tuple[int, str]:
         return EXIT_USER, f"error: {_one_line(str(error))}"
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return EXIT_INTERNAL, (
-            "error: out of memory. Lower --batch-size or --image-size, or use fewer regions (--top-n)."
+            "error: out of memory. Lower --batch-size, --image-size or --top-n, or train with --low-memory."
             f" [{_one_line(str(error))[:200]}]"
         )
     return EXIT_INTERNAL, (

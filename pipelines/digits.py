@@ -23,7 +23,7 @@ SCENES = {"train": 6000, "validation": 500, "test": 1000}
 SHARE_OF_DIGITS = {"train": 0.60, "validation": 0.15, "test": 0.25}
 
 SIDE = (96, 128)  # px, of height and width each
-DIGIT_HEIGHT = (20, 48)  # px, log-uniform: half of the digits are below 31 px
+DIGIT_HEIGHT = (18, 56)  # px, log-uniform: half of the digits are below 32 px
 TILT = 12  # degrees, to either side
 CONTRAST = 75  # of 255, in luma, between ink and what it is written on, wherever there is so much room
 JPEG_QUALITY = 90

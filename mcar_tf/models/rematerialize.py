@@ -1,0 +1,100 @@
+"""A network in, the same network out that forgets its activations and computes them again in the backward pass."""
+
+import collections
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import keras
+import tensorflow as tf
+
+
+def rematerialize(network: keras.Model, segments: int = 8) -> Callable[[tf.Tensor, bool], tf.Tensor]:
+    """A function of (input, training) that computes what `network` does, in segments with `tf.recompute_grad`.
+
+    What stays in memory between forward and backward is the input of each segment and the activations of one: of a
+    network of n equal layers about n / segments + segments in place of n, for one more forward pass.
+
+    Args:
+        network: a functional model of one input and one output; its layers are shared, not copied.
+        segments: how many at most; a network can be cut only where a single tensor holds all that follows.
+    """
+    parts = cut(network, segments)
+
+    def call(inputs: tf.Tensor, training: bool) -> tf.Tensor:
+        for part in parts:
+            inputs = _recomputed(part, training)(inputs)
+        return inputs
+
+    return call
+
+
+def cut(network: keras.Model, segments: int) -> list[keras.Model]:
+    """Cut a functional model into at most `segments` models of about equal activations that share its layers.
+
+    A model whose last layer is a functional model itself is cut inside of that.
+    """
+    last = network.layers[-1]
+    if isinstance(last, keras.Model):
+        before = keras.Model(network.inputs[0], last._inbound_nodes[-1].input_tensors[0])
+        return [before, *cut(last, segments)]
+    nodes = [
+        node
+        for depth in sorted(network._nodes_by_depth, reverse=True)
+        for node in network._nodes_by_depth[depth]
+    ]
+    uses = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    sizes = _activation_sizes(network, [node.output_tensors[0] for node in nodes])
+    needed: set[int] = set()  # tensors that a later node takes
+    places: list[
+        tuple[int, keras.KerasTensor]
+    ] = []  # activations up to here, and the only tensor needed from here
+    for node, size in zip(nodes, itertools.accumulate(sizes), strict=True):
+        for tensor in node.input_tensors:
+            uses[id(tensor)] -= 1
+            if not uses[id(tensor)]:
+                needed.discard(id(tensor))
+        output = node.output_tensors[0]
+        needed.add(id(output))
+        if len(needed) == 1 and node.input_tensors:
+            places.append((size, output))
+    goals = [sum(sizes) * k / segments for k in range(1, segments)]
+    chosen = {min(range(len(places)), key=lambda i: abs(places[i][0] - goal)) for goal in goals}
+    inner = [places[i][1] for i in sorted(chosen) if places[i][1] is not network.outputs[0]]
+    borders = [network.inputs[0], *inner, network.outputs[0]]
+    return [keras.Model(start, end) for start, end in itertools.pairwise(borders)]
+
+
+def _activation_sizes(network: keras.Model, tensors: list[keras.KerasTensor]) -> list[int]:
+    """Numbers in each tensor, for one image of 256 px."""
+    every = keras.Model(network.inputs[0], tensors)
+    return [
+        math.prod(spec.shape[1:]) for spec in every.compute_output_spec(keras.KerasTensor((1, 256, 256, 3)))
+    ]
+
+
+def _recomputed(part: keras.Model, training: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    calls = 0
+
+    def run(inputs: tf.Tensor) -> tf.Tensor:
+        nonlocal calls
+        calls += 1
+        # The first call is the forward pass, later ones recompute it: moving averages were updated already.
+        with contextlib.nullcontext() if calls == 1 else _statistics_kept(part):
+            return part(inputs, training=training)
+
+    return tf.recompute_grad(run)
+
+
+@contextlib.contextmanager
+def _statistics_kept(part: keras.Model) -> Iterator[None]:
+    norms = [layer for layer in part._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # read while the update is traced: average = 1 * average + 0 * batch
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_mcar import batch_of, small_model
+
+from mcar_tf.losses import binary_cross_entropy
+from mcar_tf.models.backbones import build_backbone
+from mcar_tf.models.rematerialize import cut
+from mcar_tf.optimizers import TwoRateSGD
+
+
+@pytest.mark.parametrize(("name", "width"), [("tiny_resnet", 1.0), ("mobilenet_v2", 0.35)])
+def test_the_segments_one_after_the_other_are_the_network(name, width):
+    backbone = build_backbone(name, weights=None, width=width)
+    parts = cut(backbone, 4)
+    assert 3 <= len(parts) <= 5
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    outputs = images
+    for part in parts:
+        outputs = part(outputs)
+    np.testing.assert_allclose(outputs, backbone(images), rtol=1e-5, atol=1e-5)
+    shared = {id(v) for part in parts for v in part.variables}
+    assert shared == {id(v) for v in backbone.variables}
+
+
+@pytest.mark.parametrize("learning", ["pair", "single"])
+def test_low_memory_trains_the_same_weights_and_statistics(learning):
+    images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
+    results = []
+    for low_memory in (False, True):
+        model = small_model(backbone_width=1.0)
+        model.compile(TwoRateSGD(0.01), binary_cross_entropy, learning=learning, low_memory=low_memory)
+        dataset = tf.data.Dataset.from_tensors(batch_of(images)).repeat(3)
+        model.fit(dataset, steps_per_epoch=3, verbose=0, shuffle=False)
+        results.append(model.get_weights())
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
