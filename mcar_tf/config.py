@@ -188,7 +188,7 @@ def read_config(path: Path) -> FitConfig:
     """Read what `config_to_yaml` gave.
 
     Raises:
-        ValueError: the file holds an option that this version does not know, or lacks one.
+        ValueError: the file holds an option that this version does not know.
     """
     import yaml
 
@@ -197,11 +197,10 @@ def read_config(path: Path) -> FitConfig:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     names = {field.name for field in dataclasses.fields(FitConfig)} - set(NOT_PART_OF_A_RUN)
-    if not isinstance(values, dict) or set(values) != names:
-        wrong = sorted(set(values or ()) ^ names)
-        raise ValueError(
-            f"{path} was written by another version of mcar_tf: the options {', '.join(map(str, wrong))} differ."
-        )
+    if not isinstance(values, dict) or not set(values) <= names:
+        unknown = sorted(map(str, set(values) - names)) if isinstance(values, dict) else ["no options"]
+        raise ValueError(f"{path} was written by another version of mcar_tf, which holds {', '.join(unknown)}.")
+    # An option that came later was at its default then.
     paths = {"source", "data_dir", "init_from"}
     return FitConfig(**{n: Path(v) if n in paths and v is not None else v for n, v in values.items()})
 

@@ -14,6 +14,7 @@ from mcar_tf.models.backbones import build_backbone, check_backbone
 from mcar_tf.models.crop import crop_and_resize, crop_and_resize_portable
 from mcar_tf.models.heads import Classifier, check_pooling, global_pool
 from mcar_tf.models.localizer import check_tau, localize
+from mcar_tf.models.rematerialize import rematerialize
 
 SELECTIONS = ("top", "bottom", "random")
 LEARNINGS = ("pair", "single")
@@ -134,6 +135,7 @@ class MCAR(keras.Model):
         self.selection_seed = selection_seed
         # TFLite and XLA have no op for crops: whoever goes there sets the portable form.
         self.crop = crop_and_resize
+        self.rematerialized: Callable[[tf.Tensor, bool], tf.Tensor] | None = None
         self.built = True
 
     # ------------------------------------------------------------------ forward
@@ -172,7 +174,7 @@ class MCAR(keras.Model):
 
     def global_pass(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Activation map A, (B, h, w, d), and global logits x (1), (B, C)."""
-        features = self.backbone(tf.cast(images, tf.float32), training=training)
+        features = self._look(tf.cast(images, tf.float32), training)
         pooled = global_pool(features, self.pooling, self.gwp_lambda)
         return features, self.classifier(pooled)
 
@@ -201,9 +203,14 @@ class MCAR(keras.Model):
         """The same network on every region: logits (B, N, C)."""
         size = self.local_size
         crops = tf.stop_gradient(self.crop(images, boxes, size))
-        features = self.backbone(tf.reshape(crops, [-1, size, size, 3]), training=training)
+        features = self._look(tf.reshape(crops, [-1, size, size, 3]), training)
         logits = self.classifier(global_pool(features, self.pooling, self.gwp_lambda))
         return tf.reshape(logits, [-1, self.top_n, self.num_classes])
+
+    def _look(self, images: tf.Tensor, training: bool) -> tf.Tensor:
+        if training and self.rematerialized:
+            return self.rematerialized(images, training)
+        return self.backbone(images, training=training)
 
     # ----------------------------------------------------------------- training
 
@@ -213,7 +220,8 @@ class MCAR(keras.Model):
         loss: StreamLoss,
         learning: str = "pair",
         jit_compile: bool = False,
-        **kwargs,
+        low_memory: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Make ready for `fit`.
 
@@ -222,6 +230,8 @@ class MCAR(keras.Model):
             loss: of one stream, `mcar_tf.losses.binary_cross_entropy`.
             learning: "pair": the sum of both streams' losses (8); "single": that of the fused logits (12).
             jit_compile: whether XLA compiles the step; crops are then cut by the portable form.
+            low_memory: with the pair loss, train the streams one after the other; and compute the backbone's
+                activations again in the backward pass. The same gradients for one more forward pass.
             **kwargs: of `keras.Model.compile`.
         """
         if learning not in LEARNINGS:
@@ -235,6 +245,8 @@ class MCAR(keras.Model):
         self.stream_loss = loss
         self.learning = learning
         self.crop = crop_and_resize_portable if jit_compile else crop_and_resize
+        self.low_memory = low_memory
+        self.rematerialized = rematerialize(self.backbone) if low_memory else None
         names = ["loss"] if self.top_n == 0 else ["loss", "global_loss", "local_loss"]
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in names}
 
@@ -250,20 +262,46 @@ class MCAR(keras.Model):
         BatchNorm's moving statistics are averaged over the replicas, so after every step all replicas are the same,
         and any of them may be evaluated and saved.
         """
-        with tf.GradientTape() as tape:
-            losses = self.losses_of(batch, training=True)
-            scaled = self.optimizer.scale_loss(losses["loss"])
         weights = self.trainable_weights
-        gradients = tape.gradient(scaled, weights)
+        if self.low_memory and self.learning == "pair" and self.top_n:
+            losses, gradients = self._one_stream_after_the_other(batch)
+        else:
+            with tf.GradientTape() as tape:
+                losses = self.losses_of(batch, training=True)
+                scaled = self.optimizer.scale_loss(losses["loss"])
+            gradients = tape.gradient(scaled, weights)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             losses, gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, [losses, gradients])
             statistics = [v for v in self.non_trainable_variables if v.path.split("/")[-1] in MOVING]
-            means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(v.value) for v in statistics])
+            means = context.all_reduce(
+                tf.distribute.ReduceOp.MEAN, [tf.identity(v.value) for v in statistics]
+            )
             for statistic, mean in zip(statistics, means, strict=True):
                 statistic.assign(mean)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         return self._update_loss_means(losses, batch)
+
+    def _one_stream_after_the_other(self, batch: Batch) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Losses and gradients of the pair loss; never both streams' activations in memory."""
+        images, labels, weights = batch["image"], batch["labels"], batch["weights"]
+        with tf.GradientTape() as tape:
+            features, global_logits = self.global_pass(images, training=True)
+            global_loss = self.stream_loss(labels, global_logits, weights)
+            scaled = self.optimizer.scale_loss(global_loss)
+        of_global = tape.gradient(scaled, self.trainable_weights)
+        boxes = self.find_boxes(features, self.select_classes(global_logits), images)
+        with tf.control_dependencies(
+            of_global
+        ):  # or a graph would run the local stream beside the global backward
+            images = tf.identity(images)
+        with tf.GradientTape() as tape:
+            local_logits = tf.reduce_max(self.local_pass(images, boxes, training=True), axis=1)
+            local_loss = self.stream_loss(labels, local_logits, weights)
+            scaled = self.optimizer.scale_loss(local_loss)
+        of_local = tape.gradient(scaled, self.trainable_weights)
+        losses = {"loss": global_loss + local_loss, "global_loss": global_loss, "local_loss": local_loss}
+        return losses, [one + other for one, other in zip(of_global, of_local, strict=True)]
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Nothing: this model is built. Keras would take a batch to find out, under a strategy and in each `fit`."""
