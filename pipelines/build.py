@@ -603,7 +603,7 @@ def _refuse_if_short_of_space(folder: Path, encoded_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if encoded_bytes > there + free:
         raise ValueError(
-            f"The records need {(encoded_bytes - there) / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free."
+            f"The records need {(encoded_bytes - there) / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free."
             " Free some space or choose another --data-dir."
         )
 

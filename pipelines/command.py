@@ -162,6 +162,11 @@ def describe_error(error: BaseException) -> tuple[int, str]:
             "error: out of memory. Lower --batch-size, --image-size or --top-n, or train with --low-memory."
             f" [{_one_line(str(error))[:200]}]"
         )
+    if type(error).__name__ == "DataLossError":  # TensorFlow names neither the file nor what to do
+        return EXIT_INTERNAL, (
+            "error: a shard of the prepared set is not what was written. `python -m pipelines.build --verify` with its"
+            f" --dataset and --data-dir names it; --overwrite builds it anew. [{_one_line(str(error))[-80:]}]"
+        )
     return EXIT_INTERNAL, (
         f"internal error: {type(error).__name__}: {_one_line(str(error))[:400]}"
         " (MCAR_TF_TRACEBACK=1 shows where; please report it)"

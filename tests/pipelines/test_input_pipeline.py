@@ -7,6 +7,7 @@ from scenes import raw_set, small_shards
 
 from pipelines.build import build_set
 from pipelines.cache import cache_resized
+from pipelines.command import describe_error
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset, read_boxes
 from pipelines.records import hold_out, load_manifest
 
@@ -202,8 +203,9 @@ def test_a_damaged_shard_is_an_error_not_a_wrong_picture(split, evaluated, tmp_p
     for place in np.random.default_rng(0).integers(0, len(whole), 3):
         damaged.write_bytes(bytes(byte ^ (64 * (i == place)) for i, byte in enumerate(whole)))
         seen = []
-        with pytest.raises(tf.errors.DataLossError, match="corrupted record"):
+        with pytest.raises(tf.errors.DataLossError, match="corrupted record") as caught:
             seen.extend(make_eval_dataset([damaged], batch_size=1, **SHAPE).as_numpy_iterator())
+        assert "pipelines.build --verify" in describe_error(caught.value)[1]
         for picture, image in by_id(seen).items():
             np.testing.assert_array_equal(image, reference[picture])
 
