@@ -3,8 +3,10 @@
 import contextlib
 import math
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -109,6 +111,59 @@ class MovingAverage(keras.callbacks.Callback):
         finally:
             for weight, value in zip(self.weights, trained, strict=True):
                 weight.assign(value)
+
+
+class StallWatch(keras.callbacks.Callback):
+    """Says so where no step ends for long, and which file can't be read if that is why.
+
+    Args:
+        files: that the input pipeline reads.
+        seconds: without a step.
+        say: what to do with the line.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], seconds: float = 300.0, say: Callable[[str], None] = print
+    ) -> None:
+        super().__init__()
+        self.files, self.seconds, self.say = files, seconds, say
+        self.closed = threading.Event()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begin to watch."""
+        self.last_step = time.monotonic()
+        self.closed.clear()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remember when."""
+        self.last_step = time.monotonic()
+
+    def close(self) -> None:
+        """Stop watching: what follows are no steps."""
+        self.closed.set()
+
+    def _watch(self) -> None:
+        while not self.closed.wait(self.seconds / 10):
+            waited = time.monotonic() - self.last_step
+            if waited > self.seconds:
+                self.say(f"no step for {waited:.0f} s: {self._reason()}")
+                self.last_step = time.monotonic()
+
+    def _reason(self) -> str:
+        for file in self.files:
+            reading = threading.Thread(target=_read_a_byte, args=(file,), daemon=True)
+            reading.start()
+            reading.join(self.seconds / 10)
+            if reading.is_alive():
+                return f"the input pipeline is stalled, {file} does not let itself be read"
+        return "the files can be read, so the input pipeline or the device is stuck or very slow"
+
+
+def _read_a_byte(path: Path) -> None:
+    # A file that is gone or forbidden stalls nothing: the pipeline itself reports it.
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.read(1)
 
 
 class StepGuard(keras.callbacks.Callback):

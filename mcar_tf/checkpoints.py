@@ -128,9 +128,7 @@ def _room_or_nothing(partial: Path) -> Iterator[None]:
             known = getattr(error, "errno", None) == number or os.strerror(number) in str(error)
             if known:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial.parent)) from error
-        if isinstance(error, OSError):
-            raise
-        raise OSError(errno.EIO, " ".join(str(error).split())[:200], str(partial.parent)) from error
+        raise
 
 
 def _delete(path: Path) -> None:

@@ -18,7 +18,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mcar_tf.callbacks import MovingAverage, ProgressBar, ResumedMeans, StepGuard, StopRequestedError
+from mcar_tf.callbacks import (
+    MovingAverage,
+    ProgressBar,
+    ResumedMeans,
+    StallWatch,
+    StepGuard,
+    StopRequestedError,
+)
 from mcar_tf.checkpoints import Checkpoints, write_weights
 from mcar_tf.config import FitConfig
 from mcar_tf.evaluation import evaluate_predictions, predict_dataset, to_json
@@ -33,7 +40,7 @@ from mcar_tf.splits import VALIDATION, find_split, split_names
 from mcar_tf.tensorboard import TensorBoardLog
 from pipelines.command import Terminated
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
-from pipelines.records import Manifest
+from pipelines.records import Manifest, Part
 
 
 @dataclasses.dataclass
@@ -92,6 +99,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         checkpoints.save(state.epoch, steps, dataclasses.asdict(state) | {"steps": steps})
 
     bar = ProgressBar(steps_per_epoch, config.batch_size, config.epochs)
+    watch = StallWatch([file.path if isinstance(file, Part) else file for file in train_split.files])
     guard = StepGuard(save, config.checkpoint_minutes, lambda: stopping.requested)
 
     while state.epoch < config.epochs and not out_of_patience(config, state):
@@ -112,7 +120,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
                     epochs=state.epoch + 1,
                     # Without it Keras asks for one batch too many, and the step that gets none still counts.
                     steps_per_epoch=steps_left,
-                    callbacks=[*resumed, *averaging, bar, guard],
+                    callbacks=[*resumed, *averaging, bar, watch, guard],
                     verbose=0,
                     shuffle=False,
                 )
@@ -120,6 +128,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
                 stopping.leave()
             finally:
                 stopping.can_wait = False
+                watch.close()
                 bar.close()
         trained = time.monotonic()
         row = {"epoch": state.epoch + 1} | {mean.name: float(mean.result()) for mean in model.metrics}
@@ -195,7 +204,7 @@ def _multi_worker() -> tf.distribute.Strategy:
 
 def make_share(
     config: FitConfig,
-    files: Sequence[Path],
+    files: Sequence[Path | Part],
     num_classes: int,
     state: RunState,
     context: tf.distribute.InputContext,
@@ -236,6 +245,7 @@ def build_trainable(config: FitConfig, num_classes: int, steps_per_epoch: int) -
         loss=binary_cross_entropy,
         learning=config.loss,
         jit_compile=config.xla,
+        low_memory=config.low_memory,
     )
     model.optimizer.build(model.trainable_variables)
     return model

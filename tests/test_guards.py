@@ -1,6 +1,8 @@
 """A run that can't go on says so in a line and keeps what it has; options that would do nothing are refused."""
 
 import dataclasses
+import os
+import queue
 
 import keras
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from mcar_tf import fit
-from mcar_tf.callbacks import MovingAverage, NonFiniteLossError, StepGuard, check_finite
+from mcar_tf.callbacks import MovingAverage, NonFiniteLossError, StallWatch, StepGuard, check_finite
 from mcar_tf.config import FitConfig
 from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models.mcar import build_mcar
@@ -49,6 +51,21 @@ def test_a_loss_that_is_no_number_stops_the_run_before_anything_is_saved(model, 
         train(model, broken, guard)
     assert saved == []
     assert describe_error(caught.value)[0] == 2
+
+
+def test_a_stalled_input_pipeline_is_named(tmp_path):
+    whole, stuck = tmp_path / "whole", tmp_path / "stuck"
+    whole.write_bytes(b"records")
+    os.mkfifo(stuck)  # nobody writes into it, so who opens it waits
+    said = {whole: queue.Queue(), stuck: queue.Queue()}
+    for file, lines in said.items():
+        watch = StallWatch([whole, file], seconds=0.2, say=lines.put)
+        watch.on_epoch_begin(0)
+        line = lines.get(timeout=30)
+        watch.close()
+        assert line.startswith("no step for 0 s: ")
+        assert ("stalled" in line) == (file == stuck)
+        assert (str(stuck) in line) == (file == stuck)
 
 
 def test_weights_that_are_no_numbers_are_not_saved_although_the_loss_was_one(model):

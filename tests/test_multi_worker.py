@@ -103,7 +103,10 @@ def read_result(run: Path) -> tuple[list[np.ndarray], list[dict]]:
 
     found: list[np.ndarray] = []
     with h5py.File(run / "checkpoints" / "last.weights.h5") as file:
-        file.visititems(lambda name, item: found.append(item[()]) if hasattr(item, "shape") else None)
+        for part in ("backbone", "classifier"):
+            file[part].visititems(
+                lambda name, item: found.append(item[()]) if hasattr(item, "shape") else None
+            )
     newest = sorted(run.glob("checkpoints/epoch-*"))[-1]
     return found, json.loads((newest / "state.json").read_text())["history"]
 
@@ -115,7 +118,7 @@ def assert_same_result(run: Path, other: Path, tolerance: float) -> None:
         np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance)
     for row, other_row in zip(history, other_history, strict=True):
         for name in ("loss", "global_loss", "local_loss"):
-            assert row[name] == pytest.approx(other_row[name], abs=tolerance)
+            assert row[name] == pytest.approx(other_row[name], abs=tolerance / 10)
 
 
 @pytest.mark.slow
