@@ -164,8 +164,8 @@ def describe_error(error: BaseException) -> tuple[int, str]:
         )
     if type(error).__name__ == "DataLossError":  # TensorFlow names neither the file nor what to do
         return EXIT_INTERNAL, (
-            "error: a shard of the prepared set is not what was written. `python -m pipelines.build --verify` with its"
-            f" --dataset and --data-dir names it; --overwrite builds it anew. [{_one_line(str(error))[-80:]}]"
+            "error: a shard of the prepared set is not what was written. `python -m pipelines.build --verify` with"
+            f" its --dataset and --data-dir names it; --overwrite builds it anew. [{_one_line(str(error))[-80:]}]"
         )
     return EXIT_INTERNAL, (
         f"internal error: {type(error).__name__}: {_one_line(str(error))[:400]}"
