@@ -1,0 +1,153 @@
+"""`python -m mcar_tf.fit` from the command line to the closing table, and what bad input gets."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcar_tf.config import FitConfig, config_to_yaml, parse_fit_config, read_config
+from mcar_tf.fit import main
+
+COMMANDS = [
+    *(
+        f"mcar_tf.{name}"
+        for name in ("fit", "evaluate", "predict", "calibrate", "export", "benchmark", "report")
+    ),
+    *(f"pipelines.{name}" for name in ("build", "benchmark")),
+]
+
+
+def tiny_options(data_dir: Path, folder: Path, *more: str) -> list[str]:
+    options = {
+        "dataset": "tiny", "data-dir": data_dir, "out-dir": folder, "backbone": "tiny_resnet", "weights": "none",
+        "image-size": 32, "top-n": 2, "batch-size": 8, "epochs": 2, "learning-rate": 0.01,
+    }  # fmt: skip
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))] + list(more)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_set, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    main(tiny_options(tiny_set, folder, "--compare-baseline"))
+    return folder
+
+
+def test_a_run_folder_holds_what_is_promised(finished):
+    for name in (
+        "config.yaml",
+        "classes.txt",
+        "environment.json",
+        "history.csv",
+        "metrics.json",
+        "tensorboard",
+    ):
+        assert (finished / name).exists(), name
+        assert (finished / "baseline" / name).exists(), name
+    assert {p.name for p in (finished / "checkpoints").glob("*.h5")} == {"last.weights.h5", "best.weights.h5"}
+    assert len((finished / "history.csv").read_text().splitlines()) == 1 + 2
+    metrics = json.loads((finished / "metrics.json").read_text())["test"]
+    assert 0 <= metrics["fused"]["mAP"] <= 1
+
+
+def test_the_closing_table_names_every_stream_and_the_baseline(tiny_set, finished, capsys):
+    main(
+        tiny_options(tiny_set, finished, "--compare-baseline", "--resume")
+    )  # complete already: prints, trains nothing
+    printed = capsys.readouterr().out
+    for row in ("baseline ", "global stream", "local stream", "both, fused"):
+        assert row in printed
+    assert f"python -m mcar_tf.predict --run {finished}" in printed
+
+
+def test_one_seed_gives_one_result_to_the_last_bit(tiny_set, finished, tmp_path):
+    import h5py
+
+    main(tiny_options(tiny_set, tmp_path / "again"))
+
+    def weights(folder):
+        found = {}
+        with h5py.File(folder / "checkpoints" / "last.weights.h5") as file:
+            file.visititems(
+                lambda name, item: found.update({name: item[()]}) if hasattr(item, "shape") else None
+            )
+        return found
+
+    one, other = weights(finished), weights(tmp_path / "again")
+    assert one.keys() == other.keys()
+    assert len(one) > 20
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_the_config_of_a_run_repeats_it(finished):
+    config = parse_fit_config(["--config", str(finished / "config.yaml")])
+    assert config_to_yaml(config) == (finished / "config.yaml").read_text()
+    assert read_config(finished / "config.yaml").image_size == 32
+
+
+def test_command_line_goes_over_file_over_preset_over_default(tmp_path):
+    (tmp_path / "c.yaml").write_text("epochs: 3\ntau: 0.4\n")
+    config = parse_fit_config(["--config", str(tmp_path / "c.yaml"), "--tau", "0.3"])
+    assert (config.tau, config.epochs, config.backbone, config.momentum) == (0.3, 3, "tiny_resnet", 0.9)
+    assert parse_fit_config(["--dataset", "coco"]).backbone == FitConfig().backbone == "mobilenet_v2"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tau", "1"], r"`tau` must be in \[0, 1\). Received: 1.0"),
+        (["--epochs", "0"], r"`epochs` must be at least 1. Received: 0"),
+        (["--top-n", "5"], r"`top-n` must lie in \[0, 4\], the number of classes. Received: 5"),
+        (["--batch-size", "17"], r"`batch-size` must be at most 16, the training images. Received: 17"),
+        (["--eval-split", "tset"], r"must be one of train, validation, test"),
+        (["--val-fraction", "0.5"], r"--val-fraction does nothing"),
+        (["--dataset", "tinny"], r"`dataset` must be one of digits, coco, .* Received: 'tinny'"),
+        (["--resume", "--overwrite"], r"exclude each other"),
+        (["--drop-epochs", "5", "3"], r"`drop-epochs` must be positive and ascending"),
+    ],
+)
+def test_a_wrong_option_is_named_before_anything_is_written(words, message, tiny_set, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        main(tiny_options(tiny_set, tmp_path / "run", *words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_there_is_not_written_over(tiny_set, finished):
+    before = (finished / "metrics.json").read_bytes()
+    with pytest.raises(FileExistsError, match=r"holds a run already \(complete\). --resume .* --overwrite"):
+        main(tiny_options(tiny_set, finished))
+    with pytest.raises(ValueError, match=r"tau was 0.5, is 0.3"):
+        main(tiny_options(tiny_set, finished, "--resume", "--tau", "0.3"))
+    assert (finished / "metrics.json").read_bytes() == before
+
+
+def test_a_run_of_another_version_is_refused_in_one_sentence(finished, tmp_path):
+    (tmp_path / "config.yaml").write_text((finished / "config.yaml").read_text() + "warp_factor: 9\n")
+    with pytest.raises(ValueError, match="another version of mcar_tf, which holds warp_factor"):
+        read_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_comes_without_tensorflow(module):
+    code = (
+        "import runpy, sys\nsys.argv = ['x', '--help']\n"
+        f"try:\n    runpy.run_module({module!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n    print('LOADED', 'tensorflow' in sys.modules, 'CODE', end.code)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "usage: " in result.stdout
+    assert "LOADED False CODE 0" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["--tua", "0.3"], ["--epochs", "many"], ["--config", "nowhere.yaml"], ["--dataset", "x"]]
+)
+def test_a_mistake_ends_in_one_line_and_exit_code_2(words, tmp_path):
+    command = [sys.executable, "-m", "mcar_tf.fit", "--data-dir", str(tmp_path), *words]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "Traceback" not in result.stderr
