@@ -64,9 +64,11 @@ def make_train_dataset(
     """
     _check(files, difficult, shard)
     dataset = _read_shuffled(files, seed, epoch, shuffle_records)
-    # Workers part here, behind the shuffle, so that all of them agree on the order.
+    # Workers part here, behind the shuffle, so that all of them agree on the order; and each gets as many records as
+    # any other, or one would wait forever for the last step of the rest.
     index, count = shard
-    dataset = dataset.shard(count, index)
+    if count > 1:
+        dataset = dataset.batch(count, drop_remainder=True).map(lambda records_of_all: records_of_all[index])
     # Here records are still compressed bytes: to skip costs reading, not decoding.
     dataset = dataset.skip(skip_batches * batch_size)
 
