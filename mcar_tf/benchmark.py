@@ -188,7 +188,11 @@ def make_parts(
 
     def waiting(function: Callable[[], Any]) -> Callable[[], None]:
         compiled = tf.function(function, jit_compile=options.xla, autograph=False)
-        return lambda: [value.numpy() for value in tf.nest.flatten(compiled())[:1]] and None
+
+        def run() -> None:
+            tf.nest.flatten(compiled())[0].numpy()
+
+        return run
 
     return {name: waiting(function) for name, function in parts.items()}
 

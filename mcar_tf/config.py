@@ -12,9 +12,9 @@ from pipelines.command import option, parse_options
 
 DATA, MODEL, RECIPE, RUN = "data", "model", "recipe", "run"
 
-# What a set's recipe differs in from the paper's, where the user says nothing else. `digits` is learnt from scratch
-# in minutes on two CPU cores: hence a small network, Adam, few epochs, small images. A mirrored digit is none, and the
-# scenes have every colour already: no augmentation.
+# What the recipe of a set differs in from the paper's. `digits` is learnt from scratch in minutes on two CPU cores:
+# hence a small network, Adam, few epochs, small images. A mirrored digit is none, and the scenes have every colour
+# already: no augmentation.
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {
         "augment": "none",
@@ -200,10 +200,13 @@ def read_config(path: Path) -> FitConfig:
     names = {field.name for field in dataclasses.fields(FitConfig)} - set(NOT_PART_OF_A_RUN)
     if not isinstance(values, dict) or not set(values) <= names:
         unknown = sorted(map(str, set(values) - names)) if isinstance(values, dict) else ["no options"]
-        raise ValueError(f"{path} was written by another version of mcar_tf, which holds {', '.join(unknown)}.")
+        raise ValueError(
+            f"{path} was written by another version of mcar_tf, which holds {', '.join(unknown)}."
+        )
     # An option that came later was at its default then.
-    paths = {"source", "data_dir", "init_from"}
-    return FitConfig(**{n: Path(v) if n in paths and v is not None else v for n, v in values.items()})
+    for name in ("source", "data_dir", "init_from"):
+        values[name] = None if values.get(name) is None else Path(values[name])
+    return FitConfig(**values)
 
 
 def _check(holds: bool, name: str, allowed: str, value: Any) -> None:

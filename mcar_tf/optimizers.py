@@ -1,6 +1,7 @@
 """SGD as the paper's recipe has it (torch's definition), with a rate of its own for the classifier."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -36,7 +37,7 @@ class TwoRateSGD(keras.optimizers.Optimizer):
         weight_decay: float = 1e-4,
         head: str = "classifier",
         name: str = "two_rate_sgd",
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"`momentum` must lie in [0, 1). Received: {momentum}")

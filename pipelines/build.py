@@ -579,7 +579,9 @@ def _read_note(task: ShardTask, digest: str) -> BuiltShard | None:
 
 def refuse_complete(folder: Path) -> None:
     if (folder / records.MANIFEST).exists():
-        shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)  # of a build that was killed in its last moment
+        shutil.rmtree(
+            folder / WORK_FOLDER, ignore_errors=True
+        )  # of a build that was killed in its last moment
         raise FileExistsError(
             f"The prepared set {folder} is there and complete. --verify reads it through, --overwrite builds it anew."
         )

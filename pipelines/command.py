@@ -85,7 +85,9 @@ def parse_options(
     if presets:
         key, defaults = presets
         # What prints and leaves is for the second reading, which knows the preset.
-        first = [word for word in words if not word.startswith("--print_config") and word not in ("-h", "--help")]
+        first = [
+            word for word in words if not word.startswith("--print_config") and word not in ("-h", "--help")
+        ]
         parser.set_defaults(defaults.get(parser.parse_args(first)[key], {}))
     values = vars(parser.parse_args(words))
     return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]

@@ -28,7 +28,13 @@ ALLOWED = {
     "mcar_tf.checkpoints": {"mcar_tf.metrics", "mcar_tf.visualize"},
     "mcar_tf.multi_worker": set(),
     "mcar_tf.evaluation": {"mcar_tf.metrics", "mcar_tf.models", "mcar_tf.visualize", "pipelines"},
-    "mcar_tf.exporting": {"mcar_tf.config", "mcar_tf.exporting", "mcar_tf.metrics", "mcar_tf.models", "pipelines"},
+    "mcar_tf.exporting": {
+        "mcar_tf.config",
+        "mcar_tf.exporting",
+        "mcar_tf.metrics",
+        "mcar_tf.models",
+        "pipelines",
+    },
 }
 
 

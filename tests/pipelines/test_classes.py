@@ -20,7 +20,9 @@ def test_class_names_are_one_a_line(tmp_path):
     assert read_class_names(path) == ("hot dog", "Käfer")
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"\n", "names no class"), (b"\xff\n", "is not UTF-8 text")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\n", "names no class"), (b"\xff\n", "is not UTF-8 text")]
+)
 def test_a_file_without_class_names_is_refused(tmp_path, content, message):
     path = tmp_path / "classes.txt"
     path.write_bytes(content)
