@@ -15,7 +15,8 @@ def photos(make_sample, tmp_path):
     (folder / "deeper").mkdir(parents=True)
     for i in range(3):
         (folder / f"{i}.png").write_bytes(make_sample("test", i).image)
-    Image.open(folder / "0.png").save(folder / "deeper" / "3.WEBP", "WEBP", lossless=True)
+    with Image.open(folder / "0.png") as image:
+        image.save(folder / "deeper" / "3.WEBP", "WEBP", lossless=True)
     (folder / "notes.txt").write_text("no picture")
     return folder
 
@@ -37,7 +38,8 @@ def test_a_folder_gives_an_object_an_image_and_a_drawn_picture_each(tiny_run, ph
         assert len(row["regions"]) == 2
     drawn = sorted((tiny_run / "predictions").glob("*.png"))
     assert len(drawn) == 4
-    assert Image.open(drawn[0]).size[0] % 64 == 0  # 64 px wide, times a whole factor
+    with Image.open(drawn[0]) as image:
+        assert image.size[0] % 64 == 0  # 64 px wide, times a whole factor
     assert "0.png: " in capsys.readouterr().out
 
 
@@ -83,6 +85,7 @@ def test_an_image_named_twice_is_looked_at_once(photos):
 
 def test_jpeg_and_png_bytes_are_passed_on_as_they_are(photos):
     assert read_encoded(photos / "0.png") == (photos / "0.png").read_bytes()
-    webp = Image.open(io.BytesIO(read_encoded(photos / "deeper" / "3.WEBP")))
-    assert webp.format == "PNG"
-    np.testing.assert_array_equal(np.asarray(webp), np.asarray(Image.open(photos / "0.png")))
+    with Image.open(io.BytesIO(read_encoded(photos / "deeper" / "3.WEBP"))) as webp:
+        assert webp.format == "PNG"
+        with Image.open(photos / "0.png") as png:
+            np.testing.assert_array_equal(np.asarray(webp), np.asarray(png))

@@ -120,7 +120,9 @@ class MCAR(keras.Model):
         selection: str,
         selection_seed: int,
     ) -> None:
-        super().__init__(name="mcar")
+        # Mixed precision is the backbone's. Here images, maps and probabilities stay float32, which the lower
+        # precisions' few digits would spoil: bfloat16 can't tell 256 levels apart.
+        super().__init__(name="mcar", dtype="float32")
         self.backbone = backbone
         self.classifier = Classifier(num_classes)
         self.classifier.build((None, backbone.output_shape[-1]))
@@ -236,6 +238,8 @@ class MCAR(keras.Model):
         """
         if learning not in LEARNINGS:
             raise ValueError(f"`learning` must be one of {', '.join(LEARNINGS)}. Received: {learning!r}")
+        if self.backbone.dtype_policy.name == "mixed_float16":  # Keras looks at this model's own policy
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         # `train_step` gives the optimizer gradients that are already averaged, so that clipping, accumulation and
         # the search for overflows see those of the whole batch: Keras would do all three on each replica's share, and
