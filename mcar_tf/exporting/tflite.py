@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from mcar_tf.exporting.flatbuffer import op_name, unpack
+from mcar_tf.exporting.metadata import add_metadata
 from mcar_tf.exporting.parity import Array, Form, PictureBatch
+from mcar_tf.exporting.quantize import quantize_tflite
 from mcar_tf.models.crop import crop_and_resize_portable
 from mcar_tf.models.mcar import MCAR, Outputs
 
@@ -34,7 +36,7 @@ def write_tflite(
     *,
     input_type: InputType = "float32",
 ) -> None:
-    """Write a model as one file with two signatures that share one set of weights.
+    """Write a model as one file with two signatures that share one set of weights, and its class names inside.
 
     `mcar` has the outputs of `MCAR.call` (no boxes where N = 0), `global_only` is one pass alone: `global_probs`.
     Both take `image` (1, S, S, 3), RGB in [0, 255], upright.
@@ -51,7 +53,8 @@ def write_tflite(
     Raises:
         ValueError: int8 without calibration pictures; an op that is not built in.
     """
-    path.write_bytes(convert_tflite(model, precision, calibration, input_type=input_type))
+    content = convert_tflite(model, precision, calibration, input_type=input_type)
+    path.write_bytes(add_metadata(content, classes, is_float=input_type == "float32"))
 
 
 def convert_tflite(
@@ -66,6 +69,22 @@ def convert_tflite(
         raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {precision!r}")
     if (precision == "int8") != (calibration is not None):
         raise ValueError("`calibration` pictures are what int8 needs, and int8 alone.")
+    content = _convert(model, "float32" if precision == "int8" else precision, input_type)
+    if calibration is not None:
+        content = quantize_tflite(content, (as_input(picture, input_type) for picture in calibration))
+    foreign = {op for ops in list_ops(content).values() for op in ops if op.startswith("CUSTOM")}
+    if foreign:
+        raise ValueError(f"The model needs ops that TFLite has not built in: {', '.join(sorted(foreign))}")
+    return content
+
+
+def as_input(picture: Array, input_type: InputType) -> Array:
+    """A picture of floats in [0, 255] as what a file takes."""
+    return np.round(picture).astype(np.uint8) if input_type == "uint8" else picture
+
+
+def _convert(model: MCAR, precision: Precision, input_type: InputType) -> bytes:
+    """What TensorFlow's converter can do by itself: all but int8."""
     with tempfile.TemporaryDirectory() as folder:
         functions = _freeze_signatures(model, tf.dtypes.as_dtype(input_type))
         tf.saved_model.save(tf.Module(), folder, signatures=functions)
@@ -76,27 +95,15 @@ def convert_tflite(
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        content = converter.convert()
-    foreign = {op for ops in list_ops(content).values() for op in ops if op.startswith("CUSTOM")}
-    if foreign:
-        raise ValueError(f"The model needs ops that TFLite has not built in: {', '.join(sorted(foreign))}")
-    return content
+        return converter.convert()
 
 
 def list_ops(content: bytes) -> dict[str, Counter[str]]:
     """How often each op occurs in each signature of a TFLite file; what is not built in is `CUSTOM name`."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-
-    def name(code: Any) -> str:
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        is_custom = number == schema.BuiltinOperator.CUSTOM
-        return f"CUSTOM {code.customCode.decode()}" if is_custom else names[number]
-
-    ops = [name(code) for code in model.operatorCodes]
+    model = unpack(content)
     return {
         signature.signatureKey.decode(): Counter(
-            ops[operator.opcodeIndex] for operator in model.subgraphs[signature.subgraphIndex].operators
+            op_name(model, operator) for operator in model.subgraphs[signature.subgraphIndex].operators
         )
         for signature in model.signatureDefs
     }

@@ -1,8 +1,13 @@
 """What a phone sees: one file of built-in ops that gives the model's numbers."""
 
+import sys
+
 import numpy as np
 import pytest
+from tensorflow.lite.python import schema_py_generated as schema
 
+from mcar_tf.exporting.flatbuffer import op_name, unpack
+from mcar_tf.exporting.quantize import give_dead_channels_a_scale
 from mcar_tf.exporting.tflite import convert_tflite, list_ops, load_runner
 from mcar_tf.models.crop import crop_and_resize
 
@@ -81,3 +86,79 @@ def test_an_unknown_precision_is_refused(model):
 def test_int8_without_calibration_pictures_is_refused(model):
     with pytest.raises(ValueError, match="`calibration` pictures are what int8 needs"):
         convert_tflite(model, "int8")
+
+
+@pytest.fixture(scope="module")
+def int8(model, batch):
+    return convert_tflite(model, "int8", batch["image"], input_type="uint8")
+
+
+def test_int8_quantizes_the_network_and_nothing_else(float32, int8):
+    model = unpack(int8)
+    kinds = {kind: name for name, kind in vars(schema.TensorType).items() if isinstance(kind, int)}
+    inputs = {"CONV_2D": [], "LOGISTIC": [], "GATHER": [], "FULLY_CONNECTED": [], "ADD": []}
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            if op_name(model, operator) in inputs:
+                tensor = subgraph.tensors[operator.inputs[0]]
+                is_backbone = b"backbone" in subgraph.tensors[operator.outputs[0]].name
+                inputs[op_name(model, operator)].append((is_backbone, kinds[tensor.type]))
+    # In three passes, of ten convolutions each: the first three in float, seven in 8 bits.
+    assert inputs["CONV_2D"].count((True, "FLOAT32")) == 3 * 3
+    assert inputs["CONV_2D"].count((True, "INT8")) == 3 * 7
+    assert inputs["ADD"].count((True, "INT8")) == 3 * 3
+    for op in inputs:
+        assert (False, "INT8") not in inputs[op]
+    assert len(int8) < 0.6 * len(float32)
+
+
+def test_int8_gives_nearly_what_the_model_gives(model, int8, batch):
+    answer = load_runner(int8, "global_only")
+    images = np.round(batch["image"])
+    found = [answer(image=image[np.newaxis].astype(np.uint8))["global_probs"][0] for image in images]
+    difference = np.abs(found - model(images)["global_probs"].numpy())
+    # The large head makes much of small errors. Noise in place of a network would differ by 0.3.
+    assert difference.mean() < 0.05
+
+
+def test_weights_of_int8_are_stored_once(model, int8):
+    weights = sum(weight.numpy().size for weight in model.weights)
+    buffers = unpack(int8).buffers
+    stored = sum(len(buffer.data) for buffer in buffers if buffer.data is not None)
+    assert stored < 1.3 * weights
+
+
+def test_a_dead_channel_keeps_its_bias():
+    """A 1x1 convolution of two channels; the second has no weights."""
+    model = schema.ModelT()
+    model.operatorCodes = [schema.OperatorCodeT()]
+    model.operatorCodes[0].builtinCode = schema.BuiltinOperator.CONV_2D
+    model.operatorCodes[0].deprecatedBuiltinCode = schema.BuiltinOperator.CONV_2D
+    subgraph = schema.SubGraphT()
+    model.subgraphs = [subgraph]
+    constants = [np.float32([0.5, -2.0, 0.0, 0.0]), np.float32([0.25, -3.0])]
+    model.buffers = []
+    subgraph.tensors = []
+    for name, shape, data in (
+        (b"image", [1, 1, 1, 2], None),
+        (b"weights", [2, 1, 1, 2], constants[0]),
+        (b"bias", [2], constants[1]),
+        (b"backbone/Conv1", [1, 1, 1, 2], None),
+    ):
+        tensor, buffer = schema.TensorT(), schema.BufferT()
+        tensor.name, tensor.shape, tensor.buffer = name, shape, len(model.buffers)
+        buffer.data = None if data is None else np.frombuffer(data.tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        subgraph.tensors.append(tensor)
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = 0, [0, 1, 2], [3]
+    subgraph.operators = [operator]
+    changed = give_dead_channels_a_scale(model)
+    weights = np.frombuffer(changed.buffers[1].data.tobytes(), np.float32)
+    np.testing.assert_allclose(weights, [0.5, -2.0, 3e-4, 0.0])  # 1e-4 of the bias 3
+
+
+def test_int8_without_the_quantizer_is_refused_in_one_sentence(model, batch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
+    with pytest.raises(ValueError, match=r"int8 needs ai-edge-quantizer: pip install 'mcar-tf\[phone\]'"):
+        convert_tflite(model, "int8", batch["image"])

@@ -1,0 +1,109 @@
+"""A TFLite file and class names in, the same file with TFLite metadata out: what Android Studio and MediaPipe read.
+
+Metadata describe a file's first subgraph, which is `global_only`: an image classifier like any other. The layout is
+that of MediaPipe's `metadata_schema.fbs` (formerly tflite-support's), whose own writer would bring OpenCV along.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flatbuffers
+from tensorflow.lite.python import schema_py_generated as schema
+
+from mcar_tf.exporting.flatbuffer import pack, unpack
+
+LABELS = "labels.txt"
+
+# What a field of a FlatBuffers table holds: a text, an enumeration's value, numbers, a table, tables.
+# A table is its fields by their number in the schema.
+Table = Mapping[int, Any]
+
+
+def add_metadata(content: bytes, classes: Sequence[str], *, is_float: bool) -> bytes:
+    """Write names, meanings and class names into a TFLite file.
+
+    `labels.txt` is packed behind the file as a zip archive: `unzip` and Python's `zipfile` read it too.
+
+    Args:
+        content: of a TFLite file whose first subgraph is `global_only`.
+        classes: C names, in the order of the outputs.
+        is_float: whether the file takes floats, of which metadata must say how they come of bytes.
+    """
+    model = unpack(content)
+    model.buffers.append(schema.BufferT())
+    model.buffers[-1].data = list(_finish(_description(is_float), b"M001"))
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+    file = io.BytesIO()
+    file.write(pack(model))
+    with zipfile.ZipFile(file, "a") as archive:
+        # A ZipInfo of its own has a fixed date: the same model gives the same bytes.
+        archive.writestr(zipfile.ZipInfo(LABELS), "".join(f"{name}\n" for name in classes))
+    return file.getvalue()
+
+
+def _description(is_float: bool) -> Table:
+    """The table ModelMetadata; behind each number the name of its field."""
+    is_rgb_image = {0: 2, 1: {0: 1}}  # content_properties: ImageProperties with color_space RGB
+    is_feature = {0: 1, 1: {}}  # content_properties: FeatureProperties
+    as_they_are = {0: 1, 1: {0: [0.0], 1: [1.0]}}  # options: NormalizationOptions with mean, std
+    labels = {0: LABELS, 1: "Class names, one a line.", 2: 2}  # name, description, type: TENSOR_AXIS_LABELS
+    image = {
+        0: "image",  # name
+        1: "RGB in [0, 255], upright, resized bilinearly with antialiasing.",  # description
+        3: is_rgb_image,  # content
+        4: [as_they_are] if is_float else [],  # process_units
+        5: {0: [255.0], 1: [0.0]},  # stats: max, min
+    }
+    probs = {
+        0: "global_probs",
+        1: "Probability of each class; several may be present.",
+        3: is_feature,
+        5: {0: [1.0], 1: [0.0]},
+        6: [labels],  # associated_files
+    }
+    return {
+        0: "MCAR",  # name
+        1: "Multi-label image recognition. This is the signature `global_only`, one look at the whole picture; the"
+        " signature `mcar` looks again at the regions that matter and gives their boxes.",  # description
+        3: [{0: "global_only", 2: [image], 3: [probs]}],  # subgraph_metadata: name, input and output tensors
+        7: "1.0.0",  # min_parser_version
+    }
+
+
+def _finish(table: Table, identifier: bytes) -> bytes:
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(_write_table(builder, table), identifier)
+    return bytes(builder.Output())
+
+
+def _write_table(builder: flatbuffers.Builder, table: Table) -> int:
+    """Write a table and all that hangs on it; its place."""
+    # Whatever a table points at must be written before it.
+    places = {field: _write(builder, value) for field, value in table.items() if not isinstance(value, int)}
+    builder.StartObject(max(table, default=-1) + 1)
+    for field, value in table.items():
+        if isinstance(value, int):
+            builder.PrependInt8Slot(field, value, 0)
+        else:
+            builder.PrependUOffsetTRelativeSlot(field, places[field], 0)
+    return builder.EndObject()
+
+
+def _write(builder: flatbuffers.Builder, value: str | Table | list[float] | list[Table]) -> int:
+    """Write a text, a table, or a vector of numbers or tables; its place."""
+    if isinstance(value, str):
+        return builder.CreateString(value)
+    if isinstance(value, Mapping):
+        return _write_table(builder, value)
+    items = [_write_table(builder, item) if isinstance(item, Mapping) else item for item in value]
+    builder.StartVector(4, len(items), 4)
+    for item, original in zip(reversed(items), reversed(value), strict=True):
+        if isinstance(original, Mapping):
+            builder.PrependUOffsetTRelative(item)
+        else:
+            builder.PrependFloat32(item)
+    return builder.EndVector()
