@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 
 WHAT, MODEL, CHECK = "what", "model, without retraining", "check"
 BATCH_SIZE = 16
+# Options that a model is built by, as `build_mcar` names them: enough to build one that takes the same time.
+MODEL_OPTIONS = (
+    "backbone",
+    "backbone_width",
+    "image_size",
+    "local_size",
+    "pooling",
+    "gwp_lambda",
+    "top_n",
+    "tau",
+)
 
 
 @dataclasses.dataclass
@@ -285,6 +296,10 @@ def write_papers(
 
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in run.classes), encoding="utf-8")
     content = {
+        "model": {
+            "num_classes": len(run.classes),
+            **{name: getattr(run.config, name) for name in MODEL_OPTIONS},
+        },
         "dataset": run.config.dataset,
         "split": options.split or run.config.eval_split,
         "forms": {name: dataclasses.asdict(parity) for name, parity in parities.items()},
