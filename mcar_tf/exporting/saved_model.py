@@ -33,6 +33,10 @@ def write_saved_model(
       picture has False there, 0 in every other output and -1 in `box_classes`; its neighbours don't notice.
     - `serve_tensor`: `images` (B, height, width, 3) uint8 RGB, upright, of any size.
     - `global_only`: as `serving_default`, one pass alone: `global_probs` and `valid`.
+    - `classify`: `encoded` as before; `classes` (B, C) string and `scores` (B, C), the most probable first, and
+      `valid`: for clients that have no list of names.
+
+    `assets.extra/` holds a request for each but the last, which TensorFlow Serving runs before it lets anybody in.
 
     Args:
         model: with the tf.image form of the crop.
@@ -43,7 +47,7 @@ def write_saved_model(
     """
     module = tf.Module()
     module.variables_of_model = [weight.value for weight in model.weights]
-    signatures = _make_signatures(model)
+    signatures = _make_signatures(model, classes)
     with tempfile.TemporaryDirectory() as folder:
         files = {LABELS: "".join(f"{name}\n" for name in classes)}
         if thresholds is not None:
@@ -55,6 +59,7 @@ def write_saved_model(
             (Path(folder) / name).write_text(text, encoding="utf-8")
         module.assets = [tf.saved_model.Asset(str(Path(folder) / name)) for name in files]
         tf.saved_model.save(module, str(path), signatures=signatures)
+    write_warmup(path, model.image_size)
 
 
 def load_form(path: Path) -> Form:
@@ -68,7 +73,9 @@ def load_form(path: Path) -> Form:
     return Form(answer)
 
 
-def _make_signatures(model: MCAR) -> dict[str, tf.types.experimental.PolymorphicFunction]:
+def _make_signatures(
+    model: MCAR, classes: Sequence[str]
+) -> dict[str, tf.types.experimental.PolymorphicFunction]:
     strings = tf.TensorSpec((None,), tf.string, name="encoded")
 
     @tf.function(input_signature=[strings])
@@ -87,7 +94,55 @@ def _make_signatures(model: MCAR) -> dict[str, tf.types.experimental.Polymorphic
         _, logits = model.global_pass(images, training=False)
         return _blank({"global_probs": tf.sigmoid(logits)}, valid)
 
-    return {"serving_default": serving_default, "serve_tensor": serve_tensor, "global_only": global_only}
+    @tf.function(input_signature=[strings])
+    def classify(encoded: tf.Tensor) -> Outputs:
+        outputs = serving_default(encoded)
+        order = tf.argsort(outputs["probs"], direction="DESCENDING", stable=True)
+        scores = tf.gather(outputs["probs"], order, batch_dims=1)
+        return {
+            "classes": tf.gather(tf.constant(list(classes)), order),
+            "scores": scores,
+            "valid": outputs["valid"],
+        }
+
+    functions = (serving_default, serve_tensor, global_only, classify)
+    return {function.__name__: function for function in functions}
+
+
+def write_warmup(path: Path, image_size: int) -> None:
+    """Write the requests that TensorFlow Serving warms a model up with, for a grey picture of the model's size."""
+    pixels = tf.fill((1, image_size, image_size, 3), tf.constant(127, tf.uint8))
+    encoded = tf.io.encode_png(pixels)
+    requests = {
+        "serving_default": ("encoded", encoded),
+        "serve_tensor": ("images", pixels),
+        "global_only": ("encoded", encoded),
+    }
+    folder = path / "assets.extra"
+    folder.mkdir()
+    with tf.io.TFRecordWriter(str(folder / "tf_serving_warmup_requests")) as writer:
+        for signature, (name, value) in requests.items():
+            writer.write(_prediction_log(signature, name, tf.make_tensor_proto(value).SerializeToString()))
+
+
+def _prediction_log(signature: str, name: str, tensor: bytes) -> bytes:
+    """A PredictionLog of TensorFlow Serving with one predict request in it.
+
+    Its classes come with a package that pins TensorFlow; the bytes are few. Numbers are those of the fields in
+    tensorflow_serving/apis/prediction_log.proto, predict.proto and model.proto.
+    """
+
+    def field(number: int, content: bytes) -> bytes:
+        # Protocol buffers' wire type 2: number and type, length, content. The length in groups of 7 bits.
+        length, groups = len(content), b""
+        while length > 127:
+            groups, length = groups + bytes([length & 127 | 128]), length >> 7
+        return bytes([number << 3 | 2]) + groups + bytes([length]) + content
+
+    model_spec = field(1, b"mcar") + field(3, signature.encode())  # name, signature_name
+    an_input = field(1, name.encode()) + field(2, tensor)  # an entry of a map: key, value
+    request = field(1, model_spec) + field(2, an_input)  # model_spec, inputs
+    return field(6, field(1, request))  # predict_log, request
 
 
 def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:

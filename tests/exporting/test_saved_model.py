@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from mcar_tf.exporting.saved_model import write_saved_model
 
@@ -60,6 +61,49 @@ def test_global_only_gives_the_global_stream(loaded, encoded):
     part = loaded.signatures["global_only"](encoded=tf.constant(encoded))
     assert set(part) == {"global_probs", "valid"}
     np.testing.assert_allclose(part["global_probs"], whole["global_probs"], atol=1e-6)
+
+
+def test_classify_gives_names_the_most_probable_first(loaded, encoded):
+    whole = loaded.signatures["serving_default"](encoded=tf.constant(encoded))
+    answer = loaded.signatures["classify"](encoded=tf.constant([*encoded, b"no picture"]))
+    assert set(answer) == {"classes", "scores", "valid"}
+    assert answer["valid"].numpy().tolist() == [True] * 6 + [False]
+    for probs, names, scores in zip(
+        whole["probs"].numpy(), answer["classes"].numpy(), answer["scores"], strict=False
+    ):
+        order = np.argsort(-probs, kind="stable")
+        assert [name.decode() for name in names] == [CLASSES[c] for c in order]
+        np.testing.assert_allclose(scores, probs[order], atol=1e-6)
+
+
+def test_requests_to_warm_up_are_in_the_form_that_tensorflow_serving_reads(folder, loaded):
+    """The wire format by hand: PredictionLog.predict_log = 6, PredictLog.request = 1, PredictRequest.inputs = 2."""
+
+    def fields(message):
+        found, place = {}, 0
+        while place < len(message):
+            number, size, shift = message[place] >> 3, 0, 0
+            assert message[place] & 7 == 2
+            while True:
+                place += 1
+                size |= (message[place] & 127) << shift
+                shift += 7
+                if message[place] < 128:
+                    break
+            found[number] = message[place + 1 : place + 1 + size]
+            place += 1 + size
+        return found
+
+    requests = {}
+    for record in tf.data.TFRecordDataset(str(folder / "assets.extra" / "tf_serving_warmup_requests")):
+        request = fields(fields(fields(record.numpy())[6])[1])
+        name = fields(request[2])[1].decode()
+        proto = TensorProto.FromString(fields(request[2])[2])
+        requests[fields(request[1])[3].decode()] = {name: tf.constant(tf.make_ndarray(proto))}
+    assert set(requests) == {"serving_default", "serve_tensor", "global_only"}
+    for signature, inputs in requests.items():
+        answer = loaded.signatures[signature](**inputs)
+        assert answer.get("valid", tf.constant([True])).numpy().tolist() == [True]
 
 
 def test_what_is_no_picture_has_no_answer_and_its_neighbours_have_theirs(loaded, encoded):

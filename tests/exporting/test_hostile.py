@@ -1,0 +1,209 @@
+"""What a server and a phone are sent by accident or on purpose: an error or an answer each time, never a crash."""
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mcar_tf.exporting.saved_model import write_saved_model
+from mcar_tf.exporting.tflite import convert_tflite, load_runner
+
+CLASSES = ("cat", "dog", "sheep", "Tür", "potted plant")
+# The whole number of inputs is for the slow run.
+COUNTS = [150, pytest.param(2000, marks=pytest.mark.slow)]
+REFUSALS = (tf.errors.OpError, TypeError, ValueError)
+LONGEST_SECONDS = 10
+# What allocators and threads may come to hold beyond what they held after a tenth of the inputs.
+GROWTH_MIB = 100
+
+
+@pytest.fixture(scope="module")
+def signatures(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile") / "1"
+    write_saved_model(model, CLASSES, folder)
+    return tf.saved_model.load(str(folder)).signatures
+
+
+@pytest.fixture(scope="module")
+def content(model):
+    return convert_tflite(model)
+
+
+def resident_mib():
+    status = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmRSS"].split()[0]) / 1024
+
+
+def file_of(pixels, format="JPEG", mode="RGB", **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, format, **options)
+    return file.getvalue()
+
+
+def hostile_bytes(count):
+    """Strings that are no picture, nearly one, or an odd one; the same ones each time."""
+    rng = np.random.default_rng(0)
+
+    def noise(height, width):
+        return rng.integers(0, 256, (height, width, 3), np.uint8)
+
+    whole = [file_of(noise(60, 80)), file_of(noise(60, 80), "PNG"), file_of(noise(60, 80), progressive=True)]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole.append(file_of(noise(60, 80), exif=exif))
+    odd = [
+        b"",
+        b"\xff\xd8",
+        b"\x89PNG\r\n\x1a\n",
+        file_of(noise(1, 1)),
+        file_of(noise(1, 1), "PNG"),
+        file_of(noise(20_000, 1)),
+        file_of(noise(1, 20_000)),
+        file_of(noise(20_000, 1), "PNG"),
+        file_of(noise(30, 40), mode="CMYK"),
+        file_of(noise(30, 40), mode="L"),
+        file_of(noise(30, 40), "PNG", mode="1"),
+        file_of(noise(30, 40), "PNG", mode="P"),
+        file_of(noise(30, 40), "PNG", mode="RGBA"),
+        file_of(noise(30, 40), "GIF"),
+        file_of(noise(30, 40), "BMP"),
+        file_of(noise(30, 40), "WEBP"),
+        # A header that promises more pixels than there is memory for, and no pixels.
+        whole[1][:16] + (60_000).to_bytes(4, "big") * 2 + whole[1][24:],
+    ]
+    yield from odd
+    for _ in range(count - len(odd)):
+        kind = rng.integers(4)
+        data = bytearray(whole[rng.integers(len(whole))])
+        if kind == 0:
+            data = rng.bytes(rng.integers(1, 3000))
+        elif kind == 1:
+            data = data[: rng.integers(len(data))]
+        else:
+            # The head decides how the rest is read: every other time only there.
+            end = len(data) if kind == 2 else 200
+            for place in rng.integers(0, end, rng.integers(1, 20)):
+                data[place] ^= 1 << rng.integers(8)
+        yield bytes(data)
+
+
+def check(outputs):
+    """An answer: probabilities, and boxes inside the picture."""
+    for name in ("probs", "global_probs", "local_probs", "box_probs"):
+        assert ((outputs[name] >= 0) & (outputs[name] <= 1)).all()
+    boxes = outputs["boxes"]
+    assert ((boxes >= 0) & (boxes <= 1)).all()
+    assert (boxes[..., :2] <= boxes[..., 2:]).all()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_server_answers_or_refuses_whatever_bytes_it_gets(signatures, count):
+    good = file_of(np.full((30, 40, 3), 90, np.uint8))
+    serve = signatures["serving_default"]
+    expected = serve(encoded=tf.constant([good]))["probs"].numpy()[0]
+    answers = refused = held = 0
+    for i, data in enumerate(hostile_bytes(count)):
+        started = time.monotonic()
+        outputs = {name: value.numpy() for name, value in serve(encoded=tf.constant([data, good])).items()}
+        assert time.monotonic() - started < LONGEST_SECONDS
+        check(outputs)
+        answers += outputs["valid"][0]
+        refused += not outputs["valid"][0]
+        assert outputs["valid"][1]
+        np.testing.assert_allclose(outputs["probs"][1], expected, atol=1e-5)
+        if i == count // 10:
+            held = resident_mib()
+    assert answers > count // 20
+    assert refused > count // 4
+    assert resident_mib() - held < GROWTH_MIB
+
+
+def test_a_server_refuses_what_is_not_of_its_type(signatures):
+    good = file_of(np.full((30, 40, 3), 90, np.uint8))
+    for wrong in (
+        {"encoded": tf.constant(good)},
+        {"encoded": tf.constant([[good]])},
+        {"encoded": tf.constant([1.0])},
+        {"encoded": tf.constant([], tf.string)},
+        {"images": tf.constant([good])},
+        {},
+    ):
+        with pytest.raises(REFUSALS):
+            signatures["serving_default"](**wrong)
+    for wrong in (
+        {"images": tf.zeros((2, 30, 40, 3))},
+        {"images": tf.zeros((30, 40, 3), tf.uint8)},
+        {"images": tf.zeros((2, 30, 40, 4), tf.uint8)},
+        {"images": tf.zeros((2, 0, 40, 3), tf.uint8)},
+        {"images": tf.constant([good])},
+    ):
+        with pytest.raises(REFUSALS):
+            signatures["serve_tensor"](**wrong)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 20_000, 1, 3), (1, 1, 20_000, 3), (3, 7, 5, 3)])
+def test_a_server_takes_pixels_of_any_size(signatures, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    outputs = signatures["serve_tensor"](images=tf.constant(pixels))
+    check({name: value.numpy() for name, value in outputs.items()})
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_phone_answers_or_refuses_whatever_numbers_it_gets(content, count):
+    rng = np.random.default_rng(0)
+    runner = load_runner(content)
+    picture = rng.uniform(0, 255, (1, 32, 32, 3)).astype(np.float32)
+    expected = runner(image=picture)
+    answers = refused = held = 0
+    for i in range(count):
+        image = hostile_numbers(rng, picture)
+        started = time.monotonic()
+        try:
+            outputs = runner(image=image)
+        except (*REFUSALS, RuntimeError):
+            refused += 1
+        else:
+            answers += 1
+            assert outputs["boxes"].shape == (1, 2, 4)
+            # Of numbers that are none nothing can be said, but boxes are boxes.
+            check(
+                {
+                    name: np.nan_to_num(value, nan=0.5) if "probs" in name else value
+                    for name, value in outputs.items()
+                }
+            )
+        assert time.monotonic() - started < LONGEST_SECONDS
+        if i == count // 10:
+            held = resident_mib()
+    assert answers > count // 4
+    assert refused > count // 8
+    assert resident_mib() - held < GROWTH_MIB
+    # Nothing of it stays behind.
+    for name, value in runner(image=picture).items():
+        np.testing.assert_array_equal(value, expected[name])
+
+
+def hostile_numbers(rng, picture):
+    """A picture with numbers that no camera gives, or of another shape or type."""
+    kind = rng.integers(8)
+    if kind == 0:
+        return rng.uniform(-1e38, 1e38, picture.shape).astype(np.float32)
+    if kind == 1:
+        return rng.integers(0, 2**32, picture.shape, np.uint32).view(np.float32)  # any bits at all
+    if kind == 2:
+        return np.full_like(picture, rng.choice([0, -1, 1e-45, np.inf, -np.inf, np.nan]))
+    if kind == 3:
+        spoilt = picture.copy()
+        spoilt.flat[rng.integers(0, picture.size, 5)] = rng.choice([np.nan, np.inf, -1e30])
+        return spoilt
+    if kind == 4:
+        return picture.astype(rng.choice([np.uint8, np.float64, np.int32]))
+    if kind == 5:
+        return picture[0]
+    if kind == 6:
+        return np.zeros((1, *rng.integers(0, 40, 2), 3), np.float32)
+    return picture[:, ::-1] * rng.uniform(0, 2)
