@@ -1,7 +1,7 @@
-"""A TFLite file and class names in, the same file with TFLite metadata out: what Android Studio and MediaPipe read.
+"""A TFLite file and class names in, the same file with TFLite metadata out: what tools show and read labels from.
 
-Metadata describe a file's first subgraph, which is `global_only`: an image classifier like any other. The layout is
-that of MediaPipe's `metadata_schema.fbs` (formerly tflite-support's), whose own writer would bring OpenCV along.
+Metadata describe a file's first subgraph, which is `global_only`. The layout is that of MediaPipe's
+`metadata_schema.fbs` (formerly tflite-support's), whose own writer would bring OpenCV along.
 """
 
 import io

@@ -1,0 +1,151 @@
+"""Where nothing of ours is installed: what is exported must work there. Each test makes a virtual environment."""
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+ASK_SAVED_MODEL = """
+import importlib.util, json, sys
+import tensorflow as tf
+
+assert importlib.util.find_spec("mcar_tf") is None and importlib.util.find_spec("PIL") is None
+encoded = open(sys.argv[2], "rb").read()
+answer = tf.saved_model.load(sys.argv[1]).signatures["serving_default"](encoded=tf.constant([encoded]))
+print(json.dumps({name: value.numpy().tolist() for name, value in answer.items()}))
+"""
+
+# MediaPipe 1.2's own reader and writer of metadata miss a module that they import; their schema is whole.
+READ_METADATA = """
+import json, sys, zipfile
+from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata, schema_py_generated as schema
+
+model = schema.ModelT.InitFromPackedBuf(open(sys.argv[1], "rb").read(), 0)
+(entry,) = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
+described = metadata.ModelMetadataT.InitFromPackedBuf(bytes(model.buffers[entry.buffer].data), 0)
+(subgraph,) = described.subgraphMetadata
+(image,), (probs,) = subgraph.inputTensorMetadata, subgraph.outputTensorMetadata
+(normalization,), (labels,) = image.processUnits, probs.associatedFiles
+print(json.dumps({
+    "subgraph": subgraph.name.decode(),
+    "is_rgb": image.content.contentProperties.colorSpace == metadata.ColorSpaceType.RGB,
+    "mean": normalization.options.mean.tolist(),
+    "std": normalization.options.std.tolist(),
+    "are_labels": labels.type == metadata.AssociatedFileType.TENSOR_AXIS_LABELS,
+    "labels": zipfile.ZipFile(sys.argv[1]).read(labels.name.decode()).decode().splitlines(),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(untrained_run):
+    from mcar_tf.runs import load_run
+
+    return load_run(untrained_run)
+
+
+@pytest.fixture(scope="module")
+def folder(run, tmp_path_factory):
+    """Exported forms, and a photograph of the model's own size, so that nobody's resizing makes a difference."""
+    from mcar_tf.exporting.saved_model import write_saved_model
+    from mcar_tf.exporting.tflite import write_tflite
+
+    folder = tmp_path_factory.mktemp("export")
+    write_saved_model(run.model, run.classes, folder / "saved_model" / "1")
+    for precision, input_type in (("float32", "float32"), ("int8", "uint8")):
+        calibration = [photo()] if precision == "int8" else None
+        path = folder / f"mcar-{precision}.tflite"
+        write_tflite(run.model, run.classes, path, precision, calibration, input_type=input_type)
+    Image.fromarray(photo().astype(np.uint8)).save(folder / "photo.jpg", quality=95)
+    Image.fromarray(photo().astype(np.uint8)).save(folder / "photo.png")
+    return folder
+
+
+@pytest.fixture
+def probs(run):
+    """The model's own answer for the PNG, by class name."""
+    return dict(zip(run.classes, run.model(photo()[np.newaxis])["probs"].numpy()[0].tolist(), strict=True))
+
+
+def photo():
+    """(32, 32, 3) float32 of whole levels."""
+    rows, columns = np.mgrid[:32, :32]
+    return np.stack([7 * rows, 5 * columns, 3 * (rows + columns)], axis=-1).astype(np.float32)
+
+
+def make_environment(folder, *packages):
+    """The Python of a new virtual environment that holds some packages and what they need."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    return python
+
+
+def ask(python, *words):
+    result = subprocess.run([python, *map(str, words)], capture_output=True, text=True, check=False, cwd="/")
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_tensorflow_alone_answers_a_jpeg(folder, run, tmp_path):
+    import tensorflow as tf
+
+    python = make_environment(tmp_path / "env", f"tensorflow=={tf.__version__}")
+    found = json.loads(ask(python, "-c", ASK_SAVED_MODEL, folder / "saved_model" / "1", folder / "photo.jpg"))
+    image = np.asarray(Image.open(folder / "photo.jpg"), np.float32)[np.newaxis]
+    expected = run.model(image)
+    assert found["valid"] == [True]
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4, err_msg=name)
+
+
+def test_litert_numpy_and_pillow_alone_run_the_phone_preview(folder, probs, tmp_path):
+    python = make_environment(tmp_path / "env", "ai-edge-litert", "numpy", "pillow")
+    assert ask(python, "-c", "import importlib.util as i; print(i.find_spec('tensorflow'))") == "None\n"
+    script = EXAMPLES / "phone_preview.py"
+    for name, tolerance in (("mcar-float32.tflite", 0.006), ("mcar-int8.tflite", 0.05)):
+        told = ask(python, script, folder / name, folder / "photo.png", "--threshold", 0)
+        found = {line.rsplit(": ", 1)[0]: float(line.rsplit(": ", 1)[1]) for line in told.splitlines()}
+        assert found == pytest.approx(probs, abs=tolerance)
+
+
+def test_mediapipe_reads_labels_and_normalization(folder, run, tmp_path):
+    python = make_environment(tmp_path / "env", "mediapipe")
+    found = json.loads(ask(python, "-c", READ_METADATA, folder / "mcar-float32.tflite"))
+    assert found == {
+        "subgraph": "global_only",
+        "is_rgb": True,
+        "mean": [0.0],
+        "std": [1.0],
+        "are_labels": True,
+        "labels": list(run.classes),
+    }
+
+
+def test_requests_to_warm_up_are_those_of_tensorflow_serving(folder, tmp_path):
+    package = tmp_path / "package"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(package)]
+    subprocess.run([*install, "tensorflow-serving-api", "grpcio"], check=True)
+    program = (
+        "import sys; sys.path.append(sys.argv[1]); import tensorflow as tf\n"
+        "from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog\n"
+        "for record in tf.data.TFRecordDataset(sys.argv[2]):\n"
+        "    request = PredictionLog.FromString(record.numpy()).predict_log.request\n"
+        "    (name,) = request.inputs\n"
+        "    print(request.model_spec.signature_name, name, tf.make_ndarray(request.inputs[name]).shape)"
+    )
+    requests = folder / "saved_model" / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    assert ask(sys.executable, "-c", program, package, requests).splitlines() == [
+        "serving_default encoded (1,)",
+        "serve_tensor images (1, 32, 32, 3)",
+        "global_only encoded (1,)",
+    ]
