@@ -11,6 +11,8 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from mcar_tf.models.batch_norm import fuse_batch_norm
+
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
@@ -135,9 +137,7 @@ def build_backbone(name: str, *, weights: str | Path | None = "imagenet", width:
         network = entry.build(None, width)
         if weights is not None:
             _load_weights(network, Path(weights), name)
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = BATCH_NORM_MOMENTUM
+    network = fuse_batch_norm(network, BATCH_NORM_MOMENTUM)
     images = keras.Input((None, None, 3))
     return keras.Model(images, network(entry.scale_input(images)), name="backbone")
 

@@ -28,13 +28,21 @@ def noise(index: int, size: int = 24) -> bytes:
 
 
 def raw_set(
-    folder: Path, count: int = 20, name: str = "tiny", splits: tuple[str, ...] = ("train",)
+    folder: Path,
+    count: int = 20,
+    name: str = "tiny",
+    splits: tuple[str, ...] = ("train",),
+    write: bool = True,
 ) -> RawSet:
-    """`count` pictures a split as files in `folder`: i shows class i % 3, and class 2 as difficult if i is odd."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for split in splits:
-        for index in range(count):
-            (folder / f"{split}{index:03}.jpg").write_bytes(noise(index))
+    """`count` pictures a split as files in `folder`: i shows class i % 3, and class 2 as difficult if i is odd.
+
+    Without `write` the files are there already.
+    """
+    if write:
+        folder.mkdir(parents=True, exist_ok=True)
+        for split in splits:
+            for index in range(count):
+                (folder / f"{split}{index:03}.jpg").write_bytes(noise(index))
 
     def samples(split: str):
         for index in range(count):
