@@ -17,7 +17,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     def call(
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """(B, h, w, d) -> (B, h, w, d), normalized with the batch's moments in training, else with the moving ones."""
+        """(B, h, w, d) -> the same, normalized with the batch's moments in training, else with the moving ones."""
         learning = bool(training) and self.trainable
         if learning and self.synchronized:  # moments of all replicas' batches: the op knows its own alone
             return super().call(inputs, training=training, mask=mask)

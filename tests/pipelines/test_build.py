@@ -352,8 +352,8 @@ def test_a_build_killed_at_random_moments_ends_as_the_undisturbed_one(processes,
     manifest_file = tmp_path / "data" / raw.name / "dataset.json"
     rng = np.random.default_rng(processes)
     killed = 0
-    # Each process lives until it has brought the build a little further, and then for a moment more: so the kills fall
-    # on everything from the listing to the last shards, however fast the machine is.
+    # Each process lives until it has brought the build a little further, and then for a moment more: so the kills
+    # fall on everything from the listing to the last shards, however fast the machine is.
     for goal in np.linspace(0, 0.9 * num_shards, kills):
         process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
         while process.poll() is None and len([*manifest_file.parent.glob("*.tfrecord")]) < goal:
