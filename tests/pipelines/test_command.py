@@ -1,0 +1,37 @@
+import pytest
+import tensorflow as tf
+
+from pipelines.command import describe_error
+
+
+def test_out_of_memory_names_what_to_lower():
+    with pytest.raises(tf.errors.ResourceExhaustedError) as caught:
+        tf.zeros([2**46], tf.uint8)  # 70 TB
+    code, line = describe_error(caught.value)
+    assert code == 1
+    assert "out of memory. Lower --batch-size, --image-size or --top-n, or train with --low-memory" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("`tau` must lie\n in [0, 1)."), 2, "error: `tau` must lie in [0, 1)."),
+        (
+            FileNotFoundError(2, "No such file or directory", "a.csv"),
+            2,
+            "error: a.csv: No such file or directory",
+        ),
+        (
+            OSError(28, "No space left on device", "a.tfrecord"),
+            1,
+            "the disk is full while writing a.tfrecord",
+        ),
+        (OSError(5, "Input/output error", "a.jpg"), 1, "error: a.jpg: Input/output error"),
+        (KeyError("x"), 1, "internal error: KeyError"),
+    ],
+)
+def test_whose_fault_an_error_is_and_what_is_said(error, code, line):
+    found, said = describe_error(error)
+    assert found == code
+    assert line in said
