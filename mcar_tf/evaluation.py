@@ -5,6 +5,7 @@ Letters: N images, C classes, R regions an image, S px a side.
 
 import dataclasses
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,10 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from mcar_tf import metrics
+from mcar_tf.visualize import draw_regions, enlarge, make_panel, select_regions
+from pipelines.decode import decode, turn_upright
+from pipelines.input_pipeline import read_samples
+from pipelines.records import Part
 
 Array = npt.NDArray[Any]
 
@@ -212,6 +217,31 @@ def evaluate_localization(
         "regions": regions,
         "objects": total,
     }
+
+
+def draw_examples(
+    files: Sequence[Path | Part], predictions: Predictions, classes: Sequence[str], count: int = 12
+) -> Array:
+    """The first pictures of a set side by side, upright and undistorted, with the regions worth showing (Fig. 6).
+
+    Args:
+        files: of the set.
+        predictions: of the set.
+        classes: the C names.
+        count: how many pictures, at most.
+
+    Returns:
+        One (H, W, 3) uint8 image.
+    """
+    rows = {str(identifier): row for row, identifier in enumerate(predictions.ids)}
+    drawn = []
+    for sample, picture in itertools.islice(read_samples(files), count):
+        pixels = turn_upright(decode(tf.constant(picture.encoded)), tf.constant(picture.orientation))
+        outputs = {name: getattr(predictions, name)[rows[sample.id]] for name in OUTPUTS}
+        regions = select_regions(outputs, classes)
+        boxes, titles = [region.box for region in regions], [region.title for region in regions]
+        drawn.append(draw_regions(enlarge(pixels.numpy()), boxes, titles))
+    return make_panel(drawn, columns=4)
 
 
 def to_json(value: Any) -> Any:

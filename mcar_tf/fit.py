@@ -128,6 +128,8 @@ def print_closing(
     for name, metrics in rows:
         print(f"{name:{width}}  " + "  ".join(f"{100 * metrics[key]:5.1f}%" for key in ("mAP", "CF1", "OF1")))
     print(f"trained and evaluated in: {', '.join(times)}")
+    if config.top_n:
+        print(f"where it looked in the first images of {config.eval_split}: {folder / 'regions.png'}")
     print(f"""
 The run lies in {folder}: history.csv, metrics.json, checkpoints, TensorBoard logs. What next:
   python -m mcar_tf.predict --run {folder} --images IMAGES --draw   pictures of what it sees

@@ -28,16 +28,17 @@ from mcar_tf.callbacks import (
 )
 from mcar_tf.checkpoints import Checkpoints, write_weights
 from mcar_tf.config import FitConfig
-from mcar_tf.evaluation import evaluate_predictions, predict_dataset, to_json
+from mcar_tf.evaluation import draw_examples, evaluate_predictions, predict_dataset, to_json
 from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models.mcar import MCAR
 from mcar_tf.multi_worker import as_on_the_chief, make_multi_worker_strategy
 from mcar_tf.optimizers import StepDecay, TwoRateSGD
-from mcar_tf.run_folder import append_history, write_history, write_text
+from mcar_tf.run_folder import append_history, write_bytes, write_history, write_text
 from mcar_tf.runs import build_model, load_run
 from mcar_tf.signals import Stopping
 from mcar_tf.splits import VALIDATION, find_split, split_names
 from mcar_tf.tensorboard import TensorBoardLog
+from mcar_tf.visualize import encode_png
 from pipelines.command import Terminated
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
 from pipelines.records import Manifest, Part
@@ -163,6 +164,9 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         predictions = predict_dataset(model, dataset, images=eval_split.examples)
     metrics = evaluate_predictions(predictions)
     log.write_result(config.eval_split, metrics, predictions)
+    if config.top_n:
+        panel = draw_examples(eval_split.files, predictions, manifest.classes)
+        write_bytes(folder / "regions.png", encode_png(panel))
     write_text(folder / "metrics.json", json.dumps({config.eval_split: to_json(metrics)}, indent=1) + "\n")
 
 

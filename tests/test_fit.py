@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mcar_tf.config import FitConfig, config_to_yaml, parse_fit_config, read_config
 from mcar_tf.fit import main
@@ -48,6 +49,9 @@ def test_a_run_folder_holds_what_is_promised(finished):
         assert (finished / "baseline" / name).exists(), name
     assert {p.name for p in (finished / "checkpoints").glob("*.h5")} == {"last.weights.h5", "best.weights.h5"}
     assert len((finished / "history.csv").read_text().splitlines()) == 1 + 2
+    with Image.open(finished / "regions.png") as panel:
+        assert panel.width == 4 * 320  # four pictures a row
+    assert not (finished / "baseline" / "regions.png").exists()  # which looks at none
     metrics = json.loads((finished / "metrics.json").read_text())["test"]
     assert 0 <= metrics["fused"]["mAP"] <= 1
 
