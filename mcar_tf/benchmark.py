@@ -1,18 +1,18 @@
 """What looking twice costs: `python -m mcar_tf.benchmark`. Table IX of the paper on this machine, as ratios."""
 
 import dataclasses
+import importlib.util
 import itertools
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcar_tf.run_folder import write_text
+from mcar_tf.timing import median_interval, time_in_turn
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 
 if TYPE_CHECKING:
-    import numpy as np
     import tensorflow as tf
 
     from mcar_tf.models.mcar import MCAR
@@ -37,6 +37,8 @@ class BenchmarkOptions:
     xla: bool = option(False, "Compile with XLA.")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option("float32", "Of the backbone.")
     json: Path | None = option(None, "Write the results there too.")
+    export: Path | None = option(None, "An export folder: time its forms instead, in turn with the plain backbone"
+                                 " exported alike. Takes --rounds and --json besides.")
     # fmt: on
 
 
@@ -49,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     check(options)
     load_tensorflow()
+    results = time_export(options.export, options.rounds) if options.export else time_models(options)
+    if options.json:
+        write_text(options.json, json.dumps(results, indent=1) + "\n")
+
+
+def time_models(options: BenchmarkOptions) -> list[dict[str, Any]]:
+    """Table IX, printed line by line."""
     import keras
 
     keras.config.set_dtype_policy(options.precision)
@@ -62,12 +71,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         "milliseconds a batch, medians; G-to-L is selection, localization and crops; in brackets the 95 % interval"
         " of the median of the paired ratio."
     )
-    if options.json:
-        write_text(options.json, json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def time_export(folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """What each exported form costs, printed line by line."""
+    from mcar_tf import benchmark_export
+
+    results = []
+    print(benchmark_export.HEADER)
+    for result in benchmark_export.time_forms(folder, rounds):
+        results.append(result)
+        print(benchmark_export.table_row(result), flush=True)
+    print(
+        "over the plain backbone, exported in the same form: the median of the paired ratio and its 95 % interval."
+        " Milliseconds a batch, medians; memory: what loading and asking takes, in a process of its own."
+    )
+    return results
 
 
 def check(options: BenchmarkOptions) -> None:
-    """Refuse what no model can be built of."""
+    """Refuse what no model can be built of, what is no export, and options that would do nothing."""
     from pipelines.classes import nearest
 
     known = ("mobilenet_v2", "resnet50", "resnet101", "tiny_resnet")
@@ -85,25 +109,34 @@ def check(options: BenchmarkOptions) -> None:
         raise ValueError(f"`top-n` must lie in [1, {CLASSES}]. Received: {options.top_n}")
     if options.rounds < 3:
         raise ValueError(f"`rounds` must be at least 3. Received: {options.rounds}")
+    if options.export:
+        check_export(options.export, options)
+
+
+def check_export(folder: Path, options: BenchmarkOptions) -> None:
+    """Refuse what is no export folder, and options of models that are built for the purpose."""
+    if not (folder / "parity.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} is not an export folder: it holds no parity.json (python -m mcar_tf.export makes one)."
+        )
+    plain = BenchmarkOptions(export=folder, rounds=options.rounds, json=options.json)
+    for field in dataclasses.fields(options):
+        if getattr(options, field.name) != getattr(plain, field.name):
+            name = field.name.replace("_", "-")
+            raise ValueError(
+                f"`{name}` does nothing with --export: the exported model has its own. Leave it out."
+            )
+    if importlib.util.find_spec("ai_edge_litert") is None and list(folder.glob("*.tflite")):
+        raise ValueError("Timing TFLite files needs LiteRT: pip install 'mcar-tf[phone]'")
 
 
 def benchmark(options: BenchmarkOptions, backbone: str, image_size: int, batch_size: int) -> dict[str, Any]:
     """Times of one backbone at one size: a row of Table IX."""
     import numpy as np
 
-    functions = make_parts(options, backbone, image_size, batch_size)
-    for _ in range(2):  # traced, then warm
-        for function in functions.values():
-            function()
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(options.rounds):
-        for name, function in functions.items():  # in turn: a slow moment of the machine meets all of them
-            start = time.perf_counter()
-            function()
-            times[name].append(1000 * (time.perf_counter() - start))
-    seconds = {name: np.array(values) for name, values in times.items()}
-    ratio = seconds["total"] / seconds["baseline"]
-    share = seconds["global_to_local"] / seconds["total"]
+    times = time_in_turn(make_parts(options, backbone, image_size, batch_size), options.rounds)
+    ratio = times["total"] / times["baseline"]
+    share = times["global_to_local"] / times["total"]
     return {
         "backbone": backbone,
         "image_size": image_size,
@@ -113,7 +146,7 @@ def benchmark(options: BenchmarkOptions, backbone: str, image_size: int, batch_s
         "mode": options.mode,
         "precision": options.precision,
         "xla": options.xla,
-        **{f"{name}_ms": float(np.median(values)) for name, values in seconds.items()},
+        **{f"{name}_ms": float(np.median(values)) for name, values in times.items()},
         "total_over_baseline": float(np.median(ratio)),
         "total_over_baseline_interval": median_interval(ratio),
         "global_to_local_share": float(np.median(share)),
@@ -195,14 +228,6 @@ def make_parts(
         return run
 
     return {name: waiting(function) for name, function in parts.items()}
-
-
-def median_interval(values: "np.ndarray") -> list[float]:
-    """A 95 % interval of the median, from order statistics: distribution-free, by the binomial's normal form."""
-    ordered = sorted(float(v) for v in values)
-    n = len(ordered)
-    half = 0.98 * n**0.5
-    return [ordered[max(0, int(n / 2 - half))], ordered[min(n - 1, int(n / 2 + half))]]
 
 
 HEADER = (

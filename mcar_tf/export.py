@@ -99,10 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     manifest = load_manifest(options.data_dir or config.data_dir, config.dataset)
     split = find_split(options.split or config.eval_split, manifest)
     folder = options.folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not options.overwrite:
-        raise FileExistsError(
-            f"{folder} is there already. --overwrite replaces it, --out-dir puts this one elsewhere."
-        )
+    check_place(folder, options.overwrite)
 
     load_tensorflow()
     from mcar_tf.runs import load_run
@@ -144,6 +141,21 @@ def find_split(name: str, manifest: Manifest) -> Split:
             f"`split` must be one of {', '.join(manifest.splits)}, the splits of {manifest.name}. Received: {name!r}"
         )
     return manifest.splits[name]
+
+
+def check_place(folder: Path, overwrite: bool) -> None:
+    """Refuse an export folder that is there, and, with `overwrite` too, to replace anything that is none."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "parity.json").is_file():
+        raise FileExistsError(
+            f"{folder} is there already and is no export folder: it holds no parity.json. --out-dir puts this one"
+            " elsewhere."
+        )
+    if not overwrite:
+        raise FileExistsError(
+            f"{folder} is there already. --overwrite replaces it, --out-dir puts this one elsewhere."
+        )
 
 
 @contextlib.contextmanager

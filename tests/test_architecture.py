@@ -21,6 +21,7 @@ ALLOWED = {
     "mcar_tf.visualize": set(),
     "mcar_tf.submission": set(),
     "mcar_tf.splits": {"mcar_tf.config", "pipelines"},
+    "mcar_tf.timing": set(),
     "mcar_tf.figures": {"mcar_tf.metrics"},
     "mcar_tf.report_page": set(),
     "mcar_tf.config": {"pipelines.command"},

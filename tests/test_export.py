@@ -125,6 +125,17 @@ def test_an_existing_export_folder_is_refused(finished_run, exported):
     refused(words, FileExistsError, "is there already. --overwrite replaces it")
 
 
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_what_is_no_export_folder_is_never_replaced(finished_run, tmp_path, options):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("years of work")
+    (tmp_path / "file").write_text("a file")
+    for name in ("home", "file"):
+        words = ["--run", str(finished_run), "--out-dir", str(tmp_path / name), *options]
+        refused(words, FileExistsError, "is there already and is no export folder")
+    assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
+
+
 def test_an_unfinished_run_is_refused(untrained_run, tmp_path):
     words = ["--run", str(untrained_run), "--out-dir", str(tmp_path / "out")]
     refused(words, FileNotFoundError, r"is unfinished: .* Finish it: python -m mcar_tf.fit .* --resume")

@@ -39,12 +39,13 @@ def load_saved_model(path: Path, signature: str, threads: int) -> tuple[float, C
     """The same for a SavedModel, asked for one picture of 256 x 256 px. TensorFlow chooses its threads itself."""
     import tensorflow as tf
 
-    zeros = tf.zeros(
-        (1, 256, 256, 3), tf.uint8
-    )  # what TensorFlow takes for itself at its first op is not the model's
+    # What TensorFlow takes for itself at its first op is not the model's.
+    pixels = tf.zeros((1, 256, 256, 3), tf.uint8)
+    inputs = {"images": pixels, "encoded": tf.io.encode_jpeg(pixels[0])[tf.newaxis]}
     before = memory("VmRSS")
-    loaded = tf.saved_model.load(str(path))
-    return before, lambda: loaded.signatures[signature](images=zeros)
+    ask = tf.saved_model.load(str(path)).signatures[signature]
+    (name,) = ask.structured_input_signature[1]
+    return before, lambda: ask(**{name: inputs[name]})
 
 
 def memory(line: str) -> float:
