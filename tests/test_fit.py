@@ -15,7 +15,10 @@ from mcar_tf.fit import main
 COMMANDS = [
     *(
         f"mcar_tf.{name}"
-        for name in ("fit", "evaluate", "predict", "calibrate", "export", "benchmark", "report")
+        for name in (
+            *("fit", "evaluate", "predict", "calibrate", "export", "report"),
+            *("benchmark", "benchmark_metrics"),
+        )
     ),
     *(f"pipelines.{name}" for name in ("build", "benchmark")),
 ]
