@@ -120,25 +120,30 @@ def plot_precision_recall(
         return _svg(figure)
 
 
-def plot_confusions(classes: Sequence[str], rates: Array, most: int = 20) -> bytes:
+def plot_confusions(
+    classes: Sequence[str], claimed: Array, pictures: Array, most: int = 20, least_pictures: int = 5
+) -> bytes:
     """Which class is falsely claimed where which is shown.
 
     Args:
         classes: C names.
-        rates: (C, C), row shown, column falsely claimed, `false_claims` over pictures; NaN where none is.
-        most: rows and columns, of the classes with the highest rates.
+        claimed: (C, C), row shown, column falsely claimed: in how many pictures.
+        pictures: (C, C), of how many. Both of `mcar_tf.metrics.count_false_claims`.
+        most: rows and columns, of the classes with the most false claims.
+        least_pictures: pairs with fewer stay white: one of two says little.
     """
-    filled = np.nan_to_num(rates)
-    chosen = np.argsort(-(filled.max(axis=0) + filled.max(axis=1)), kind="stable")[:most]
+    rates = np.full(claimed.shape, np.nan)
+    np.divide(claimed, pictures, out=rates, where=pictures >= least_pictures)
+    chosen = np.argsort(-(claimed.sum(axis=0) + claimed.sum(axis=1)), kind="stable")[:most]
     names = [_short(classes[c], 14) for c in chosen]
     with rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.9 * WIDTH), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(100 * rates[np.ix_(chosen, chosen)], cmap="Reds", vmin=0)
         axes.set_xticks(range(len(chosen)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(chosen)), names, fontsize=7)
         axes.set(xlabel="falsely claimed", ylabel="in the picture")
-        bar = figure.colorbar(image, ax=axes, shrink=0.6)
+        bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=15)
         bar.set_label("% of pictures", fontsize=7)
         bar.ax.tick_params(labelsize=7)
         return _svg(figure)

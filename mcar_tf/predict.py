@@ -190,7 +190,10 @@ def describe(
 
 
 def draw(file: Path, prediction: dict[str, Any], path: Path) -> None:
-    """Draw the regions of the predicted classes that the global stream saw too: Fig. 6 and its rule."""
+    """Draw the regions of the predicted classes that the global stream saw too (Fig. 6 and its rule).
+
+    Predicted classes without such a region stand in a corner: none of the answer is missing from the picture.
+    """
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -198,10 +201,16 @@ def draw(file: Path, prediction: dict[str, Any], path: Path) -> None:
 
     predicted = {label["class"] for label in prediction["labels"]}
     shown = [r for r in prediction["regions"] if r["class"] in predicted and r["global_prob"] > 0.1]
-    titles = [f"{r['class']}: {r['global_prob']:.2f} / {r['prob']:.2f}" for r in shown]
+    titles, boxed = [_title(region) for region in shown], {region["class"] for region in shown}
+    captions = [_title(label) for label in prediction["labels"] if label["class"] not in boxed]
     with Image.open(file) as image:
         pixels = enlarge(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
-    path.write_bytes(encode_png(draw_regions(pixels, [r["box"] for r in shown], titles)))
+    drawn = draw_regions(pixels, [region["box"] for region in shown], titles, captions=captions)
+    path.write_bytes(encode_png(drawn))
+
+
+def _title(found: dict[str, Any]) -> str:
+    return f"{found['class']}: {found['global_prob']:.2f} / {found['prob']:.2f}"
 
 
 def to_json_lines(predictions: Sequence[dict[str, Any]]) -> str:

@@ -134,11 +134,18 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
             f"{folder} holds no predictions.npz yet. Run first: python -m mcar_tf.evaluate --run {folder}"
         )
     load_tensorflow()
-    from mcar_tf.evaluation import evaluate_predictions, read_predictions
+    from mcar_tf.evaluation import evaluate_predictions, read_predictions, to_json
 
     predictions, classes, split = read_predictions(folder / "predictions.npz")
     if not predictions.weights.any():
         raise ValueError(f"{folder} was evaluated on {split}, which has no labels: nothing can be reported.")
+    found = evaluate_predictions(predictions, threshold)
+    written = (_read_json(folder / "metrics.json") or {}).get(split, {})
+    if written.get("fused", {}).get("mAP") != to_json(found["fused"]["mAP"]):
+        raise ValueError(
+            f"{folder}/predictions.npz does not give the mAP of metrics.json: the run went on after it was evaluated."
+            f" Run again: python -m mcar_tf.evaluate --run {folder}"
+        )
     return EvaluatedRun(
         name=name,
         folder=folder,
@@ -146,9 +153,9 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
         classes=classes,
         split=split,
         predictions=predictions,
-        metrics=evaluate_predictions(predictions, threshold),
+        metrics=found,
         history=_read_history(folder / "history.csv"),
-        localization=(_read_json(folder / "metrics.json") or {}).get(split, {}).get("localization"),
+        localization=written.get("localization"),
         calibration=_read_json(folder / "thresholds.json"),
     )
 
@@ -243,7 +250,7 @@ def build_page(
     run = runs[0]
     return report_page.page(
         f"{run.folder.name}: {run.config.dataset}, {run.split}",
-        summary_parts(run, options.threshold),
+        summary_parts(runs, options.threshold),
         [
             ("Beside other runs", comparison_parts(runs)),
             ("Training", training_parts(runs)),
@@ -256,16 +263,20 @@ def build_page(
     )
 
 
-def summary_parts(run: EvaluatedRun, threshold: float) -> list[Html]:
+def summary_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
     """The numbers that are asked for first, and what to know about them."""
-    fused, plain = run.metrics["fused"], run.metrics["global"]
-    named = [(percent(fused["mAP"]), "mAP, both streams")]
-    if run.config.top_n:
+    run = runs[0]
+    fused = run.metrics["fused"]
+    two_streams = run.config.top_n > 0
+    title = "mAP, both streams" if two_streams else "mAP"
+    if len(runs) > 1:
+        title += f"; {runs[1].name}: {percent(runs[1].metrics['fused']['mAP'])}"
+    named = [(percent(fused["mAP"]), title)]
+    if two_streams:
         named += [
-            (percent(plain["mAP"]), "mAP, global"),
-            (percent(run.metrics["local"]["mAP"]), "mAP, local"),
+            (percent(run.metrics[stream]["mAP"]), f"mAP, {stream} stream") for stream in ("global", "local")
         ]
-    named += [(percent(fused["CF1"]), "CF1"), (percent(fused["OF1"]), "OF1")]
+    named += [(percent(fused[name]), f"{name} at {threshold:g}") for name in ("CF1", "OF1")]
     notes = [f"A class counts as predicted from a probability of {threshold:g} on. All numbers are percent."]
     unknown = [run.classes[c] for c in np.flatnonzero(~_has_positives(run))]
     if unknown:
@@ -276,23 +287,13 @@ def summary_parts(run: EvaluatedRun, threshold: float) -> list[Html]:
     if run.calibration:
         before, after = run.calibration["before"], run.calibration["after"]
         notes.append(
-            f"Thresholds for each class were chosen on {run.calibration['split']} (OF1 {percent(before['OF1'])} ->"
+            f"Thresholds for each class were chosen on {run.calibration['split']} (OF1 {percent(before['OF1'])} →"
             f" {percent(after['OF1'])} there); temperature {run.calibration['temperature']:.2f}, expected calibration"
-            f" error {before['ECE']:.4f} -> {after['ECE']:.4f}."
+            f" error {percent(before['ECE'])} → {percent(after['ECE'])}."
         )
     else:
         notes.append("No thresholds were calibrated (python -m mcar_tf.calibrate).")
-    if run.localization:
-        found = run.localization
-        whole = found["whole_image"]
-        notes.append(
-            f"Regions, though no box was trained on: {_known(found['pointing_accuracy'])} % of"
-            f" {found['regions']} have their centre in an object of their class (the image's centre:"
-            f" {_known(whole['pointing_accuracy'])} %); {_known(found['objects_covered_50'])} % of"
-            f" {found['objects']} objects overlap with their class's region by an IoU of 0.5 (the whole image:"
-            f" {_known(whole['objects_covered_50'])} %)."
-        )
-    regions = f"{run.config.top_n} regions an image" if run.config.top_n else "no regions: the plain backbone"
+    regions = f"{run.config.top_n} regions an image" if two_streams else "no regions: the plain backbone"
     return [
         report_page.paragraph(
             f"{run.config.backbone}, {run.config.image_size} px, {regions}; measured on"
@@ -332,11 +333,20 @@ def training_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
     """Curves of the losses and of mAP on the validation split."""
     from mcar_tf.figures import plot_losses, plot_validation_map
 
-    histories = {run.name: run.history for run in runs if run.history}
+    # The plain backbone has one stream, whose name the other two columns bear too.
+    one_stream = {"val_mAP_local", "val_mAP_fused"}
+    histories = {
+        run.name: [
+            {name: value for name, value in row.items() if run.config.top_n or name not in one_stream}
+            for row in run.history
+        ]
+        for run in runs
+        if run.history
+    }
     plots = []
     if histories:
         plots.append(report_page.picture(plot_losses(histories), "svg+xml", "Losses by epoch"))
-    if any("val_mAP_fused" in row for rows in histories.values() for row in rows):
+    if any("val_mAP_global" in row for rows in histories.values() for row in rows):
         caption = "mAP on the validation split by epoch"
         plots.append(report_page.picture(plot_validation_map(histories), "svg+xml", caption))
     return [report_page.figures(plots)] if plots else []
@@ -400,12 +410,16 @@ def confusion_parts(run: EvaluatedRun, threshold: float) -> list[Html]:
         return [report_page.paragraph("No class is claimed where it is not.")]
     from mcar_tf.figures import plot_confusions
 
-    rates = np.divide(claimed, pictures, out=np.full(claimed.shape, np.nan), where=pictures > 0)
     # By count and not by rate: one of one would lead.
     pairs = np.argwhere(claimed > 0)
-    pairs = pairs[np.argsort(-claimed[pairs[:, 0], pairs[:, 1]], kind="stable")][:15]
+    pairs = pairs[np.argsort(-claimed[pairs[:, 0], pairs[:, 1]], kind="stable")][:12]
     rows = [
-        [run.classes[a], run.classes[b], f"{claimed[a, b]} of {pictures[a, b]}", percent(rates[a, b])]
+        [
+            run.classes[a],
+            run.classes[b],
+            f"{claimed[a, b]} of {pictures[a, b]}",
+            percent(claimed[a, b] / pictures[a, b]),
+        ]
         for a, b in pairs
     ]
     return [
@@ -416,7 +430,10 @@ def confusion_parts(run: EvaluatedRun, threshold: float) -> list[Html]:
         report_page.figures(
             [
                 report_page.picture(
-                    plot_confusions(run.classes, rates), "svg+xml", "False claims, % of pictures"
+                    plot_confusions(run.classes, claimed, pictures),
+                    "svg+xml",
+                    "False claims of the classes that are most often part of one. White: too few pictures to tell"
+                    " (fewer than 5)",
                 ),
                 report_page.table(["in the picture", "claimed", "pictures", "%"], rows),
             ]
@@ -430,16 +447,16 @@ def error_parts(run: EvaluatedRun, selection: Selection, images: Mapping[int, Ar
     counts, shown = predictions.weights > 0, predictions.labels > 0
     parts = []
     for kind, title in (
-        ("missed", "In the picture, and least believed"),
-        ("claimed", "Not in the picture, and most believed"),
+        ("Missed", "In the picture, and least believed"),
+        ("Claimed", "Not in the picture, and most believed"),
     ):
         items = []
-        for row in selection[kind]:
-            if kind == "missed":
+        for row in selection[kind.lower()]:
+            if kind == "Missed":
                 c = int(np.where(shown[row] & counts[row], predictions.probs[row], np.inf).argmin())
             else:
                 c = int(np.where(~shown[row] & counts[row], predictions.probs[row], -np.inf).argmax())
-            caption = f"{kind}: {run.classes[c]} ({predictions.probs[row, c]:.2f}). {_truth(run, row)}"
+            caption = f"{kind} {run.classes[c]}, p = {predictions.probs[row, c]:.2g}. {_truth(run, row)}"
             items.append(_region_picture(run, row, images[row], caption))
         if items:
             parts += [report_page.heading(title), report_page.gallery(items)]
@@ -450,16 +467,18 @@ def gallery_parts(run: EvaluatedRun, selection: Selection, images: Mapping[int, 
     """Pictures with their regions (Fig. 6), and how one region was found (Fig. 2)."""
     if not run.config.top_n:
         return []
+    parts = localization_parts(run.localization) if run.localization else []
     if not selection["looked_at"]:
         return [
+            *parts,
             report_page.paragraph(
                 "No picture has a region whose class has a global probability > 0.1 and a fused one > 0.6."
-            )
+            ),
         ]
-    parts = [
+    parts += [
         report_page.paragraph(
-            "Regions whose class has a global probability > 0.1 and a fused one > 0.6, titled"
-            " `class: global / fused`, in pictures drawn at random among those that have any."
+            "Regions whose class has a global probability > 0.1 and a fused one > 0.6, titled “class: global /"
+            " fused”, in pictures drawn at random among those that have any."
         ),
         report_page.gallery(
             _region_picture(run, row, images[row], _truth(run, row)) for row in selection["looked_at"]
@@ -472,13 +491,31 @@ def gallery_parts(run: EvaluatedRun, selection: Selection, images: Mapping[int, 
         images[row], class_map, region.box, region.title, run.config.tau, run.config.image_size
     )
     caption = (
-        f"{run.predictions.ids[row]}: the class activation map, the maxima of its columns and rows, and where these"
-        f" exceed {run.config.tau:g}"
+        f"Over the picture the activation map of {region.class_name} (red is high); above and beside it the largest"
+        f" value of each column and row, scaled to 0 to 1. The region is where both reach {run.config.tau:g} (dashed)"
+        f" about their peaks. {run.predictions.ids[row]}"
     )
     return [
         *parts,
         report_page.heading("How a region is found"),
         report_page.figures([report_page.picture(visualize.encode_png(drawn), "png", caption)]),
+    ]
+
+
+def localization_parts(found: Mapping[str, Any]) -> list[Html]:
+    """How well regions find objects, beside what looking nowhere finds."""
+    keys = ("pointing_accuracy", "objects_covered_30", "objects_covered_50")
+    rows = [
+        [name, *(percent(part[key]) for key in keys)]
+        for name, part in (("regions", found), ("the whole picture", found["whole_image"]))
+    ]
+    return [
+        report_page.paragraph(
+            f"No box was trained on. Pointing: of {found['regions']} regions whose class is in the picture, those"
+            f" with their centre in an object of it. IoU: of {found['objects']} objects, those that overlap so much"
+            " with the region of their class."
+        ),
+        report_page.table(["%", "pointing", "IoU ≥ 0.3", "IoU ≥ 0.5"], rows),
     ]
 
 
@@ -492,14 +529,9 @@ def provenance_parts(run: EvaluatedRun) -> list[Html]:
     ]
 
 
-def percent(fraction: float) -> str:
-    """One digit after the point; a dash for what is unknown."""
-    return "–" if math.isnan(fraction) else f"{100 * fraction:.1f}"
-
-
-def _known(fraction: float | None) -> str:
-    """Percent of a number from a JSON file, which has None for what is unknown."""
-    return percent(math.nan if fraction is None else fraction)
+def percent(fraction: float | None) -> str:
+    """One digit after the point; a dash for what is unknown: NaN, or None in a JSON file."""
+    return "–" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
 def _region_picture(run: EvaluatedRun, row: int, image: Array, caption: str) -> Html:
@@ -514,7 +546,7 @@ def _region_picture(run: EvaluatedRun, row: int, image: Array, caption: str) -> 
     drawn.thumbnail((MAX_SIDE, MAX_SIDE))
     file = io.BytesIO()
     drawn.save(file, "JPEG", quality=88)
-    return report_page.picture(file.getvalue(), "jpeg", f"{run.predictions.ids[row]}. {caption}")
+    return report_page.picture(file.getvalue(), "jpeg", f"{caption} {run.predictions.ids[row]}")
 
 
 def _truth(run: EvaluatedRun, row: int) -> str:
@@ -534,7 +566,7 @@ def _region_clarity(run: EvaluatedRun, row: int, region: visualize.Region) -> fl
     """How well a region explains the method: of a class that is there, sure, neither tiny nor the whole image."""
     ymin, xmin, ymax, xmax = region.box
     is_there = run.predictions.labels[row, run.classes.index(region.class_name)] > 0
-    return float(is_there) + region.prob - abs((ymax - ymin) * (xmax - xmin) - 0.25)
+    return float(is_there) + region.global_prob - abs((ymax - ymin) * (xmax - xmin) - 0.25)
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:

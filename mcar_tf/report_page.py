@@ -13,30 +13,41 @@ Html = NewType("Html", str)
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 80rem; padding: 0 1rem 3rem; font: 1rem/1.5 system-ui, sans-serif;
+body { margin: 0 auto; max-width: 66rem; padding: 0 1rem 3rem; font: 1rem/1.5 system-ui, sans-serif;
        color: #1b1f24; background: #fff; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 1.5rem 0 0.5rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 0.5rem; padding-top: 0.5rem; border-top: 1px solid #d0d7de; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 0.75rem; padding-top: 0.75rem; border-top: 1px solid #d0d7de; }
 h3 { font-size: 1rem; margin: 1.5rem 0 0.5rem; }
-p, ul { max-width: 46rem; }
+p, ul { max-width: 46rem; margin: 0.5rem 0; }
+ul { padding-left: 1.2rem; }
+a, summary { color: #0969da; }
+nav { margin-top: 1rem; }
 nav a { margin-right: 1rem; white-space: nowrap; }
 figure { margin: 0; }
-figcaption { font-size: 0.875rem; color: #57606a; }
-img { display: block; max-width: 100%; height: auto; }
+figcaption { font-size: 0.875rem; line-height: 1.4; color: #57606a; margin-top: 0.25rem; }
+img { display: block; width: 100%; height: auto; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 0.75rem; margin: 1rem 0; }
 .cards div { border: 1px solid #d0d7de; border-radius: 0.5rem; padding: 0.5rem 0.75rem; }
+.cards div:first-child { background: #f0f6fc; border-color: #0072b2; }
 .cards b { display: block; font-size: 1.6rem; line-height: 1.2; }
 .cards span { font-size: 0.875rem; color: #57606a; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1.5rem;
-           align-items: start; }
-.figures img { width: 100%; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }
-.gallery img { width: 100%; border-radius: 0.25rem; }
-.wide { overflow-x: auto; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 2rem;
+           align-items: start; margin: 1rem 0; }
+.gallery { columns: 18rem; column-gap: 1.25rem; }
+.gallery figure { break-inside: avoid; padding-bottom: 1.25rem; }
+.gallery img { border-radius: 0.25rem; }
+.wide { overflow-x: auto; margin: 0.75rem 0; background: /* a shadow where there is more, covered at the ends */
+        linear-gradient(to left, #fff 1rem, #fff0 2rem) 100% 0 / 3rem 100% local no-repeat,
+        linear-gradient(to left, #0003, #0000) 100% 0 / 0.75rem 100% scroll no-repeat; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #d0d7de; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-summary { cursor: pointer; color: #0969da; }
+th.text, td.text { text-align: left; }
+summary { cursor: pointer; padding: 0.25rem 0; }
+@media (max-width: 40rem) {
+  .cards { grid-template-columns: 1fr 1fr; }
+  .cards div:first-child { grid-column: 1 / -1; }
+  th, td { padding: 0.25rem 0.35rem; font-size: 0.8125rem; }
+}
 """
 
 
@@ -97,12 +108,16 @@ def cards(items: Iterable[tuple[str, str]]) -> Html:
     return Html(f'<div class="cards">{inside}</div>')
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
-    """A table; one that is wider than the page can be moved sideways."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
+    """A table, numbers to the right; one that is wider than the page can be moved sideways."""
+    numbers = [all(row[column][:1] in "0123456789–" for row in rows) for column in range(len(header))]
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        opened = (f"<{tag}>" if number else f'<{tag} class="text">' for number in numbers)
+        return "".join(f"{tag_}{html.escape(cell)}</{tag}>" for tag_, cell in zip(opened, cells, strict=True))
+
+    head = line(header, "th")
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
     return Html(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
 

@@ -29,6 +29,7 @@ COLORS: tuple[Color, ...] = (
     (255, 82, 82),
 )
 BLACK: Color = (0, 0, 0)
+WHITE: Color = (255, 255, 255)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,7 @@ def draw_regions(
     boxes: npt.ArrayLike,
     titles: Sequence[str],
     colors: Sequence[Color] | None = None,
+    captions: Sequence[str] = (),
 ) -> Array:
     """Frame regions of an image and label them, at the image's own resolution.
 
@@ -99,6 +101,7 @@ def draw_regions(
         boxes: (N, 4), fractions of the image.
         titles: the N labels; an empty one leaves its box without.
         colors: N colors, by default distinct ones.
+        captions: labels without a box, in the image's corners.
 
     Returns:
         A new (H, W, 3) uint8 image.
@@ -106,8 +109,8 @@ def draw_regions(
     height, width = image.shape[:2]
     boxes = np.reshape(np.asarray(boxes, np.float64), (-1, 4))
     colors = colors or [COLORS[i % len(COLORS)] for i in range(len(boxes))]
-    line = max(1, round(min(height, width) / 160))
-    font = _font(max(9, round(min(height, width) / 22)))
+    line = max(1, round(min(height, width) / 130))
+    font = _font(max(9, round(min(height, width) / 18)))
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
 
@@ -120,7 +123,9 @@ def draw_regions(
         draw.rectangle(_inset(frames[i], -edge), outline=BLACK, width=edge)
         draw.rectangle(frames[i], outline=color, width=line)
     placed: list[tuple[int, ...]] = []
-    for frame, title, color in zip(frames, titles, colors, strict=True):
+    everything = (0, 0, width - 1, height - 1)
+    labels = [*zip(frames, titles, colors, strict=True), *((everything, text, WHITE) for text in captions)]
+    for frame, title, color in labels:
         if title:
             text = _fitting(title, font, width)
             chip = _place_label(_label_size(text, font), frame, (width, height), placed, frames)
@@ -188,8 +193,13 @@ def make_region_panel(images: Array, outputs: Mapping[str, Array], classes: Sequ
 
 def enlarge(image: Array, min_side: int = 240) -> Array:
     """A small picture times the whole factor that gives labels room; a larger one as it is."""
-    factor = math.ceil(min_side / min(image.shape[:2]))
-    return image if factor <= 1 else image.repeat(factor, axis=0).repeat(factor, axis=1)
+    height, width = image.shape[:2]
+    factor = math.ceil(min_side / min(height, width))
+    if factor <= 1:
+        return image
+    # Pixel art, such as digits of 32 px, keeps its pixels; a small photograph stays smooth.
+    how = Image.Resampling.NEAREST if factor > 3 else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(image).resize((factor * width, factor * height), how))
 
 
 def draw_localization(

@@ -69,10 +69,25 @@ def test_of_many_classes_the_best_and_the_worst_are_shown():
     assert {"class-0", "class-29"} <= set(texts.split())
 
 
-def test_confusions_name_the_classes():
-    rates = np.full((4, 4), np.nan)
-    rates[0, 1] = 0.5
-    assert "cat" in texts_of(figures.plot_confusions(CLASSES, rates))
+def test_confusions_name_the_classes_with_the_most_false_claims():
+    claimed, pictures = np.zeros((4, 4), int), np.full((4, 4), 10)
+    claimed[0, 1], claimed[2, 3] = 5, 1
+    texts = texts_of(figures.plot_confusions(CLASSES, claimed, pictures, most=2))
+    assert "cat" in texts
+    assert "<script>alert…" in texts
+    assert "$x_1$" not in texts
+
+
+def test_a_rate_of_few_pictures_is_not_drawn():
+    claimed, pictures = np.zeros((4, 4), int), np.full((4, 4), 10)
+    claimed[0, 1], claimed[1, 0] = 4, 4
+    drawn = figures.plot_confusions(CLASSES, claimed, pictures)
+    pictures[1, 0] = 4  # four of four: would be the darkest
+    assert figures.plot_confusions(CLASSES, claimed, pictures) != drawn
+    claimed[1, 0] = 1
+    few = figures.plot_confusions(CLASSES, claimed, pictures)
+    claimed[1, 0] = 4
+    assert figures.plot_confusions(CLASSES, claimed, pictures) == few
 
 
 def test_the_same_numbers_give_the_same_file(scored):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcar_tf.predict import CSV_COLUMNS, find_images, main, read_encoded
+from mcar_tf.predict import CSV_COLUMNS, draw, find_images, main, read_encoded
 
 
 @pytest.fixture
@@ -41,6 +41,18 @@ def test_a_folder_gives_an_object_an_image_and_a_drawn_picture_each(tiny_run, ph
     with Image.open(drawn[0]) as image:
         assert image.size[0] % 64 == 0  # 64 px wide, times a whole factor
     assert "0.png: " in capsys.readouterr().out
+
+
+def test_a_predicted_class_without_a_region_is_in_the_picture_too(photos, tmp_path):
+    label = {"class": "red", "prob": 0.9, "global_prob": 0.05, "local_prob": 0.9}
+    region = label | {"region_prob": 0.9, "box": [0.2, 0.2, 0.9, 0.9]}
+    draw(photos / "0.png", {"labels": [label], "regions": [region]}, tmp_path / "label.png")
+    draw(photos / "0.png", {"labels": [], "regions": [region]}, tmp_path / "nothing.png")
+    label, nothing = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("label", "nothing"))
+    rows, columns = np.nonzero((label != nothing).any(axis=-1))
+    assert rows.min() == columns.min() == 0  # in the corner, on white, and nowhere else: no box
+    assert rows.max() < 30
+    assert (label[1, 1] == 255).all()
 
 
 def test_csv_has_a_row_a_label(tiny_run, photos, tmp_path):

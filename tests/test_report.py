@@ -65,8 +65,8 @@ def test_the_numbers_are_those_of_evaluate(page, evaluated):
     found = json.loads((evaluated / "metrics.json").read_text())["test"]
     for number, name in (
         (found["fused"]["mAP"], "mAP, both streams"),
-        (found["local"]["mAP"], "mAP, local"),
-        (found["fused"]["OF1"], "OF1"),
+        (found["local"]["mAP"], "mAP, local stream"),
+        (found["fused"]["OF1"], "OF1 at 0.6"),
     ):
         assert f"{100 * number:.1f} {name}" in page.text
     assert "1 of 4 classes have no positives here and are left out of all means: <b>rare" in page.text
@@ -112,7 +112,7 @@ def test_thresholds_are_told(evaluated, tmp_path):
     }
     write_text(run / "thresholds.json", json.dumps(result))
     report.main(["--run", str(run), "--pictures", "1"])
-    assert "OF1 50.0 -> 62.5 there); temperature 1.25" in Page((run / "report.html").read_text()).text
+    assert "OF1 50.0 → 62.5 there); temperature 1.25" in Page((run / "report.html").read_text()).text
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,15 @@ def test_a_run_that_was_not_evaluated_is_refused(untrained_run):
         FileNotFoundError, match=r"no predictions.npz yet. Run first: .*mcar_tf.evaluate --run"
     ):
         report.main(["--run", str(untrained_run)])
+
+
+def test_a_run_that_went_on_after_it_was_evaluated_is_refused(evaluated, tmp_path):
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    written = json.loads((run / "metrics.json").read_text())
+    written["test"]["fused"]["mAP"] += 0.01
+    write_text(run / "metrics.json", json.dumps(written))
+    with pytest.raises(ValueError, match=r"went on after it was evaluated. Run again: .*evaluate --run"):
+        report.main(["--run", str(run)])
 
 
 def test_a_run_beside_itself_is_refused(evaluated):

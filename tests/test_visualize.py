@@ -70,6 +70,12 @@ def test_a_label_stands_above_its_box_where_there_is_room():
     assert (image[110:140, 160:260] == 128).all()
 
 
+def test_a_caption_stands_in_a_corner_without_a_box():
+    image = visualize.draw_regions(GREY, [], [], captions=["dog: 0.14 / 0.99"])
+    assert where(image, visualize.WHITE)[:2] == (0, 0)
+    assert (image[100:] == 128).all()
+
+
 def test_labels_do_not_cover_each_other():
     labels = [(10, 10), (20, 30)]
     placed = []
@@ -124,6 +130,14 @@ def test_small_pictures_grow_by_a_whole_factor():
     assert grown.shape == (256, 384, 3)
     np.testing.assert_array_equal(grown[::8, ::8], image)
     assert visualize.enlarge(GREY, 200) is GREY
+
+
+def test_small_photographs_grow_smoothly():
+    edge = np.zeros((120, 160, 3), np.uint8)
+    edge[:, 80:] = 200
+    grown = visualize.enlarge(edge, 240)
+    assert grown.shape == (240, 320, 3)
+    assert len(np.unique(grown)) > 2  # pixels repeated would have the two values alone
 
 
 def test_maps_are_upsampled_with_aligned_corners():
