@@ -26,6 +26,9 @@ CURVES = {
     "learning_rate": "rate/backbone",
     "images_per_second": "speed/images_per_second",
 }
+PANEL = 4  # images a panel: letters stay legible on a card of the page
+# Hyperparameters that every run shows, beside those it sets to something else than the default.
+VARIED = ("backbone", "dataset", "epochs", "image_size", "loss", "pooling", "seed", "tau", "top_n")
 MOST_PR_CURVES = 20  # a page of them; sets of more classes get the curve of all decisions alone
 
 
@@ -44,12 +47,12 @@ class TensorBoardLog:
         self.writer = tf.summary.create_file_writer(str(folder))
         self.config, self.classes = config, classes
         options = dataclasses.asdict(config)
-        # What may decide the result; the plugin knows numbers, truth values and words.
+        # The plugin knows numbers, truth values and words.
         groups = {field.name: field.metadata["group"] for field in dataclasses.fields(config)}
         deciding = {
             name: value if isinstance(value, bool | int | float) else str(value)
             for name, value in options.items()
-            if groups[name] in (MODEL, RECIPE)
+            if name in VARIED or (groups[name] in (MODEL, RECIPE) and value != getattr(FitConfig(), name))
         }
         results = [hparams.Metric(f"result/mAP_{stream}") for stream in STREAMS]
         with self.writer.as_default():
@@ -84,10 +87,18 @@ class TensorBoardLog:
                 aps = metrics.average_precision(predictions.labels, predictions.probs, predictions.weights)
                 for name, ap in zip(self.classes, aps, strict=True):
                     if not math.isnan(ap):
-                        tf.summary.scalar(f"AP/{name}", ap, step=step)
-            outputs = {name: value.numpy() for name, value in model(images, training=False).items()}
-            panel = make_region_panel(images.numpy(), outputs, self.classes)
-            tf.summary.image("regions", panel[None], step=step)
+                        # "AP" alone would stand above losses and mAP, 80 cards of it
+                        tf.summary.scalar(f"per_class_AP/{name}", ap, step=step)
+            if self.config.top_n:
+                outputs = {name: value.numpy() for name, value in model(images, training=False).items()}
+                for first in range(0, len(images), PANEL):
+                    part = slice(first, first + PANEL)
+                    panel = make_region_panel(
+                        images[part].numpy(),
+                        {name: value[part] for name, value in outputs.items()},
+                        self.classes,
+                    )
+                    tf.summary.image(f"regions/{first // PANEL + 1}", panel[None], step=step)
         self.writer.flush()
 
     def write_result(self, split: str, result: Mapping[str, Any], predictions: Predictions) -> None:
@@ -101,7 +112,7 @@ class TensorBoardLog:
         step = self.config.epochs
         keys = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
         streams = STREAMS if self.config.top_n else ("global",)
-        rows = [(stream, *(f"{100 * result[stream][key]:.1f}" for key in keys)) for stream in streams]
+        rows = [(stream, *(_percent(result[stream][key]) for key in keys)) for stream in streams]
         curves = precision_recall_summaries(self.classes, predictions)
         with self.writer.as_default():
             tf.summary.text(
@@ -139,3 +150,7 @@ def markdown_table(header: Sequence[str], rows: Any) -> str:
     """Rows of anything as a Markdown table; a bar in a cell stays a bar."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |\n" for line in lines)
+
+
+def _percent(fraction: float) -> str:
+    return "–" if math.isnan(fraction) else f"{100 * fraction:.1f}"

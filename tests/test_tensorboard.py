@@ -51,8 +51,8 @@ def events(tmp_path_factory):
     predictions = Predictions(
         np.array(list("abcd")), labels, np.ones_like(labels), probs, probs, probs, *regions
     )
-    log = TensorBoardLog(folder, FitConfig(epochs=2), CLASSES)
-    log.write_epoch(ROW, sees_a_cat, tf.fill((2, 32, 32, 3), 100.0), predictions)
+    log = TensorBoardLog(folder, FitConfig(epochs=2, momentum=0.8), CLASSES)
+    log.write_epoch(ROW, sees_a_cat, tf.fill((6, 32, 32, 3), 100.0), predictions)
     log.write_result("test", evaluate_predictions(predictions), predictions)
     return EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
 
@@ -80,13 +80,13 @@ def test_curves_have_the_rows_numbers(events):
 def test_unknown_numbers_are_no_points(events):
     tags = events.Tags()["tensors"]
     assert "mAP/local" not in tags
-    assert "AP/rare" not in tags
+    assert "per_class_AP/rare" not in tags
 
 
 def test_each_class_has_its_average_precision(events):
     # cat: ranked positive, negative, positive -> (1 + 2/3) / 2. dog: ranked positive, positive.
-    assert value_of(events, "AP/cat") == (pytest.approx(5 / 6), 2)
-    assert value_of(events, "AP/dog or wolf") == (pytest.approx(1), 2)
+    assert value_of(events, "per_class_AP/cat") == (pytest.approx(5 / 6), 2)
+    assert value_of(events, "per_class_AP/dog or wolf") == (pytest.approx(1), 2)
 
 
 def test_precision_recall_curves_reach_recall_1_at_threshold_0(events):
@@ -96,12 +96,40 @@ def test_precision_recall_curves_reach_recall_1_at_threshold_0(events):
     assert "precision_recall/rare/pr_curves" not in events.Tags()["tensors"]
 
 
-def test_the_panel_shows_images_with_their_regions(events):
-    (width, height, encoded), step = value_of(events, "regions")
-    panel = np.asarray(Image.open(io.BytesIO(encoded)))
-    assert panel.shape == (int(height), int(width), 3)
-    assert step == 2
-    assert (panel == (255, 213, 0)).all(axis=-1).any()  # the first region's colour
+def test_panels_of_four_show_images_with_their_regions(events):
+    for tag, tiles in (("regions/1", (2, 2)), ("regions/2", (1, 2))):  # six images: four and two
+        (width, height, encoded), step = value_of(events, tag)
+        panel = np.asarray(Image.open(io.BytesIO(encoded)))
+        assert panel.shape == (int(height), int(width), 3) == (320 * tiles[0], 320 * tiles[1], 3)
+        assert step == 2
+        assert (panel == (255, 213, 0)).all(axis=-1).any()  # the first region's colour
+
+
+def test_a_result_without_positives_is_a_dash(tmp_path):
+    empty = np.zeros((2, 3), np.float32)
+    regions = np.zeros((2, 0, 4), np.float32), np.zeros((2, 0), np.int32), np.zeros((2, 0), np.float32)
+    predictions = Predictions(np.array(["a", "b"]), empty, empty + 1, empty, empty, empty, *regions)
+    log = TensorBoardLog(tmp_path, FitConfig(), CLASSES)
+    log.write_result("test", evaluate_predictions(predictions), predictions)
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    text, _ = value_of(events, "result")
+    assert "| fused | – |" in text.item().decode()
+    assert "nan" not in text.item().decode()
+    assert "result/mAP_fused" not in events.Tags()["tensors"]
+
+
+def test_the_plain_backbone_shows_no_regions(tmp_path):
+    log = TensorBoardLog(tmp_path, FitConfig(top_n=0), CLASSES)
+    log.write_epoch(ROW, sees_a_cat, tf.fill((2, 32, 32, 3), 100.0))
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()["tensors"]
+    assert "loss/total" in tags
+    assert not [tag for tag in tags if tag.startswith("regions")]
+
+
+def test_nothing_else_clutters_the_page(events):
+    groups = {tag.split("/")[0] for tag in events.Tags()["tensors"]}
+    curves = {"loss", "mAP", "per_class_AP", "rate", "result", "speed"}
+    assert groups - {"_hparams_"} == curves | {"config", "precision_recall", "regions"}
 
 
 def test_options_and_result_are_text(events):
@@ -121,8 +149,9 @@ def test_options_that_may_decide_the_result_are_hyperparameters(events):
     content = events.PluginTagToContent("hparams")
     assert set(content) == {"_hparams_/experiment", "_hparams_/session_start_info"}
     options = content["_hparams_/session_start_info"]
-    assert b"mobilenet_v2" in options
-    assert b"head_learning_rate" in options
+    assert b"mobilenet_v2" in options  # one that the paper varies
+    assert b"momentum" in options  # one that this run sets
+    assert b"weight_decay" not in options  # one as it always is
     assert b"keep_checkpoints" not in options
     assert b"result/mAP_fused" in content["_hparams_/experiment"]
 
