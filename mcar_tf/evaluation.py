@@ -70,6 +70,9 @@ def predict_dataset(
         flip: average each stream's probabilities over the image and its mirror image, then fuse. Regions stay
             those of the image.
         images: how many to expect, for a progress bar; None: no bar.
+
+    Raises:
+        ValueError: an empty dataset, or a model whose probabilities are no numbers.
     """
     strategy = model.distribute_strategy
     dataset = strategy.experimental_distribute_dataset(dataset)
@@ -96,7 +99,26 @@ def predict_dataset(
         raise ValueError("The dataset holds no images: there is nothing to predict.")
     whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     ids = np.array([identifier.decode() for identifier in whole.pop("id")])
+    check_numbers(whole, ids)
     return Predictions(ids=ids, **whole)
+
+
+def check_numbers(outputs: Mapping[str, Array], ids: Sequence[str] | Array) -> None:
+    """Refuse probabilities that are NaN: a comparison with a threshold would make a "no" of each.
+
+    Args:
+        outputs: of the model, for N images: `global_probs` and `local_probs`, (N, C) each.
+        ids: what to call the images.
+
+    Raises:
+        ValueError: naming the first image.
+    """
+    wrong = np.isnan(outputs["global_probs"]).any(axis=1) | np.isnan(outputs["local_probs"]).any(axis=1)
+    if wrong.any():
+        raise ValueError(
+            f"The model's probabilities are no numbers for {wrong.sum()} of {len(wrong)} images, the first of them"
+            f" {ids[int(wrong.argmax())]}: its training has diverged. Train again with a lower --learning-rate."
+        )
 
 
 def evaluate_predictions(

@@ -126,7 +126,11 @@ def print_closing(
     width = max(len(name) for name in [title, *(name for name, _ in rows)])
     print(f"\n{title:{width}}     mAP     CF1     OF1")
     for name, metrics in rows:
-        print(f"{name:{width}}  " + "  ".join(f"{100 * metrics[key]:5.1f}%" for key in ("mAP", "CF1", "OF1")))
+        print(f"{name:{width}}  " + "  ".join(percent(metrics[key]) for key in ("mAP", "CF1", "OF1")))
+    if rows[0][1]["mAP"] is None:
+        print(
+            f"No picture of {config.eval_split} is known to show any class, so nothing can be measured on it."
+        )
     print(f"trained and evaluated in: {', '.join(times)}")
     if config.top_n:
         print(f"where it looked in the first images of {config.eval_split}: {folder / 'regions.png'}")
@@ -136,6 +140,11 @@ The run lies in {folder}: history.csv, metrics.json, checkpoints, TensorBoard lo
   python -m mcar_tf.evaluate --run {folder}                         every metric, other sizes and regions
   python -m mcar_tf.export --run {folder}                           a SavedModel and a TFLite file
   tensorboard --logdir {folder}                                     curves and regions by epoch""")
+
+
+def percent(fraction: float | None) -> str:
+    """6 characters; a dash for what is unknown, None in `metrics.json`."""
+    return f"{'-':>6}" if fraction is None else f"{100 * fraction:5.1f}%"
 
 
 if __name__ == "__main__":

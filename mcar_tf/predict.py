@@ -116,6 +116,7 @@ def predict_files(
     import tensorflow as tf
     from tqdm import tqdm
 
+    from mcar_tf.evaluation import check_numbers
     from pipelines.decode import decode_and_resize, read_orientation
 
     size = run.config.image_size
@@ -138,6 +139,7 @@ def predict_files(
                 bar.update()
             if batch:
                 outputs = {k: v.numpy() for k, v in look(tf.stack([image for _, image in batch])).items()}
+                check_numbers(outputs, [str(file) for file, _ in batch])
                 for i, (file, _) in enumerate(batch):
                     row = {name: value[i] for name, value in outputs.items()}
                     yield file, describe(file, row, run.classes, thresholds)

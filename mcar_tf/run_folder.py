@@ -15,6 +15,7 @@ import dataclasses
 import fcntl
 import io
 import json
+import math
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
@@ -119,7 +120,7 @@ def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(_known, rows))
     write_text(path, text.getvalue())
 
 
@@ -129,7 +130,14 @@ def append_history(path: Path, row: dict[str, Any]) -> None:
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
         if file.tell() == 0:
             writer.writeheader()
-        writer.writerow(row)
+        writer.writerow(_known(row))
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a CSV file, where what is unknown (NaN) is an empty field."""
+    return {
+        name: "" if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
+    }
 
 
 def write_text(path: Path, text: str) -> None:

@@ -80,12 +80,16 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
     tables = []
     for split, measured in metrics.items():
         rows = [
-            (name, *(f"{100 * measured[stream][measure]:.1f}" for measure in MEASURES))
+            (name, *(_percent(measured[stream][measure]) for measure in MEASURES))
             for stream, name in STREAMS.items()
             if stream in measured
         ]
         tables += [f"On `{split}`, {measured['images']} pictures, in %:", _table(("", *MEASURES), rows)]
     return "\n\n".join(tables)
+
+
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _limits(manifest: Manifest, calibrated: bool) -> str:
