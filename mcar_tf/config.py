@@ -46,8 +46,11 @@ class FitConfig:
                                  " where the set has no validation split of its own.", group=DATA)
     difficult: Literal["positive", "ignore", "negative"] = option(
         "positive", "What classes seen only as difficult objects (VOC) are in the loss.", group=DATA)
-    augment: Literal["paper", "color", "none"] = option(
-        "paper", "paper: horizontal flip and colour jitter; color: jitter alone.", group=DATA)
+    augment: Literal["none", "flip", "color", "paper", "cutout", "gridmask", "randaugment"] = option(
+        "paper", "paper: horizontal flip and colour jitter; flip, color: one of the two; cutout, gridmask: both, and"
+        " grey painted over; randaugment: flip and two operations of Keras'.", group=DATA)
+    cache_dir: Path | None = option(None, "Folder on a fast disk for the pictures in their final size, 3 bytes a"
+                                    " pixel: made once, then read instead of decoding.", group=DATA)
 
     backbone: str = option("mobilenet_v2", "mobilenet_v2, resnet50, resnet101 or tiny_resnet.", group=MODEL)
     backbone_width: float = option(1.0, "Factor on the channels of mobilenet_v2 or tiny_resnet.", group=MODEL)
@@ -139,6 +142,10 @@ class FitConfig:
             "positive and ascending",
             self.drop_epochs,
         )
+        if self.deterministic and self.augment == "gridmask":
+            raise ValueError(
+                "--augment gridmask draws random numbers of its own: it can't be --deterministic."
+            )
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite exclude each other. Give one of them.")
 
@@ -204,7 +211,7 @@ def read_config(path: Path) -> FitConfig:
             f"{path} was written by another version of mcar_tf, which holds {', '.join(unknown)}."
         )
     # An option that came later was at its default then.
-    for name in ("source", "data_dir", "init_from"):
+    for name in ("source", "data_dir", "cache_dir", "init_from"):
         values[name] = None if values.get(name) is None else Path(values[name])
     return FitConfig(**values)
 

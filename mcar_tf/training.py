@@ -39,6 +39,8 @@ from mcar_tf.signals import Stopping
 from mcar_tf.splits import VALIDATION, find_split, split_names
 from mcar_tf.tensorboard import TensorBoardLog
 from mcar_tf.visualize import encode_png
+from pipelines.augment import UNSEEDED
+from pipelines.cache import cache_resized
 from pipelines.command import Terminated
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
 from pipelines.records import Manifest, Part
@@ -64,6 +66,12 @@ class RunState:
 def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stopping) -> None:
     """Bring a run from wherever it stands to its end: the last file written is `metrics.json`."""
     strategy = make_strategy(config)
+    if config.augment in UNSEEDED:
+        print(
+            f"--augment {config.augment} draws random numbers of its own: another run with this seed, or this one"
+            " resumed, gives other numbers",
+            flush=True,
+        )
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     if config.deterministic:
@@ -72,6 +80,11 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     eval_split = find_split(config, manifest, config.eval_split)
     validates = VALIDATION in split_names(config, manifest)
     validation = find_split(config, manifest, VALIDATION) if validates else None
+    train_files: Sequence[Path | Part] = train_split.files
+    validation_files: Sequence[Path | Part] = validation.files if validation else []
+    if config.cache_dir:
+        train_files = cache_resized(train_files, config.image_size, config.cache_dir)
+        validation_files = cache_resized(validation_files, config.image_size, config.cache_dir)
     num_classes = len(manifest.classes)
     data: dict[str, Any] = {
         "num_classes": num_classes,
@@ -93,14 +106,15 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     state = RunState(**(restored or {}))
     write_history(folder / "history.csv", state.history)
     log = TensorBoardLog(folder / "tensorboard", config, manifest.classes)
-    panel_files = (validation or train_split).files
-    panel = next(iter(make_eval_dataset(panel_files, **data | {"batch_size": 8})))["image"]
+    panel = next(iter(make_eval_dataset(validation_files or train_files, **data | {"batch_size": 8})))[
+        "image"
+    ]
 
     def save(steps: int) -> None:
         checkpoints.save(state.epoch, steps, dataclasses.asdict(state) | {"steps": steps})
 
     bar = ProgressBar(steps_per_epoch, config.batch_size, config.epochs)
-    watch = StallWatch([file.path if isinstance(file, Part) else file for file in train_split.files])
+    watch = StallWatch([file.path if isinstance(file, Part) else file for file in train_files])
     guard = StepGuard(save, config.checkpoint_minutes, lambda: stopping.requested)
 
     while state.epoch < config.epochs and not out_of_patience(config, state):
@@ -108,7 +122,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         steps_left = steps_per_epoch - state.steps
         started = time.monotonic()
         if steps_left:  # none, if the run was stopped between the last step and the end of validation
-            shares = functools.partial(make_share, config, train_split.files, num_classes, state)
+            shares = functools.partial(make_share, config, train_files, num_classes, state)
             dataset = strategy.distribute_datasets_from_function(shares)
             bar.first_step = guard.steps_done = state.steps
             resumed = [ResumedMeans(model)] if state.steps else []
@@ -138,7 +152,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         if validation:
             try:
                 with weights_in_use():
-                    predictions = predict_dataset(model, _whole(make_eval_dataset(validation.files, **data)))
+                    predictions = predict_dataset(model, _whole(make_eval_dataset(validation_files, **data)))
             except (KeyboardInterrupt, Terminated):
                 save(steps_per_epoch)
                 raise

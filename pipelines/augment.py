@@ -13,7 +13,8 @@ from typing import Literal, get_args
 
 import tensorflow as tf
 
-Policy = Literal["none", "flip", "color", "paper", "cutout", "randaugment"]
+Policy = Literal["none", "flip", "color", "paper", "cutout", "gridmask", "randaugment"]
+UNSEEDED = ("gridmask",)  # keras-cv's, which draw random numbers of their own: no two runs are the same
 Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # a picture and its seed -> a picture
 
 JITTER = 0.3  # brightness, contrast and saturation each by a factor in [1 - JITTER, 1 + JITTER]
@@ -26,18 +27,24 @@ def make_augmentation(policy: Policy) -> Change:
     Args:
         policy: `none`; `flip` mirrors every other picture; `color` jitters brightness, contrast and saturation
             (alone, for what must not be mirrored, as digits and text); `paper` does both; `cutout` both, and paints a
-            rectangle over; `randaugment` mirrors and applies two operations of Keras' RandAugment.
+            rectangle over; `gridmask` both, and paints a grid of squares over, the one policy that the seed does not
+            decide; `randaugment` mirrors and applies two operations of Keras' RandAugment.
     """
     if policy not in get_args(Policy):
         raise ValueError(f"`augment` must be one of {', '.join(get_args(Policy))}. Received: {policy!r}")
     if policy == "none":
         return lambda image, seed: image
-    mirrored, colored = policy != "color", policy in ("color", "paper", "cutout")
+    mirrored, colored = policy != "color", policy in ("color", "paper", "cutout", "gridmask")
     further: Change | None = None
-    if policy in ("cutout", "randaugment"):
+    if policy in ("cutout", "gridmask", "randaugment"):
         from pipelines import policies  # loads Keras
 
-        further = policies.make_cutout() if policy == "cutout" else policies.make_rand_augment()
+        makers = {
+            "cutout": policies.make_cutout,
+            "gridmask": policies.make_grid_mask,
+            "randaugment": policies.make_rand_augment,
+        }
+        further = makers[policy]()
 
     def change(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         image = _flip_and_jitter(image, tf.random.stateless_uniform((5,), seed), mirrored, colored)

@@ -73,6 +73,7 @@ def build_set_on_beam(
     except ImportError as error:
         raise ValueError("Apache Beam is not installed: pip install 'mcar-tf[beam]'") from error
 
+    build.check_handling(on_bad_image, max_megapixels)
     folder = Path(data_dir).absolute() / raw.name
     if not overwrite:
         build.refuse_complete(folder)

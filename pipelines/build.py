@@ -19,6 +19,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from pipelines import records
 from pipelines.command import load_tensorflow, option, parse_options, run_command
-from pipelines.pictures import MAX_MEGAPIXELS, BadPicture, check_picture
+from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS, BadPicture, check_picture
 from pipelines.records import Manifest, Shard, Split
 from pipelines.samples import RawSet, Sample, Skip
 
@@ -65,7 +66,9 @@ class SourceOptions:
     )
     data_dir: Path = option(Path("data"), "Where prepared sets lie; this one goes into <data-dir>/<dataset>.")
     on_bad_image: OnBadImage = option("skip", "What to do about a picture that cannot be used: skip or stop.")
-    max_megapixels: float = option(MAX_MEGAPIXELS, "Larger pictures count as bad.")
+    max_megapixels: float = option(
+        MAX_MEGAPIXELS, f"Larger pictures count as bad, at most {MOST_MEGAPIXELS}."
+    )
     overwrite: bool = option(False, "Build a set anew that is there already.")
     seed: int | None = option(
         None, "digits, table: of the scenes; of the division into splits.", group=READING
@@ -209,8 +212,7 @@ def build_set(
         ValueError: an id or a label is not valid, a picture is bad and the build was to stop, nothing is left.
         OSError: a file cannot be read or written.
     """
-    if on_bad_image not in get_args(OnBadImage):
-        raise ValueError(f"`on_bad_image` must be skip or stop. Received: {on_bad_image!r}")
+    check_handling(on_bad_image, max_megapixels)
     if processes is not None and processes < 1:
         raise ValueError(f"`processes` must be at least 1. Received: {processes}")
     folder = Path(data_dir) / raw.name
@@ -229,7 +231,7 @@ def build_set(
         ]
         if processes is None:
             encoded = sum(split.encoded_bytes for split in layout.values())
-            processes = min(len(os.sched_getaffinity(0)), 1 + encoded // BYTES_A_PROCESS)
+            processes = min(_count_cores(), 1 + encoded // BYTES_A_PROCESS)
         with _progress_bar(raw.name, total=sum(split.examples for split in layout.values())) as bar:
             built = _run(tasks, min(processes, len(tasks)), bar)
         by_split: dict[str, list[BuiltShard]] = {split: [] for split in layout}
@@ -241,6 +243,14 @@ def build_set(
 
 
 # --- One shard, wherever it is built
+
+
+def check_handling(on_bad_image: OnBadImage, max_megapixels: float) -> None:
+    """Refuse values that say nothing about what to do with a picture."""
+    if on_bad_image not in get_args(OnBadImage):
+        raise ValueError(f"`on_bad_image` must be skip or stop. Received: {on_bad_image!r}")
+    if not 0 < max_megapixels <= MOST_MEGAPIXELS:
+        raise ValueError(f"`max_megapixels` must lie in (0, {MOST_MEGAPIXELS}]. Received: {max_megapixels:g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -500,11 +510,20 @@ _counter: Any = None  # in a worker: how many pictures all of them have done
 def _start_worker(counter: Any) -> None:
     global _counter
     _counter = counter
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
     load_tensorflow()
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # or every process would take memory of it
+
+
+def _leave_with_parent() -> None:
+    """A parent that was killed can't end us: we would write into what may be another build by then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _finish_in_worker(task: ShardTask) -> BuiltShard:
@@ -608,6 +627,11 @@ def _refuse_if_short_of_space(folder: Path, encoded_bytes: int) -> None:
             f"The records need {(encoded_bytes - there) / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free."
             " Free some space or choose another --data-dir."
         )
+
+
+def _count_cores() -> int:
+    """Those that this process may use, where the system tells (Linux does)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _progress_bar(title: str, total: int | None = None) -> "tqdm":

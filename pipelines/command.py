@@ -153,10 +153,8 @@ def describe_error(error: BaseException) -> tuple[int, str]:
             f"error: the disk is full{where}. Free some space and run the same command again.",
         )
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return (
-            EXIT_USER if isinstance(error, USER_ERRORS) else EXIT_INTERNAL,
-            f"error: {error.filename}: {error.strerror}",
-        )
+        theirs = isinstance(error, USER_ERRORS) or error.errno == errno.EROFS
+        return EXIT_USER if theirs else EXIT_INTERNAL, f"error: {error.filename}: {error.strerror}"
     if isinstance(error, USER_ERRORS):
         return EXIT_USER, f"error: {_one_line(str(error))}"
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
@@ -167,7 +165,8 @@ def describe_error(error: BaseException) -> tuple[int, str]:
     if type(error).__name__ == "DataLossError":  # TensorFlow names neither the file nor what to do
         return EXIT_INTERNAL, (
             "error: a shard of the prepared set is not what was written. `python -m pipelines.build --verify` with"
-            f" its --dataset and --data-dir names it; --overwrite builds it anew. [{_one_line(str(error))[-80:]}]"
+            " its --dataset and --data-dir names it; --overwrite builds it anew; a --cache-dir can be deleted."
+            f" [{_one_line(str(error))[-80:]}]"
         )
     return EXIT_INTERNAL, (
         f"internal error: {type(error).__name__}: {_one_line(str(error))[:400]}"

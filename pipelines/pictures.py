@@ -5,6 +5,7 @@ import io
 import warnings
 
 MAX_MEGAPIXELS = 50  # larger ones are refused: a few kilobytes can unpack into gigabytes
+MOST_MEGAPIXELS = 178  # what that limit can be raised to: Pillow opens no larger ones
 FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG"}  # Pillow's names; MPO is a JPEG with more behind it
 
 
@@ -62,6 +63,8 @@ def _read_header(encoded: bytes, max_megapixels: float) -> int:
             warnings.simplefilter("ignore")  # Pillow's about large pictures and odd EXIF: judged here
             with Image.open(io.BytesIO(encoded)) as image:
                 kind, size = image.format, image.size
+                # One colour of a PNG without a palette may stand for transparent; TensorFlow shows that colour.
+                keyed = kind == "PNG" and image.mode != "P" and "transparency" in image.info
                 exif = Image.Exif()
                 exif.load(image.info.get("exif", b""))  # not `getexif()`, which decodes a PNG for it
                 orientation = exif.get(0x0112, 1)
@@ -73,6 +76,8 @@ def _read_header(encoded: bytes, max_megapixels: float) -> int:
         raise BadPicture(f"is damaged or cut off: {error}") from error
     if kind not in FORMATS:
         raise BadPicture(f"is {kind}: only JPEG and PNG are read, convert it")
+    if keyed:
+        raise BadPicture("is PNG with a colour that stands for transparent: give it an alpha channel")
     if size[0] * size[1] > max_megapixels * 1e6:
         raise BadPicture(f"has {size[0]} x {size[1]} pixels, more than {max_megapixels:g} megapixels")
     # What EXIF does not define is shown as it is stored, by viewers too.

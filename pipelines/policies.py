@@ -1,7 +1,8 @@
-"""Further augmentations: `keras.layers` made functions of one picture's seed. Loaded only when one is chosen.
+"""Further augmentations, by layers of Keras and keras-cv. Loaded only when one is chosen.
 
 Keras' layers take their random numbers from a generator that they keep. Here the generator is the picture's own, so
-these policies stand inside the same promise as the paper's. Letters: S side in px.
+these policies stand inside the same promise as the paper's. keras-cv's layers draw where no seed reaches them: that
+one stands outside of it. All compute in float32, whatever a model does. Letters: S side in px.
 """
 
 from collections.abc import Callable
@@ -11,22 +12,31 @@ import keras
 import tensorflow as tf
 
 CUTOUT_AREA = (0.02, 0.2)  # of the picture, painted over with what nothing is: mid grey
+GRID_RATIO = (0.2, 0.5)  # of a square's side to the distance of two: at most about a quarter is painted over
 RANDAUGMENT_OPS, RANDAUGMENT_FACTOR = 2, 0.3
 
-
-Change = Callable[
-    [tf.Tensor, tf.Tensor], tf.Tensor
-]  # image (S, S, 3) float32 in [0, 255], seed (2,) -> image
+# image (S, S, 3) float32 in [0, 255], seed (2,) -> image
+Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def make_cutout() -> Change:
     """A function that paints a rectangle over one picture."""
-    return _seeded(keras.layers.RandomErasing(factor=(1.0, 1.0), scale=CUTOUT_AREA, fill_value=127.5))
+    return _seeded(
+        keras.layers.RandomErasing(factor=(1.0, 1.0), scale=CUTOUT_AREA, fill_value=127.5, dtype="float32")
+    )
+
+
+def make_grid_mask() -> Change:
+    """A function that paints a grid of squares over one picture; its seed decides nothing."""
+    from keras_cv.layers import GridMask
+
+    layer = GridMask(ratio_factor=GRID_RATIO, fill_value=128, dtype="float32")
+    return lambda image, seed: tf.ensure_shape(layer(image, training=True), image.shape)
 
 
 def make_rand_augment() -> Change:
     """A function that applies `RANDAUGMENT_OPS` of the eleven operations of Keras' RandAugment to one picture."""
-    layer = _SeededRandAugment(num_ops=RANDAUGMENT_OPS, factor=RANDAUGMENT_FACTOR)
+    layer = _SeededRandAugment(num_ops=RANDAUGMENT_OPS, factor=RANDAUGMENT_FACTOR, dtype="float32")
     layer.build((1, None, None, 3))
     return _seeded(layer)
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -87,6 +88,21 @@ def test_one_seed_gives_one_result_to_the_last_bit(tiny_set, finished, tmp_path)
     assert len(one) > 20
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_every_policy_of_augmentation_is_an_option():
+    from pipelines.augment import Policy
+
+    assert get_args(get_type_hints(FitConfig)["augment"]) == get_args(Policy)
+
+
+def test_a_run_can_read_resized_pictures_and_says_what_its_seed_does_not_decide(tiny_set, tmp_path, capsys):
+    more = ["--augment", "gridmask", "--cache-dir", str(tmp_path / "cache"), "--epochs", "1"]
+    main(tiny_options(tiny_set, tmp_path / "run", *more))
+    assert "--augment gridmask draws random numbers of its own" in capsys.readouterr().out
+    cached = sorted(file.name.split("-of")[0] for file in (tmp_path / "cache").iterdir())
+    assert cached == ["tiny-train-00000", "tiny-validation-00000"]  # not what is read but once
+    assert read_config(tmp_path / "run" / "config.yaml").cache_dir == tmp_path / "cache"
 
 
 def test_the_config_of_a_run_repeats_it(finished):

@@ -153,6 +153,7 @@ def test_options_for_several_devices_are_refused_on_one(option):
         ({"freeze_backbone_epochs": 61}, r"must be in \[0, 60\], the epochs. Received: 61"),
         ({"ema_decay": 1.0}, r"`ema-decay` must be in \[0, 1\)"),
         ({"accumulate_steps": 0}, "`accumulate-steps` must be at least 1"),
+        ({"augment": "gridmask", "deterministic": True}, "it can't be --deterministic"),
         ({"clip_norm": -1.0}, "`clip-norm` must be 0 or more"),
         ({"early_stopping_epochs": -1}, "`early-stopping-epochs` must be 0 or more"),
     ],

@@ -1,6 +1,7 @@
 """Small pictures, raw sets and prepared sets for the tests of records, build and input pipeline."""
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,22 @@ def raw_set(
 def small_shards(monkeypatch, encoded_bytes: int = 4000) -> None:
     """Let a handful of pictures fill a shard."""
     monkeypatch.setattr("pipelines.records.SHARD_BYTES", encoded_bytes)
+
+
+def build_command(folder: Path, *, processes: int, count: int = 20, shard_bytes: int = 4000) -> list[str]:
+    """A command that builds the pictures of `raw_set(folder / "source", count)` into `folder / "data"`."""
+    driver = folder / "driver.py"
+    driver.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import scenes\nfrom pipelines import records\nfrom pipelines.build import build_set\n"
+        "from pipelines.command import load_tensorflow, run_command\n"
+        f"records.SHARD_BYTES = {shard_bytes}\n"
+        "def main():\n"
+        "    load_tensorflow()\n"
+        f"    raw = scenes.raw_set(Path({str(folder / 'source')!r}), {count}, write=False)\n"
+        f"    build_set(raw, Path({str(folder / 'data')!r}), processes={processes})\n"
+        "if __name__ == '__main__':\n"
+        "    run_command(main)\n"
+    )
+    return [sys.executable, str(driver)]

@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance
 
-from pipelines.augment import JITTER, Policy, jitter_colors, make_augmentation, picture_seed
+from pipelines.augment import JITTER, UNSEEDED, Policy, jitter_colors, make_augmentation, picture_seed
 
 POLICIES = typing.get_args(Policy)
+SEEDED = [policy for policy in POLICIES if policy not in UNSEEDED]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def seed(picture: str, run: int = 0, epoch: int = 0) -> tf.Tensor:
     return picture_seed(run, epoch, tf.constant(picture))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", SEEDED)
 def test_the_same_seed_gives_the_same_picture_in_range(image, policy):
     change = tf.function(make_augmentation(policy))
     first = change(image, seed("a")).numpy()
@@ -54,7 +55,7 @@ def test_the_same_seed_gives_the_same_picture_in_range(image, policy):
     assert first.max() <= 255
 
 
-@pytest.mark.parametrize("policy", [p for p in POLICIES if p not in ("none", "flip")])
+@pytest.mark.parametrize("policy", [p for p in SEEDED if p not in ("none", "flip")])
 def test_run_epoch_and_picture_each_change_the_outcome(image, policy):
     change = tf.function(make_augmentation(policy))
     outcomes = [
@@ -114,8 +115,45 @@ def test_cutout_paints_one_grey_rectangle_of_a_small_part(image):
         assert 0 < painted.mean() <= 0.3
 
 
+def test_gridmask_paints_grey_squares_in_a_pipeline_and_draws_them_anew_each_time():
+    image = np.random.default_rng(0).integers(0, 100, (64, 64, 3)).astype(np.float32)
+    change = make_augmentation("gridmask")
+    dataset = tf.data.Dataset.range(8).map(lambda _: change(tf.constant(image), seed("a")))
+    outcomes = [outcome.numpy() for outcome in dataset]
+    painted = [(outcome == 128).all(-1) for outcome in outcomes]
+    assert 0.01 < np.mean(painted) < 0.5
+    assert not np.array_equal(painted[0], painted[1])
+    unpainted = [
+        np.where(mask[..., None], 0, outcome) for mask, outcome in zip(painted, outcomes, strict=True)
+    ]
+    both = ~(painted[0] | painted[1])[..., None]
+    np.testing.assert_array_equal(unpainted[0] * both, unpainted[1] * both)  # all else follows from the seed
+
+
+@pytest.mark.parametrize("policy", ["cutout", "gridmask", "randaugment"])
+def test_a_model_in_half_precision_does_not_coarsen_its_pictures(policy):
+    import keras
+
+    # Levels that half precision rounds: above 128 it has steps of an eighth.
+    image = np.full((32, 32, 3), 200.06, np.float32)
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        from pipelines import policies
+
+        make = {"cutout": policies.make_cutout, "gridmask": policies.make_grid_mask}.get(
+            policy, policies.make_rand_augment
+        )
+        changed = make()(tf.constant(image), seed("a"))
+    finally:
+        keras.config.set_dtype_policy(usual)
+    assert changed.dtype == tf.float32
+    if policy != "randaugment":
+        assert np.float32(200.06) in changed.numpy()
+
+
 def test_an_unknown_policy_is_refused_with_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"none, flip, color, paper, cutout, randaugment\. Received: 'mixup'"
+        ValueError, match=r"none, flip, color, paper, cutout, gridmask, randaugment\. Received: 'mixup'"
     ):
         make_augmentation("mixup")

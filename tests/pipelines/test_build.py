@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from miniature import real_data
-from scenes import encode, gradient, noise, raw_set, small_shards
+from scenes import build_command, encode, gradient, noise, raw_set, small_shards
 
 from pipelines import build
 from pipelines.build import build_set, read_raw_set
@@ -185,6 +186,13 @@ def test_a_bad_picture_is_left_out_and_named_with_the_reason(tmp_path):
     assert {sample.id for sample, _ in read_all(manifest)} == {"train000", "train001", "train005"}
 
 
+def test_what_a_file_is_called_does_not_matter(tmp_path):
+    raw = raw_set(tmp_path / "source", count=2)
+    (tmp_path / "source" / "train001.jpg").write_bytes(encode(gradient(), "PNG"))
+    split = build_set(raw, tmp_path / "data").splits["train"]
+    assert (split.examples, split.skipped) == (2, ())
+
+
 def test_a_bad_picture_stops_the_build_if_it_is_to(tmp_path):
     with pytest.raises(ValueError, match=r"train00[234]\.jpg .*--on-bad-image skip"):
         build_set(with_bad_pictures(tmp_path / "source"), tmp_path / "data", on_bad_image="stop")
@@ -249,27 +257,25 @@ def test_two_builds_of_one_set_at_a_time_are_refused(tmp_path):
         build_set(raw, tmp_path / "data")
 
 
-def test_every_flipped_byte_is_found_and_named(built, tmp_path):
-    import shutil
-
+def test_each_of_50_flipped_bytes_is_found_and_named(built, tmp_path):
     data = Path(shutil.copytree(built[1], tmp_path / "data"))
     assert "40 pictures" in verify_set(data, "tiny")
+    files = [file for split in load_manifest(data, "tiny").splits.values() for file in split.files]
     rng = np.random.default_rng(0)
-    for file in load_manifest(data, "tiny").splits["train"].files:
+    for _ in range(50):
+        file = files[rng.integers(len(files))]
         whole = file.read_bytes()
         damaged = bytearray(whole)
         damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
         file.write_bytes(damaged)
-        with pytest.raises(
-            ValueError, match=rf"1 of \d+ shards .*{file.name} is damaged \(record \d+ cannot be read"
-        ):
+        named = rf"1 of {len(files)} shards .*{file.name} is damaged \(record \d+ cannot be read"
+        with pytest.raises(ValueError, match=named):
             verify_set(data, "tiny")
         file.write_bytes(whole)
+    assert "40 pictures" in verify_set(data, "tiny")
 
 
 def test_verifying_names_every_shard_that_is_gone_or_cut_off(built, tmp_path):
-    import shutil
-
     data = Path(shutil.copytree(built[1], tmp_path / "data"))
     first, second, *_ = load_manifest(data, "tiny").splits["train"].files
     first.unlink()
@@ -318,6 +324,8 @@ def test_the_command_reads_a_table_builds_it_verifies_and_describes_it(tmp_path,
         (["--dataset", "table", "--source", "tfds"], "TFDS is a source of coco"),
         (["--dataset", "nothing", "--verify"], "nothing is not there"),
         (["--processes", "0"], "`processes` must be at least 1"),
+        (["--max-megapixels", "0"], r"`max_megapixels` must lie in \(0, 178\]. Received: 0"),
+        (["--max-megapixels", "500"], r"`max_megapixels` must lie in \(0, 178\]. Received: 500"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(words, message, tmp_path):
@@ -338,17 +346,7 @@ def test_a_build_killed_at_random_moments_ends_as_the_undisturbed_one(processes,
     manifest = build_set(raw, tmp_path / "undisturbed", processes=1)
     num_shards = len(manifest.splits["train"].shards)
     assert num_shards > 5 * kills
-    driver = tmp_path / "driver.py"
-    driver.write_text(
-        "import sys\nfrom pathlib import Path\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import scenes, pipelines.records\nfrom pipelines.build import build_set\n"
-        "pipelines.records.SHARD_BYTES = 4000\n"
-        "if __name__ == '__main__':\n"
-        f"    raw = scenes.raw_set(Path({str(tmp_path / 'source')!r}), count=300, write=False)\n"
-        f"    build_set(raw, Path({str(tmp_path / 'data')!r}), processes={processes})\n"
-    )
-    command = [sys.executable, str(driver)]
+    command = build_command(tmp_path, processes=processes, count=300)
     manifest_file = tmp_path / "data" / raw.name / "dataset.json"
     rng = np.random.default_rng(processes)
     killed = 0

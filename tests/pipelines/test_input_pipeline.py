@@ -197,15 +197,22 @@ def test_a_cache_is_made_once_and_anew_for_another_size_or_file(split, tmp_path)
     assert cache_resized([part], 16, tmp_path)[0].limit == part.limit
 
 
-def test_a_damaged_shard_is_an_error_not_a_wrong_picture(split, evaluated, tmp_path):
+@pytest.mark.parametrize(
+    ("make", "flips"),
+    [(make_eval_dataset, 10), pytest.param(make_train_dataset, 50, marks=pytest.mark.slow)],
+)
+def test_each_flipped_byte_is_an_error_and_never_a_wrong_picture(split, tmp_path, make, flips):
     whole = split.files[0].read_bytes()
-    reference = by_id(evaluated)
     damaged = tmp_path / "damaged.tfrecord"
-    for place in np.random.default_rng(0).integers(0, len(whole), 3):
+    damaged.write_bytes(whole)
+    dataset = make([damaged], batch_size=1, **SHAPE)  # opens the file anew each time that it is iterated
+    reference = by_id(dataset.as_numpy_iterator())
+    assert len(reference) > 1
+    for place in np.random.default_rng(0).integers(0, len(whole), flips):
         damaged.write_bytes(bytes(byte ^ (64 * (i == place)) for i, byte in enumerate(whole)))
         seen = []
         with pytest.raises(tf.errors.DataLossError, match="corrupted record") as caught:
-            seen.extend(make_eval_dataset([damaged], batch_size=1, **SHAPE).as_numpy_iterator())
+            seen.extend(dataset.as_numpy_iterator())
         assert "pipelines.build --verify" in describe_error(caught.value)[1]
         for picture, image in by_id(seen).items():
             np.testing.assert_array_equal(image, reference[picture])

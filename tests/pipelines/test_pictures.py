@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 from scenes import encode, gradient
 
-from pipelines.decode import decode, decode_and_resize, read_orientation, turn_upright
+from pipelines.decode import decode, decode_and_resize, read_orientation, resize, turn_upright
 from pipelines.pictures import BadPicture, check_picture
 
 
@@ -95,6 +95,22 @@ def test_16_bits_are_cut_to_8():
     np.testing.assert_array_equal(upright(encoded)[..., 1], levels >> 8)
 
 
+def test_a_palettes_transparent_colours_are_white():
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 0])
+    for place in range(3):
+        image.putpixel((place, 0), place)
+    seen = upright(encode(image, "PNG", transparency=bytes([255, 0, 51])))  # opacity of each colour
+    assert seen[0].tolist() == [[255, 0, 0], [255, 255, 255], [204, 204, 204]]  # black: 255 * 0.8
+
+
+def test_16_bits_of_colour_are_cut_to_8_too():
+    levels = np.random.default_rng(0).integers(0, 65536, (24, 40, 3))
+    encoded = png(levels.astype(">u2").tobytes(), depth=16, kind=2)
+    assert check_picture(encoded).width == 40
+    np.testing.assert_array_equal(upright(encoded), levels >> 8)
+
+
 def test_what_is_transparent_is_white():
     rgba = np.zeros((24, 40, 4), np.uint8)
     rgba[:, :20] = (255, 0, 0, 255)
@@ -105,19 +121,26 @@ def test_what_is_transparent_is_white():
     assert seen[0, 35].tolist() == [204, 204, 204]
 
 
-def bomb() -> bytes:
-    """A PNG of 10,000 x 10,000 px in a few hundred bytes, as far as a header tells."""
+def png(rows: bytes, depth: int, kind: int, height: int = 24, width: int = 40) -> bytes:
+    """A PNG from its rows' bytes, as Pillow writes none."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 2, 0, 0, 0)
+    stride = len(rows) // height
+    unfiltered = b"".join(b"\0" + rows[stride * y : stride * (y + 1)] for y in range(height))
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"0"))
+        + chunk(b"IDAT", zlib.compress(unfiltered))
         + chunk(b"IEND", b"")
     )
+
+
+def bomb() -> bytes:
+    """A PNG of 10,000 x 10,000 px in a hundred bytes, as far as a header tells."""
+    return png(b"", 8, 2, height=10_000, width=10_000)
 
 
 JPEG = encode(gradient(240, 320))
@@ -130,6 +153,10 @@ BAD = {
     "animated gif": (encode(gradient(), "GIF", save_all=True, append_images=[gradient().rotate(90)]), "is GIF"),
     "webp": (encode(gradient(), "WEBP"), "is WEBP: only JPEG and PNG"),
     "bmp": (encode(gradient(), "BMP"), "is BMP"),
+    "png with a colour for transparent": (
+        encode(gradient(), "PNG", transparency=(0, 0, 0)),
+        "is PNG with a colour that stands for transparent",
+    ),
     "bomb": (bomb(), "10000 x 10000 pixels, more than 50 megapixels"),
     "jpeg without its last byte": (JPEG[:-1], "damaged or cut off"),
     "half a jpeg": (JPEG[: len(JPEG) // 2], "damaged or cut off"),
@@ -150,6 +177,14 @@ def test_the_limit_of_size_can_be_moved():
     check_picture(GOOD["png"], max_megapixels=0.00096)
     with pytest.raises(BadPicture, match=r"40 x 24 pixels, more than 0\.0009 megapixels"):
         check_picture(GOOD["png"], max_megapixels=0.0009)
+
+
+@pytest.mark.parametrize("size", [16, 33, 96, 200])
+@pytest.mark.parametrize("sides", [(120, 90), (1, 70), (64, 300)])
+def test_resizing_is_tensorflows_to_the_bit(sides, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*sides, 3), np.uint8)
+    expected = tf.image.resize(pixels, (size, size), antialias=True)
+    np.testing.assert_array_equal(resize(tf.constant(pixels), size), expected)
 
 
 @pytest.mark.parametrize("size", [16, 33, 96])
