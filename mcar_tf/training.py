@@ -106,9 +106,8 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     state = RunState(**(restored or {}))
     write_history(folder / "history.csv", state.history)
     log = TensorBoardLog(folder / "tensorboard", config, manifest.classes)
-    panel = next(iter(make_eval_dataset(validation_files or train_files, **data | {"batch_size": 8})))[
-        "image"
-    ]
+    shown = make_eval_dataset(validation_files or train_files, **data | {"batch_size": 8})
+    panel = next(iter(shown))["image"]
 
     def save(steps: int) -> None:
         checkpoints.save(state.epoch, steps, dataclasses.asdict(state) | {"steps": steps})
