@@ -146,6 +146,10 @@ class FitConfig:
             raise ValueError(
                 "--augment gridmask draws random numbers of its own: it can't be --deterministic."
             )
+        if self.compare_baseline and self.top_n == 0:
+            raise ValueError(
+                "--compare-baseline does nothing with --top-n 0, the baseline itself. Leave one out."
+            )
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite exclude each other. Give one of them.")
 

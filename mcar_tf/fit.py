@@ -23,8 +23,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_against_data(config, manifest)
     with stop_between_steps() as stopping, worker_folder(config) as folder:
         metrics, seconds = fit(config, folder, manifest, stopping)
-        rows = stream_rows(f"MCAR, {config.top_n} regions", config, metrics)
-        times = [f"MCAR {seconds:.0f} s"]
+        name = f"MCAR, {config.top_n} regions" if config.top_n else f"plain {config.backbone}"
+        rows = stream_rows(name, config, metrics)
+        times = [f"{name.split(',')[0]} {seconds:.0f} s"]
         if config.compare_baseline:
             print(f"\nbaseline: the plain {config.backbone} by the same recipe")
             plain = dataclasses.replace(config, top_n=0)

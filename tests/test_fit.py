@@ -129,6 +129,7 @@ def test_command_line_goes_over_file_over_preset_over_default(tmp_path):
         (["--val-fraction", "0.5"], r"--val-fraction does nothing"),
         (["--dataset", "tinny"], r"`dataset` must be one of digits, coco, .* Received: 'tinny'"),
         (["--resume", "--overwrite"], r"exclude each other"),
+        (["--compare-baseline", "--top-n", "0"], r"--compare-baseline does nothing with --top-n 0"),
         (["--drop-epochs", "5", "3"], r"`drop-epochs` must be positive and ascending"),
     ],
 )
