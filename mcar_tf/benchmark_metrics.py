@@ -64,7 +64,7 @@ def benchmark(images: int, classes: int, rounds: int) -> list[dict[str, Any]]:
     # No two of a class are equal: in what order would a loop walk down those?
     ranks = rng.permuted(np.tile(np.arange(images)[:, None], classes), axis=0)
     scores = ((ranks + 0.5) / images).astype(np.float32)
-    results = []
+    results: list[dict[str, Any]] = []
     for name, fast, naive in FORMS:
         times = []
         for _ in range(rounds):

@@ -113,7 +113,8 @@ def check_numbers(outputs: Mapping[str, Array], ids: Sequence[str] | Array) -> N
     Raises:
         ValueError: naming the first image.
     """
-    wrong = np.isnan(outputs["global_probs"]).any(axis=1) | np.isnan(outputs["local_probs"]).any(axis=1)
+    numbers = np.concatenate([outputs["global_probs"], outputs["local_probs"]], axis=1)
+    wrong: Array = np.isnan(numbers).any(axis=1)
     if wrong.any():
         raise ValueError(
             f"The model's probabilities are no numbers for {wrong.sum()} of {len(wrong)} images, the first of them"

@@ -149,6 +149,27 @@ def plot_confusions(
         return _svg(figure)
 
 
+def plot_over_option(option: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
+    """MAP over the values of an option (Fig. 5).
+
+    Args:
+        option: its name.
+        lines: name of a line -> points, (value, mAP as a fraction).
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3), layout="constrained")
+        axes = figure.subplots()
+        for (name, points), color in zip(lines.items(), _colors(lines), strict=True):
+            values, fractions = zip(*sorted(points), strict=True)
+            axes.plot(
+                values, 100 * np.array(fractions), "o-", markersize=4, color=color, label=_short(name, 40)
+            )
+        axes.set_xticks(sorted({value for points in lines.values() for value, _ in points}))
+        axes.set(xlabel=option, ylabel="mAP, %")
+        axes.legend(fontsize=7)
+        return _svg(figure)
+
+
 def _plot_history(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     lines: Mapping[str, tuple[str, str]],

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mcar_tf import calibrate, evaluate, report
+from mcar_tf import benchmark_metrics, calibrate, evaluate, report, sweep
 
 PAGE = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text()
-COMMANDS = {"evaluate": evaluate, "calibrate": calibrate, "report": report}
+COMMANDS = {
+    **{"evaluate": evaluate, "calibrate": calibrate, "report": report, "sweep": sweep},
+    "benchmark_metrics": benchmark_metrics,
+}
 
 
 @pytest.mark.slow
@@ -26,6 +29,7 @@ def test_the_pages_commands_run(tiny_run, tmp_path):
             shutil.copytree(tiny_run, other)
         # 576 px as in the paper would take this test a minute; the tiny set has four classes.
         places = {"RUN": str(tiny_run), "OTHER_RUN": str(other), "576": "64", "6": "4"}
+        places["top_n=0,1,2,4,6"] = "top_n=0,2"
         COMMANDS[module].main([places.get(word, word) for word in words])
         done.append(module)
     assert done == [
@@ -34,8 +38,10 @@ def test_the_pages_commands_run(tiny_run, tmp_path):
         "evaluate",
         "report",
         *["evaluate"] * 5,
+        *["sweep"] * 2,
         *["calibrate"] * 2,
         "report",
+        "benchmark_metrics",
     ]
     assert sorted(folder.name for folder in (tiny_run / "evaluations").iterdir()) == [
         "test,calibrated",

@@ -17,7 +17,7 @@ COMMANDS = [
     *(
         f"mcar_tf.{name}"
         for name in (
-            *("fit", "evaluate", "predict", "calibrate", "export", "report"),
+            *("fit", "evaluate", "predict", "calibrate", "export", "report", "sweep"),
             *("benchmark", "benchmark_metrics"),
         )
     ),
