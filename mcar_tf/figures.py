@@ -51,12 +51,15 @@ def plot_validation_map(histories: Mapping[str, Sequence[Mapping[str, float]]]) 
     return _plot_history(histories, lines, "mAP, %", 100)
 
 
-def plot_class_ap(classes: Sequence[str], aps: Mapping[str, Array]) -> bytes:
+def plot_class_ap(
+    classes: Sequence[str], aps: Mapping[str, Array], positives: Sequence[int] | Array
+) -> bytes:
     """AP of each class, the best on top, in one run or several side by side (Fig. 4).
 
     Args:
         classes: C names.
         aps: run -> (C,), NaN for classes without positives, which are left out.
+        positives: (C,), how many pictures show each class.
     """
     runs = list(aps)
     known = np.flatnonzero(~np.isnan(aps[runs[0]]))
@@ -68,7 +71,8 @@ def plot_class_ap(classes: Sequence[str], aps: Mapping[str, Array]) -> bytes:
         for run, color, mark in zip(runs[1:], COLORS[1:], "od^sv", strict=False):
             points = 100 * aps[run][order]
             axes.plot(points, range(len(order)), mark, color=color, markersize=4, label=run, linestyle="none")
-        axes.set_yticks(range(len(order)), [_short(classes[c]) for c in order], fontsize=7)
+        names = [f"{_short(classes[c])} ({positives[c]})" for c in order]
+        axes.set_yticks(range(len(order)), names, fontsize=7)
         axes.set(xlim=(0, 100), ylim=(-0.7, len(order) - 0.3), xlabel="average precision, %")
         axes.grid(axis="y", visible=False)
         if len(runs) > 1:
@@ -178,7 +182,7 @@ def _plot_history(
 ) -> bytes:
     """Columns of histories by epoch: a colour a run, a line style a column."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3 + 0.25 * (len(histories) - 1)), layout="constrained")
         axes = figure.subplots()
         for (run, rows), color in zip(histories.items(), _colors(histories), strict=True):
             for column, (name, style) in lines.items():
@@ -189,8 +193,10 @@ def _plot_history(
                     axes.plot(*zip(*points, strict=True), style, marker=mark, color=color, label=label)
         axes.set(xlabel="epoch", ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if axes.lines:
+        if axes.lines and len(histories) == 1:
             axes.legend(fontsize=7)
+        elif axes.lines:  # many names: above the curves instead of over them
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=7)
         return _svg(figure)
 
 

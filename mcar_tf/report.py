@@ -362,6 +362,7 @@ def class_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
         return [report_page.paragraph("No picture shows any class: nothing can be said of any.")]
     aps = {r.name: metrics.average_precision(truth.labels, r.predictions.probs, truth.weights) for r in runs}
     probs = {r.name: r.predictions.probs for r in runs}
+    positives = ((truth.labels > 0) & (truth.weights > 0)).sum(axis=0)
     rows = [
         [
             row["class"],
@@ -386,7 +387,9 @@ def class_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
         report_page.figures(
             [
                 report_page.picture(
-                    plot_class_ap(run.classes, aps), "svg+xml", "Average precision of each class"
+                    plot_class_ap(run.classes, aps, positives),
+                    "svg+xml",
+                    "Average precision of each class; in brackets how many pictures show it",
                 ),
                 report_page.picture(
                     plot_precision_recall(run.classes, truth.labels, probs, truth.weights),
@@ -456,7 +459,7 @@ def error_parts(run: EvaluatedRun, selection: Selection, images: Mapping[int, Ar
                 c = int(np.where(shown[row] & counts[row], predictions.probs[row], np.inf).argmin())
             else:
                 c = int(np.where(~shown[row] & counts[row], predictions.probs[row], -np.inf).argmax())
-            caption = f"{kind} {run.classes[c]}, p = {predictions.probs[row, c]:.2g}. {_truth(run, row)}"
+            caption = f"{kind} {run.classes[c]}, {_prob(predictions.probs[row, c])}. {_truth(run, row)}"
             items.append(_region_picture(run, row, images[row], caption))
         if items:
             parts += [report_page.heading(title), report_page.gallery(items)]
@@ -532,6 +535,10 @@ def provenance_parts(run: EvaluatedRun) -> list[Html]:
 def percent(fraction: float | None) -> str:
     """One digit after the point; a dash for what is unknown: NaN, or None in a JSON file."""
     return "–" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f}"
+
+
+def _prob(prob: float) -> str:
+    return "p < 0.01" if prob < 0.01 else f"p = {prob:.2f}"
 
 
 def _region_picture(run: EvaluatedRun, row: int, image: Array, caption: str) -> Html:

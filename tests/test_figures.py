@@ -41,7 +41,8 @@ def test_a_history_without_validation_makes_an_empty_plot():
 
 def test_average_precision_of_classes_against_a_baseline():
     aps = {"run": np.array([0.9, 0.2, 0.5, np.nan]), "baseline": np.array([0.8, 0.3, 0.5, np.nan])}
-    texts = texts_of(figures.plot_class_ap(CLASSES, aps))
+    texts = texts_of(figures.plot_class_ap(CLASSES, aps, [5, 6, 7, 0]))
+    assert "cat (5)" in texts
     assert "<script>alert(1)</s…" in texts  # cut to 20 letters, and text, not markup
     assert "$x_1$ & more" in texts
     assert "baseline" in texts

@@ -15,7 +15,7 @@ def option_of(words, name):
 
 @pytest.fixture
 def commands(monkeypatch):
-    """Commands that would have been run; each leaves an mAP of 50 + top_n, 10 less at tau 0; unknown without top_n."""
+    """What would have been run; each leaves an mAP of 50 + top_n, 10 less at tau 0, unknown without top_n."""
     ran = []
 
     def run_to_end(words):
