@@ -19,23 +19,36 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     ) -> tf.Tensor:
         """(B, h, w, d) -> the same, normalized with the batch's moments in training, else with the moving ones."""
         learning = bool(training) and self.trainable
-        if learning and self.synchronized:  # moments of all replicas' batches: the op knows its own alone
-            return super().call(inputs, training=training, mask=mask)
         moving = self.moving_mean, self.moving_variance
-        given = [tf.constant([])] * 2 if learning else [tf.convert_to_tensor(average) for average in moving]
-        outputs, *moments = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=tf.convert_to_tensor(self.gamma),
-            offset=tf.convert_to_tensor(self.beta),
-            mean=given[0],
-            variance=given[1],
-            epsilon=self.epsilon,
-            is_training=learning,
-        )
+        if learning and self.synchronized:
+            outputs, moments = self._normalize_over_replicas(inputs)
+        else:
+            given = (
+                [tf.constant([])] * 2 if learning else [tf.convert_to_tensor(average) for average in moving]
+            )
+            outputs, *moments = tf.raw_ops.FusedBatchNormV3(
+                x=inputs,
+                scale=tf.convert_to_tensor(self.gamma),
+                offset=tf.convert_to_tensor(self.beta),
+                mean=given[0],
+                variance=given[1],
+                epsilon=self.epsilon,
+                is_training=learning,
+            )
         if learning:
             for average, moment in zip(moving, moments, strict=False):
                 average.assign(average * self.momentum + moment * (1.0 - self.momentum))
         return outputs
+
+    def _normalize_over_replicas(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+        """With the moments of all replicas' batches together, as the fused op can't: outputs and moments."""
+        x = tf.cast(inputs, tf.float32)
+        mean, variance = self._moments(x, mask=None)
+        scale, offset = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        outputs = tf.nn.batch_normalization(x, mean, variance, offset, scale, self.epsilon)
+        values = tf.size(x) // tf.size(mean) * tf.distribute.get_replica_context().num_replicas_in_sync
+        n = tf.cast(values, tf.float32)
+        return tf.cast(outputs, inputs.dtype), (mean, variance * n / tf.maximum(n - 1.0, 1.0))
 
 
 def fuse_batch_norm(network: keras.Model, momentum: float) -> keras.Model:

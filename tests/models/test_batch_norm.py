@@ -40,6 +40,19 @@ def test_the_moving_variance_takes_the_unbiased_variance_as_torch_does():
     np.testing.assert_allclose(layer.moving_variance, [0.9 + 0.8 / 3], rtol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_synchronized_layer_is_the_same_layer(policy):
+    x = np.random.default_rng(0).normal(3, 2, (2, 3, 3, 4)).astype(np.float32)
+    own, synchronized = (FusedBatchNormalization(synchronized=s, dtype=policy) for s in (False, True))
+    outputs = [layer(x, training=True) for layer in (own, synchronized)]
+    assert outputs[0].dtype == outputs[1].dtype
+    np.testing.assert_allclose(
+        *(tf.cast(y, tf.float32) for y in outputs), atol=1e-2 if policy != "float32" else 1e-5
+    )
+    for a, b in zip(own.get_weights(), synchronized.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2 if policy != "float32" else 1e-5)
+
+
 def test_a_frozen_layer_keeps_its_statistics_and_normalizes_with_them():
     layer = pair_of_layers((2, 3, 3, 4))[1]
     layer.trainable = False
