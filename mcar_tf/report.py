@@ -363,26 +363,18 @@ def class_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
     aps = {r.name: metrics.average_precision(truth.labels, r.predictions.probs, truth.weights) for r in runs}
     probs = {r.name: r.predictions.probs for r in runs}
     positives = ((truth.labels > 0) & (truth.weights > 0)).sum(axis=0)
+    columns = {"AP": "AP_fused", "11-point AP": "AP_11_point", "P": "precision", "R": "recall", "F1": "F1"}
+    if run.config.top_n:
+        columns = {"AP global": "AP_global", "AP local": "AP_local"} | columns
+    header = ["class", "positives", "predicted", *columns]
     rows = [
         [
             row["class"],
             *(str(row[key]) for key in ("positives", "predicted")),
-            *(
-                percent(row[key])
-                for key in (
-                    "AP_global",
-                    "AP_local",
-                    "AP_fused",
-                    "AP_11_point",
-                    "precision",
-                    "recall",
-                    "F1",
-                )
-            ),
+            *(percent(row[key]) for key in columns.values()),
         ]
         for row in evaluate_classes(run.predictions, run.classes, threshold)
     ]
-    header = ["class", "positives", "predicted", "AP global", "AP local", "AP", "11-point AP", "P", "R", "F1"]
     return [
         report_page.figures(
             [

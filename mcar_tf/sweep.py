@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number, values in enumerate(combinations, start=1):
         place = folder / ",".join(f"{name}={value}" for name, value in values.items()).replace("/", "_")
         print(f"\n[{number}/{len(combinations)}] {place.name}", flush=True)
+        if options.run:
+            (place / "metrics.json").unlink(missing_ok=True)  # maybe of another split
         code = run_to_end(command_of(options, values, place, passed_on))
         if code:
             return code
