@@ -2,16 +2,19 @@
 
 Everything runs in one process on the same pictures, in rounds that take turns, so that whatever else the machine does
 meets all alike. Beside the clock stands the processors' time a picture, which other programs hardly change.
+`--memory` measures instead how much of it building and reading take, of sets of several sizes.
 """
 
 import dataclasses
 import io
 import json
 import multiprocessing
+import re
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,10 @@ class Options:
     pictures: int = option(800, "How many pictures a round reads, at most those of the split.")
     rounds: int = option(3, "Rounds; reported are medians.")
     workers: int = option(2, "Processes of the loader that stands for PyTorch's.")
+    memory: list[int] = option(
+        [],
+        "Instead: the peak memory of building and reading sets of so many small pictures, such as 1000 200000.",
+    )
     json: Path | None = option(None, "File for the figures, as a list of objects.")
 
 
@@ -48,6 +55,17 @@ class Row:
     cpu_ratio: float
 
 
+@dataclasses.dataclass(frozen=True)
+class MemoryRow:
+    """Peak resident memory in MB of processes that did one thing each; `tensorflow_mb`: of one that did nothing."""
+
+    pictures: int
+    tensorflow_mb: float
+    build_mb: float
+    train_mb: float
+    eval_mb: float
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options(
         Options, argv, module="pipelines.benchmark", description="Measure how fast pictures come."
@@ -55,9 +73,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("batch_size", "pictures", "rounds", "workers"):
         if getattr(options, name) < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {getattr(options, name)}")
-    load_tensorflow()
+    if min(options.memory, default=1) < 1:
+        raise ValueError(f"`memory` must be at least 1. Received: {min(options.memory)}")
+    rows: Sequence[Row | MemoryRow]
     with tempfile.TemporaryDirectory() as scratch:
-        rows = run_benchmark(options, Path(scratch))
+        if options.memory:
+            rows = memory_rows = [measure_memory(pictures, Path(scratch)) for pictures in options.memory]
+            print_memory(memory_rows)
+        else:
+            load_tensorflow()
+            rows = run_benchmark(options, Path(scratch))
     if options.json:
         options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
 
@@ -92,18 +117,24 @@ def run_benchmark(options: Options, scratch: Path) -> list[Row]:
 
     rows = []
     for size in options.image_size:
-        rows += measure_reading(files, encoded, len(manifest.classes), size, options)
+        rows += measure_reading(files, encoded, len(manifest.classes), size, options, scratch / "cache")
     measure_building(encoded, scratch)
     return rows
 
 
 def measure_reading(
-    files: Sequence[Any], encoded: list[bytes], num_classes: int, image_size: int, options: Options
+    files: Sequence[Any],
+    encoded: list[bytes],
+    num_classes: int,
+    image_size: int,
+    options: Options,
+    cache: Path,
 ) -> list[Row]:
     """The training pipeline, its stages and other loaders, in turns."""
+    from pipelines.cache import cache_resized
     from pipelines.input_pipeline import make_train_dataset
 
-    def ours(policy: Any) -> Callable[[], float]:
+    def ours(policy: Any, files: Sequence[Any] = files) -> Callable[[], float]:
         dataset = make_train_dataset(
             files,
             num_classes=num_classes,
@@ -122,6 +153,7 @@ def measure_reading(
         "make_train_dataset, augment=none": ours("none"),
         "make_train_dataset, augment=flip": ours("flip"),
         "make_train_dataset, augment=paper": ours("paper"),
+        "  the same from a cache on disk": ours("paper", cache_resized(files, image_size, cache)),
         f"as PyTorch: Pillow, paper's augmentation, {options.workers} processes": loader.run_epoch,
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -193,6 +225,76 @@ def measure_building(encoded: list[bytes], scratch: Path) -> None:
     print("\nbuilding, pictures a second of one processor")
     for name, cpu in times.items():
         print(f"  {name}: {len(encoded) / min(cpu):.0f}")
+
+
+def measure_memory(pictures: int, scratch: Path) -> MemoryRow:
+    """Build a set of so many pictures of 1 kB, read it to train and to evaluate, each in a process of its own."""
+    peaks = []
+    for work in (_do_nothing, _build_small, _read_to_train, _read_to_evaluate):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            peaks.append(process.submit(_peak_after, work, pictures, scratch).result())
+    return MemoryRow(pictures, *peaks)
+
+
+def print_memory(rows: Sequence[MemoryRow]) -> None:
+    """A table, and how much of it the shuffle buffer holds."""
+    from pipelines.input_pipeline import SHUFFLE_RECORDS
+
+    print(f"{'peak memory in MB':20}" + "".join(f"{row.pictures:>10,}" for row in rows) + "  pictures")
+    for name in ("tensorflow", "build", "train", "eval"):
+        print(f"{name:20}" + "".join(f"{getattr(row, f'{name}_mb'):>10.0f}" for row in rows))
+    print(f"The shuffle buffer of training holds {SHUFFLE_RECORDS:,} records.")
+
+
+def _peak_after(work: Callable[[int, Path], None], pictures: int, scratch: Path) -> float:
+    load_tensorflow()
+    work(pictures, scratch)
+    # Not getrusage's, which counts the process that ours was forked from.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak) / 1000
+
+
+def _do_nothing(pictures: int, scratch: Path) -> None:
+    import tensorflow as tf
+
+    tf.zeros(()).numpy()
+
+
+def _build_small(pictures: int, scratch: Path) -> None:
+    from PIL import Image
+
+    from pipelines.build import build_set
+
+    # Every record has an id of its own; the file behind them may be the same.
+    file = scratch / "small.jpg"
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    Image.fromarray(pixels).resize((64, 64)).save(file, "JPEG")
+
+    def samples() -> Iterator[Sample]:
+        for index in range(pictures):
+            yield Sample(f"{index:09}", file, present=(index % 80,))
+
+    raw = RawSet(f"small-{pictures}", tuple(map(str, range(80))), {"train": samples}, source="benchmark")
+    build_set(raw, scratch, processes=1)
+
+
+def _read_to_train(pictures: int, scratch: Path) -> None:
+    from pipelines.input_pipeline import make_train_dataset
+
+    _exhaust(make_train_dataset(**_small(pictures, scratch), seed=1))
+
+
+def _read_to_evaluate(pictures: int, scratch: Path) -> None:
+    from pipelines.input_pipeline import make_eval_dataset
+
+    _exhaust(make_eval_dataset(**_small(pictures, scratch)))
+
+
+def _small(pictures: int, scratch: Path) -> dict[str, Any]:
+    from pipelines.records import load_manifest
+
+    files = load_manifest(scratch, f"small-{pictures}").splits["train"].files
+    return {"files": files, "num_classes": 80, "image_size": 64, "batch_size": 16}
 
 
 def _bare(encoded: list[bytes], image_size: int | None, batch_size: int) -> Any:

@@ -55,7 +55,7 @@ def _resized_records(path: Path, image_size: int) -> Iterator[bytes]:
 
     dataset = tf.data.TFRecordDataset(str(path)).map(resize, num_parallel_calls=tf.data.AUTOTUNE)
     for record, encoded in tqdm(
-        dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator(),
+        dataset.prefetch(64).as_numpy_iterator(),
         desc=f"caching {path.name}",
         unit=" pictures",
         mininterval=0.5 if sys.stderr.isatty() else 10.0,

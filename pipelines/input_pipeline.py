@@ -24,6 +24,9 @@ DIFFICULT = ("positive", "ignore", "negative")
 
 OPEN_FILES = 16  # shards read at the same time in training: neighbours in a batch come from many
 READ_BYTES = 256 * 1024  # of each, at a time
+# Whole batches that wait for the model. Not AUTOTUNE: in a long epoch that comes to hundreds of batches, half of the
+# machine's memory at the most.
+PREFETCH_BATCHES = 4
 SHUFFLE_RECORDS = 2048  # records, not pixels: of COCO's 160 kB each about 330 MB
 
 ImageBatch = dict[str, tf.Tensor]
@@ -83,7 +86,7 @@ def make_train_dataset(
     dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
     # Last, so that whole batches wait for the model.
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return dataset.prefetch(PREFETCH_BATCHES)
 
 
 def make_eval_dataset(
@@ -108,7 +111,7 @@ def make_eval_dataset(
         return _parse(record, num_classes, image_size, difficult)
 
     dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(batch_size).prefetch(PREFETCH_BATCHES)
 
 
 def read_samples(files: Sequence[Path | Part]) -> Iterator[tuple[Sample, records.Picture]]:

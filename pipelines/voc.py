@@ -117,6 +117,9 @@ def _read_ids(path: Path) -> list[str]:
     ids = path.read_text().split()
     if not ids:
         raise ValueError(f"{path} lists no picture.")
+    outside = next((id for id in ids if "/" in id), None)
+    if outside:
+        raise ValueError(f"{path}: {outside} is not the name of a picture in JPEGImages.")
     if len(set(ids)) < len(ids):
         twice = next(id for id in ids if ids.count(id) > 1)
         raise ValueError(f"{path}: {twice} is listed twice.")

@@ -1,17 +1,20 @@
-"""Two replicas count every picture once and give the numbers of one, also of a last batch that is not full."""
+"""Replicas count every picture once and give the numbers of one, also of a last batch that is not full."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-# Two logical CPUs can only be made before TensorFlow starts: hence one process of its own for all of this.
+import pytest
+
+# Logical CPUs can only be made before TensorFlow starts: hence one process of its own for all of this.
 SCRIPT = """
+import sys
 import numpy as np
 import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
 import keras
 from test_evaluation import make_dataset
 
@@ -20,17 +23,17 @@ from mcar_tf.evaluation import OUTPUTS, evaluate_predictions, predict_dataset
 from mcar_tf.keras_metrics import MeanAveragePrecision
 from mcar_tf.models.mcar import build_mcar
 
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(int(sys.argv[1]))])
 
-# Evaluation: 9 images in batches of 4 leave a last one of 1, of which one replica gets nothing.
+# Evaluation: 9 images in batches of 4 leave a last one of 1, of which all replicas but one get nothing.
 # With tau 0 regions are whole images: another rounding can't move a box by a pixel.
 dataset = make_dataset(images=9, batch_size=4, side=32)
 keras.utils.set_random_seed(0)
 one = build_mcar(3, backbone="tiny_resnet", image_size=32, top_n=2, tau=0.0, weights=None)
 with strategy.scope():
-    two = build_mcar(3, backbone="tiny_resnet", image_size=32, top_n=2, tau=0.0, weights=None)
-two.set_weights(one.get_weights())
-expected, found = predict_dataset(one, dataset), predict_dataset(two, dataset)
+    several = build_mcar(3, backbone="tiny_resnet", image_size=32, top_n=2, tau=0.0, weights=None)
+several.set_weights(one.get_weights())
+expected, found = predict_dataset(one, dataset), predict_dataset(several, dataset)
 np.testing.assert_array_equal(found.ids, expected.ids)
 np.testing.assert_array_equal(found.labels, expected.labels)
 for name in OUTPUTS:
@@ -39,7 +42,7 @@ numbers, same_numbers = evaluate_predictions(expected), evaluate_predictions(fou
 assert same_numbers["images"] == 9
 np.testing.assert_allclose(tf.nest.flatten(same_numbers), tf.nest.flatten(numbers), atol=1e-5)
 
-# The Keras metric: 37 images in batches of 8 leave a last one of 5, which two replicas can't share evenly.
+# The Keras metric: 37 images in batches of 8 leave a last one of 5, which replicas can't share evenly.
 rng = np.random.default_rng(0)
 labels = (rng.random((37, 5)) < 0.3).astype(np.float32)
 probs = rng.random((37, 5), np.float32)
@@ -68,10 +71,11 @@ print("all of it")
 """
 
 
-def test_two_replicas_give_the_numbers_of_one():
+@pytest.mark.parametrize("replicas", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_replicas_give_the_numbers_of_one(replicas):
     tests = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", SCRIPT, str(replicas)],
         capture_output=True,
         text=True,
         check=False,

@@ -90,7 +90,7 @@ def test_the_command_on_worker_processes_writes_the_same_bytes(tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", module, *common, "--data-dir", data_dir, *more],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
             capture_output=True,
             text=True,
             check=False,

@@ -13,7 +13,7 @@ def test_every_way_is_measured_on_the_same_pictures(tmp_path, capsys):
     small = ["--image-size", "16", "--batch-size", "4", "--pictures", "9", "--rounds", "1", "--workers", "1"]
     benchmark.main([*words, *small])
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert [row["image_size"] for row in rows] == [16] * 7
+    assert [row["image_size"] for row in rows] == [16] * 8
     bare, *others = rows
     assert bare["ratio"] == bare["cpu_ratio"] == 1
     for row in others:
@@ -23,6 +23,18 @@ def test_every_way_is_measured_on_the_same_pictures(tmp_path, capsys):
     assert "8 pictures of tiny" in printed  # whole batches
     assert "make_train_dataset, augment=paper" in printed
     assert "build_set, 1 process" in printed
+
+
+@pytest.mark.slow
+def test_twenty_times_the_pictures_need_hardly_more_memory(tmp_path, capsys):
+    benchmark.main(["--memory", "500", "10000", "--json", str(tmp_path / "rows.json")])
+    few, many = json.loads((tmp_path / "rows.json").read_text())
+    assert (few["pictures"], many["pictures"]) == (500, 10000)
+    assert few["tensorflow_mb"] > 100
+    for name in ("build_mb", "train_mb", "eval_mb"):
+        # 9,500 pictures of 64 x 64 x 3 floats are 467 MB, their records 16 MB, their labels in one shard 7 MB.
+        assert many[name] - few[name] < 60, name
+    assert "2,048 records" in capsys.readouterr().out
 
 
 def test_its_own_photographs_are_of_cocos_size():
@@ -39,6 +51,7 @@ def test_its_own_photographs_are_of_cocos_size():
     ("words", "message"),
     [
         (["--rounds", "0"], "`rounds` must be at least 1"),
+        (["--memory", "1000", "0"], "`memory` must be at least 1"),
         (["--dataset", "tiny", "--split", "test"], "tiny has no split 'test'; it has train"),
         (["--dataset", "tiny", "--batch-size", "40"], "less than one batch"),
     ],

@@ -130,6 +130,7 @@ def test_half_of_the_archives_are_refused(root):
     [
         ("train", "", "train.txt lists no picture"),
         ("train", "000001\n000001\n", "train.txt: 000001 is listed twice"),
+        ("train", "000001\n../000002\n", "train.txt: ../000002 is not the name of a picture in JPEGImages"),
         ("val", "000001\n000003\n000004\n", "000001 is both in train.txt and in val.txt"),
         (
             "trainval",
