@@ -94,11 +94,16 @@ def test_runs_are_compared_side_by_side(evaluated, tmp_path, capsys):
     other = shutil.copytree(evaluated, tmp_path / "baseline")
     text = (other / "config.yaml").read_text().replace("top_n: 2", "top_n: 0")
     write_text(other / "config.yaml", text)
-    report.main(["--run", str(evaluated), "--compare", str(other), "--out", str(tmp_path / "r.html")])
+    third = shutil.copytree(evaluated, tmp_path / "third")
+    report.main(
+        ["--run", str(evaluated), "--compare", str(other), str(third), "--out", str(tmp_path / "r.html")]
+    )
     page = Page((tmp_path / "r.html").read_text())
     assert "Beside other runs" in page.text
     assert "baseline: global" in page.text
-    assert "top_n 2 0" in page.text  # the option in which they differ
+    assert "baseline: local" not in page.text  # it has one stream
+    assert "third: local" in page.text
+    assert "top_n 2 0 2" in page.text  # the option in which they differ
     assert "r.html" in capsys.readouterr().out
 
 
@@ -140,7 +145,7 @@ def test_a_run_that_went_on_after_it_was_evaluated_is_refused(evaluated, tmp_pat
     written["test"]["fused"]["mAP"] += 0.01
     write_text(run / "metrics.json", json.dumps(written))
     with pytest.raises(ValueError, match=r"went on after it was evaluated. Run again: .*evaluate --run"):
-        report.main(["--run", str(run)])
+        report.read_evaluated_run(run, "run", 0.6)
 
 
 def test_a_run_beside_itself_is_refused(evaluated):
