@@ -17,7 +17,7 @@ COMMANDS = {
 
 @pytest.mark.slow
 def test_the_pages_commands_run(tiny_run, tmp_path):
-    blocks = re.findall(r"```\n(.*?)```", PAGE, re.DOTALL)
+    blocks = re.findall(r"^```\n(python -m .*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines()]
     other = tmp_path / "other"
     done = []
@@ -29,7 +29,7 @@ def test_the_pages_commands_run(tiny_run, tmp_path):
             shutil.copytree(tiny_run, other)
         # 576 px as in the paper would take this test a minute; the tiny set has four classes.
         places = {"RUN": str(tiny_run), "OTHER_RUN": str(other), "576": "64", "6": "4"}
-        places["top_n=0,1,2,4,6"] = "top_n=0,2"
+        places |= {"top_n=0,1,2,4,6": "top_n=2", "selection=bottom,random,top": "selection=bottom"}
         COMMANDS[module].main([places.get(word, word) for word in words])
         done.append(module)
     assert done == [
