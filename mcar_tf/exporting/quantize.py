@@ -23,7 +23,7 @@ from mcar_tf.exporting.flatbuffer import op_name, pack, unpack
 Array = npt.NDArray[Any]
 
 BACKBONE = "backbone"  # the Keras model's name, which the converter keeps in the names of its tensors
-# What each part in float is worth, on MobileNet-v2 trained on VOC, is in docs/phones.md. These hold 1.7k of 2.2M weights.
+# What parts in float are worth, measured on a trained MobileNet-v2: docs/phones.md. These hold 1.7k of 2.2M weights.
 FLOAT_CONVOLUTIONS = 3
 CONVOLUTIONS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}  # op -> the axis of its weights that is the channels'
 
