@@ -91,7 +91,8 @@ def make_environment(folder, *packages):
 
 
 def ask(python, *words):
-    result = subprocess.run([python, *map(str, words)], capture_output=True, text=True, check=False, cwd="/")
+    command = [python, "-E", *map(str, words)]  # -E: whatever PYTHONPATH would bring along
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
     assert result.returncode == 0, result.stderr
     return result.stdout
 
