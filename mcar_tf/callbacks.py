@@ -123,7 +123,10 @@ class StallWatch(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, files: Sequence[Path], seconds: float = 300.0, say: Callable[[str], None] = print
+        self,
+        files: Sequence[Path],
+        seconds: float = 300.0,
+        say: Callable[[str], None] = print,
     ) -> None:
         super().__init__()
         self.files, self.seconds, self.say = files, seconds, say
@@ -182,16 +185,18 @@ class StepGuard(keras.callbacks.Callback):
         self.save, self.seconds, self.stop_requested = save, 60.0 * minutes, stop_requested
         self.last_saved = time.monotonic()
         self.steps_done = 0  # in this epoch; set before an epoch that is resumed
+        self.losses: list[Any] = []  # after each step since the last look
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """See what the class is for."""
         self.steps_done += 1
+        self.losses.append(logs["loss"] if logs else 0.0)
         due = time.monotonic() - self.last_saved > self.seconds
         stop = self.stop_requested()
         # The loss is the epoch's running mean: once no number, it stays so, and a look now and then finds it. To look
         # is to wait for the device.
         if due or stop or self.steps_done % LOOK_AT_LOSS_EVERY == 1:
-            self._check_loss(logs)
+            self._check_loss()
         if due or stop:
             check_finite(self.model)
             self.save(self.steps_done)
@@ -201,16 +206,18 @@ class StepGuard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """The last look at the epoch's loss, before anything is saved."""
-        self._check_loss(logs)
+        self._check_loss()
         check_finite(self.model)
         self.last_saved = time.monotonic()
 
-    def _check_loss(self, logs: dict[str, Any] | None) -> None:
-        if logs and not math.isfinite(float(logs["loss"])):
-            raise NonFiniteLossError(
-                f"the loss became {float(logs['loss'])} at step {self.steps_done} of the epoch or in the"
-                f" {LOOK_AT_LOSS_EVERY} before. {advice_on_divergence(self.model)}"
-            )
+    def _check_loss(self) -> None:
+        first = self.steps_done - len(self.losses) + 1
+        for step, loss in enumerate(map(float, self.losses), first):
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(
+                    f"the loss became {loss} at step {step} of the epoch. {advice_on_divergence(self.model)}"
+                )
+        self.losses = []
 
 
 def check_finite(model: keras.Model) -> None:
@@ -227,14 +234,10 @@ def check_finite(model: keras.Model) -> None:
 def advice_on_divergence(model: keras.Model) -> str:
     """What to try once training has diverged."""
     scale = getattr(model.optimizer, "dynamic_scale", None)
+    first = "" if scale is None else f"The loss scale is {float(scale):g}: try --precision float32 first. "
     return (
-        "The last checkpoint is good. "
-        + (
-            f"The loss scale is {float(scale):g}: try --precision float32 first. "
-            if scale is not None
-            else ""
-        )
-        + "Lower --learning-rate or set --clip-norm, and start anew with --overwrite or in another --out-dir."
+        f"{first}Lower --learning-rate or set --clip-norm, and start anew with --overwrite or in another"
+        " --out-dir."
     )
 
 

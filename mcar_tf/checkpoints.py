@@ -99,6 +99,10 @@ class Checkpoints:
             self.warn(f"checkpoint {path.name} is broken ({problem}): set aside as {aside.name}")
         return None
 
+    def latest(self) -> Path | None:
+        """The newest checkpoint's folder, if there is one."""
+        return next(reversed(self._saved()), None)
+
     def _saved(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*"))
 

@@ -41,12 +41,14 @@ class WorkerLostError(ValueError):
 
 
 def read_worker() -> Worker:
-    """Who this process is, by the environment variable `TF_CONFIG`.
+    """Who this process is, by the environment variable `TF_CONFIG`; in a step of Slurm that has none, it is set here.
 
     Raises:
         ValueError: it is absent, no JSON, or does not say what TensorFlow asks for.
     """
     example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+    if "TF_CONFIG" not in os.environ and "SLURM_STEP_NODELIST" in os.environ:
+        os.environ["TF_CONFIG"] = tf_config_of_slurm()
     text = os.environ.get("TF_CONFIG", "")
     try:
         content = json.loads(text)
@@ -60,6 +62,35 @@ def read_worker() -> Worker:
             f"--strategy multi_worker needs TF_CONFIG in the environment, such as {example}. Received: {text!r}"
         )
     return Worker(int(task["index"]), len(workers))
+
+
+def tf_config_of_slurm() -> str:
+    """What `TF_CONFIG` is to this task of a step of Slurm, by TensorFlow's own resolver.
+
+    Raises:
+        ValueError: a variable that `srun` sets is absent, or they contradict each other.
+    """
+    import tensorflow as tf
+
+    try:
+        # Of the job, so that two jobs on a node don't meet.
+        port = 10_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
+        # The resolver would ask nvidia-smi for GPUs and share them out, which is Slurm's affair: it is told of one a
+        # task.
+        gpus = {"gpus_per_node": int(os.environ["SLURM_STEP_NUM_TASKS"]), "gpus_per_task": 1}
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=port, auto_set_gpu=False, **gpus
+        )
+        workers = resolver.cluster_spec().as_dict()["worker"]
+        # It sorts nodes as words, n10 before n9, which Slurm's ranks don't: what counts is the node, not the rank.
+        own = f"{os.environ['SLURMD_NODENAME']}:{port + int(os.environ['SLURM_LOCALID'])}"
+        index = workers.index(own)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the environment of this step of Slurm does not tell its workers: {error}. Start them by srun, or give"
+            " TF_CONFIG."
+        ) from error
+    return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
 
 
 @contextlib.contextmanager
@@ -96,6 +127,44 @@ def let_keras_train() -> None:
     from keras.src.backend.tensorflow import trainer
 
     trainer._collective_all_reduce_multi_worker = lambda strategy: False
+
+
+def agree(strategy: "tf.distribute.Strategy", about: dict[str, Any]) -> None:
+    """See that all workers were started alike, before they build anything together.
+
+    Args:
+        strategy: of the workers, which all call this.
+        about: versions and options by name.
+
+    Raises:
+        ValueError: on every worker, naming what differs.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def gather(text: tf.Tensor) -> tf.Tensor:
+        def gather_here(text: tf.Tensor) -> tf.Tensor:
+            return tf.distribute.get_replica_context().all_gather(text, axis=0)
+
+        return strategy.run(gather_here, args=(text,))
+
+    line = np.frombuffer(f"{json.dumps(about, default=str)}\n".encode(), np.uint8).astype(np.int32)
+    gathered = strategy.experimental_local_results(gather(tf.constant(line)))[0]
+    lines = gathered.numpy().astype(np.uint8).tobytes().decode().splitlines()
+    if problem := find_differences([json.loads(line) for line in lines]):
+        raise ValueError(f"the workers must be started alike: {problem}.")
+
+
+def find_differences(workers: Sequence[dict[str, Any]]) -> str:
+    """What other workers have that worker 0 has not, or nothing."""
+    chief = workers[0]
+    return "; ".join(
+        f"{name} is {other.get(name)} on worker {index}, {chief.get(name)} on worker 0"
+        for index, other in enumerate(workers)
+        for name in {**chief, **other}
+        if other.get(name) != chief.get(name)
+    )
 
 
 def as_on_the_chief(

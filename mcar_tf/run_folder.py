@@ -28,6 +28,7 @@ from mcar_tf.config import FitConfig, config_to_yaml, read_config
 
 # Options that may differ when a run is resumed: they change where and how often, not what is computed.
 MAY_CHANGE = {"source", "data_dir", "checkpoint_minutes", "keep_checkpoints"}
+LOCK = ".lock"
 NOT_IN_CONFIG_FILE = {"out_dir", "resume", "overwrite", "compare_baseline"}
 
 
@@ -40,7 +41,10 @@ def open_run_folder(config: FitConfig, folder: Path, classes: Sequence[str]) -> 
     """
     if (folder / "config.yaml").is_file():
         if config.overwrite:
-            shutil.rmtree(folder)
+            with contextlib.ExitStack() as stack:  # not under another process's feet, nor its baseline's
+                for lock in folder.rglob(LOCK):
+                    stack.enter_context(locked(lock.parent))
+                shutil.rmtree(folder)
         elif config.resume:
             check_resumable(config, folder, classes)
             return
@@ -52,27 +56,37 @@ def open_run_folder(config: FitConfig, folder: Path, classes: Sequence[str]) -> 
             )
     elif folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty and not a run folder. Choose another --out-dir.")
-    packages = ("tensorflow", "keras", "numpy")
-    versions = {"mcar_tf": __version__, "python": platform.python_version()} | {
-        p: version(p) for p in packages
-    }
     partial = folder.with_name(f"partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     (partial / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
     (partial / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    (partial / "environment.json").write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
+    (partial / "environment.json").write_text(json.dumps(versions(), indent=1) + "\n", encoding="utf-8")
     partial.replace(folder)
+
+
+def versions() -> dict[str, str]:
+    """Of what computes a run."""
+    packages = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    return {"mcar_tf": __version__, "python": platform.python_version(), **packages}
+
+
+def deciding_options(config: FitConfig) -> dict[str, Any]:
+    """Every option that may decide what is computed, as it is spelled on the command line."""
+    return {
+        field.name.replace("_", "-"): getattr(config, field.name)
+        for field in dataclasses.fields(FitConfig)
+        if field.name not in MAY_CHANGE | NOT_IN_CONFIG_FILE
+    }
 
 
 def check_resumable(config: FitConfig, folder: Path, classes: Sequence[str]) -> None:
     """Refuse to go on with a run of other options or classes."""
-    before = read_config(folder / "config.yaml")
+    before = deciding_options(read_config(folder / "config.yaml"))
     differing = [
-        f"{field.name.replace('_', '-')} was {getattr(before, field.name)}, is {getattr(config, field.name)}"
-        for field in dataclasses.fields(FitConfig)
-        if field.name not in MAY_CHANGE | NOT_IN_CONFIG_FILE
-        and getattr(before, field.name) != getattr(config, field.name)
+        f"{name} was {before[name]}, is {value}"
+        for name, value in deciding_options(config).items()
+        if before[name] != value
     ]
     if differing:
         raise ValueError(
@@ -86,7 +100,7 @@ def check_resumable(config: FitConfig, folder: Path, classes: Sequence[str]) -> 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep a second writer out of a run folder; the lock goes with the process, however it ends."""
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

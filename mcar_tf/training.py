@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from mcar_tf.callbacks import (
     MovingAverage,
+    NonFiniteLossError,
     ProgressBar,
     ResumedMeans,
     StallWatch,
@@ -31,9 +32,16 @@ from mcar_tf.config import FitConfig
 from mcar_tf.evaluation import draw_examples, evaluate_predictions, predict_dataset, to_json
 from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models.mcar import MCAR
-from mcar_tf.multi_worker import as_on_the_chief, make_multi_worker_strategy
+from mcar_tf.multi_worker import agree, as_on_the_chief, make_multi_worker_strategy
 from mcar_tf.optimizers import StepDecay, TwoRateSGD
-from mcar_tf.run_folder import append_history, write_bytes, write_history, write_text
+from mcar_tf.run_folder import (
+    append_history,
+    deciding_options,
+    versions,
+    write_bytes,
+    write_history,
+    write_text,
+)
 from mcar_tf.runs import build_model, load_run
 from mcar_tf.signals import Stopping
 from mcar_tf.splits import VALIDATION, find_split, split_names
@@ -61,6 +69,19 @@ class RunState:
     steps: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best: dict[str, Any] | None = None
+
+
+class Stopwatch:
+    """The seconds inside its `with` blocks, all together."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self.started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.monotonic() - self.started
 
 
 def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stopping) -> None:
@@ -93,13 +114,17 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     }
     steps_per_epoch = train_split.examples // config.batch_size
 
+    if config.strategy == "multi_worker":
+        data_set = {"classes": manifest.classes, "training images": train_split.examples}
+        agree(strategy, versions() | deciding_options(config) | data_set)
     with strategy.scope():
         model = build_trainable(config, num_classes, steps_per_epoch)
     average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     variables += average.variables if average else []
     weights_in_use = average.in_place if average else contextlib.nullcontext
-    checkpoints = Checkpoints(folder / "checkpoints", variables, keep=config.keep_checkpoints)
+    say = functools.partial(print, flush=True)  # a log that is read while the run stands still
+    checkpoints = Checkpoints(folder / "checkpoints", variables, keep=config.keep_checkpoints, warn=say)
     restored = checkpoints.restore_latest()
     if config.strategy == "multi_worker":
         restored = as_on_the_chief(strategy, variables, restored)
@@ -109,13 +134,17 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     shown = make_eval_dataset(validation_files or train_files, **data | {"batch_size": 8})
     panel = next(iter(shown))["image"]
 
+    writing = Stopwatch()
+
     def save(steps: int) -> None:
-        checkpoints.save(state.epoch, steps, dataclasses.asdict(state) | {"steps": steps})
+        with writing:
+            checkpoints.save(state.epoch, steps, dataclasses.asdict(state) | {"steps": steps})
 
     bar = ProgressBar(steps_per_epoch, config.batch_size, config.epochs)
-    watch = StallWatch([file.path if isinstance(file, Part) else file for file in train_files])
+    watch = StallWatch([file.path if isinstance(file, Part) else file for file in train_files], say=say)
     guard = StepGuard(save, config.checkpoint_minutes, lambda: stopping.requested)
 
+    began, epochs_before = time.monotonic(), state.epoch
     while state.epoch < config.epochs and not out_of_patience(config, state):
         freeze_backbone(model, state.epoch < config.freeze_backbone_epochs)
         steps_left = steps_per_epoch - state.steps
@@ -140,6 +169,10 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
                 )
             except StopRequestedError:
                 stopping.leave()
+            except NonFiniteLossError as error:
+                raise NonFiniteLossError(
+                    f"{error} The last good checkpoint: {checkpoints.latest() or 'none yet'}."
+                ) from error
             finally:
                 stopping.can_wait = False
                 watch.close()
@@ -148,20 +181,24 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         row = {"epoch": state.epoch + 1} | {mean.name: float(mean.result()) for mean in model.metrics}
         row["learning_rate"] = float(model.optimizer.learning_rate)
         row["images_per_second"] = steps_left * config.batch_size / (trained - started)
-        if validation:
-            try:
+        try:
+            if stopping.requested:  # since the last step asked
+                stopping.leave()
+            if validation:
                 with weights_in_use():
                     predictions = predict_dataset(model, _whole(make_eval_dataset(validation_files, **data)))
-            except (KeyboardInterrupt, Terminated):
-                save(steps_per_epoch)
-                raise
+        except (KeyboardInterrupt, Terminated):
+            save(steps_per_epoch)
+            raise
+        if validation:
             metrics = evaluate_predictions(predictions)
             row |= {f"val_mAP_{stream}": metrics[stream]["mAP"] for stream in ("global", "local", "fused")}
         row["seconds"] = time.monotonic() - started
 
+        stopping.can_wait = True  # until all of the epoch is written, which is soon
         state.epoch, state.steps = state.epoch + 1, 0
         state.history.append(row)
-        with weights_in_use():
+        with writing, weights_in_use():
             if validation and (state.best is None or row["val_mAP_fused"] > state.best["val_mAP_fused"]):
                 state.best = row
                 write_weights(model, folder / "checkpoints" / "best.weights.h5")
@@ -170,6 +207,16 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
             log.write_epoch(row, model, panel, predictions if validation else None)
         save(0)
         print(epoch_line(row, config.epochs), flush=True)
+        stopping.can_wait = False
+        if stopping.requested:
+            stopping.leave()
+
+    if state.epoch > epochs_before:
+        share = writing.seconds / (time.monotonic() - began)
+        print(
+            f"checkpoints and logs took {writing.seconds:.1f} s, {share:.1%} of the time of training",
+            flush=True,
+        )
 
     print(f"evaluating on {config.eval_split} ({eval_split.examples} images)", flush=True)
     dataset = _whole(make_eval_dataset(eval_split.files, **data, difficult="ignore"))
@@ -186,7 +233,9 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
 def make_strategy(config: FitConfig) -> tf.distribute.Strategy:
     """The strategy of a config: one device costs nothing."""
     if config.strategy == "multi_worker":
-        return _multi_worker()
+        strategy = _multi_worker()
+        check_replicas(config, strategy.num_replicas_in_sync)
+        return strategy
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     devices = [device.name for device in tf.config.list_logical_devices(kind)]
     mirrored = config.strategy == "mirrored" or (
@@ -197,16 +246,21 @@ def make_strategy(config: FitConfig) -> tf.distribute.Strategy:
             raise ValueError(f"--{name} needs several devices to train on. There is {len(devices)} {kind}.")
     if not mirrored:
         return tf.distribute.get_strategy()
-    if config.accumulate_steps > 1:  # Keras' accumulation is a condition around a sum over replicas
+    check_replicas(config, len(devices))
+    return _mirrored(tuple(devices))
+
+
+def check_replicas(config: FitConfig, replicas: int) -> None:
+    """Refuse what does not work on several devices."""
+    if replicas > 1 and config.accumulate_steps > 1:  # Keras' is a condition around a sum over replicas
         raise ValueError(
-            f"--accumulate-steps works on one device, not on {len(devices)}: raise --batch-size, or give"
+            f"--accumulate-steps works on one device, not on {replicas}: raise --batch-size, or give"
             " --strategy one_device."
         )
-    if config.batch_size % len(devices):
+    if config.batch_size % replicas:
         raise ValueError(
-            f"`batch-size` must be a multiple of {len(devices)}, the devices. Received: {config.batch_size}"
+            f"`batch-size` must be a multiple of {replicas}, the devices. Received: {config.batch_size}"
         )
-    return _mirrored(tuple(devices))
 
 
 @functools.cache  # a second one in a process (the baseline's) would find the first one's collective operations
@@ -247,10 +301,10 @@ def build_trainable(config: FitConfig, num_classes: int, steps_per_epoch: int) -
     model = build_model(config, num_classes, weights=None if config.init_from else config.backbone_weights)
     if config.init_from:
         source = load_run(config.init_from)
-        if source.config.backbone != config.backbone:
-            raise ValueError(
-                f"{config.init_from} is a run of {source.config.backbone}, not of {config.backbone}: no weights fit."
-            )
+        theirs, ours = ((c.backbone, c.backbone_width) for c in (source.config, config))
+        if theirs != ours:
+            names = [f"{backbone} of width {width:g}" for backbone, width in (theirs, ours)]
+            raise ValueError(f"{config.init_from} is a run of {names[0]}, not of {names[1]}: no weights fit.")
         same_head = source.model.num_classes == num_classes
         part, whole = (model, source.model) if same_head else (model.backbone, source.model.backbone)
         part.set_weights(whole.get_weights())

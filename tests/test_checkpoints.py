@@ -107,10 +107,11 @@ def test_what_a_killed_process_left_is_taken_away(checkpoints, variables):
 
 def test_a_checkpoint_of_another_model_is_refused_and_stays(checkpoints, variables, tmp_path):
     save(checkpoints, variables, 1)
-    other = Checkpoints(checkpoints.folder, [*variables, keras.Variable(np.zeros(3, np.float32))])
-    with pytest.raises(ValueError, match="another model or optimizer"):
-        other.restore_latest()
-    assert names(checkpoints) == ["epoch-0001-step-0000000"]
+    other_shape = keras.Variable(np.zeros((40, 51), np.float32))
+    for others in ([*variables, other_shape], variables[:1], [other_shape, variables[1]]):
+        with pytest.raises(ValueError, match="another model or optimizer"):
+            Checkpoints(checkpoints.folder, others).restore_latest()
+        assert names(checkpoints) == ["epoch-0001-step-0000000"]
 
 
 def test_no_room_is_found_out_before_anything_is_written(checkpoints, variables, monkeypatch):

@@ -10,11 +10,25 @@ import pytest
 import tensorflow as tf
 
 from mcar_tf import fit
-from mcar_tf.callbacks import MovingAverage, NonFiniteLossError, StallWatch, StepGuard, check_finite
+from mcar_tf.callbacks import (
+    MovingAverage,
+    NonFiniteLossError,
+    StallWatch,
+    StepGuard,
+    advice_on_divergence,
+    check_finite,
+)
 from mcar_tf.config import FitConfig
 from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models.mcar import build_mcar
-from mcar_tf.training import RunState, freeze_backbone, make_optimizer, make_strategy, out_of_patience
+from mcar_tf.training import (
+    RunState,
+    check_replicas,
+    freeze_backbone,
+    make_optimizer,
+    make_strategy,
+    out_of_patience,
+)
 from pipelines.command import describe_error
 from pipelines.records import load_manifest
 
@@ -42,15 +56,25 @@ def train(model, batches, *callbacks) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_run_before_anything_is_saved(model, batches):
-    saved: list[int] = []
-    guard = StepGuard(saved.append, minutes=1e-9, stop_requested=lambda: False)
-    broken = batches.map(lambda b: b | {"image": b["image"] / 0})
-    with pytest.raises(
-        NonFiniteLossError, match=r"the loss became nan at step 1 .*--learning-rate"
-    ) as caught:
-        train(model, broken, guard)
-    assert saved == []
-    assert describe_error(caught.value)[0] == 2
+    whole = model.get_weights()
+    broken = batches.enumerate().map(lambda i, b: b | {"image": b["image"] / tf.cast(i != 2, tf.float32)})
+    message = r"the loss became nan at step 3 of the epoch. Lower --learning-rate"
+    # Looked at after each step, and at the end alone: the step is known.
+    for minutes, saves in ((1e-9, [1, 2]), (10, [])):
+        saved: list[int] = []
+        guard = StepGuard(saved.append, minutes, stop_requested=lambda: False)
+        with pytest.raises(NonFiniteLossError, match=message) as caught:
+            train(model, broken, guard)
+        assert saved == saves
+        assert describe_error(caught.value)[0] == 2
+        model.set_weights(whole)
+
+
+def test_the_loss_scale_is_the_first_advice_where_there_is_one(model):
+    assert advice_on_divergence(model).startswith("Lower --learning-rate")
+    model.optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=1024.0)
+    model.optimizer.build(model.trainable_variables)
+    assert advice_on_divergence(model).startswith("The loss scale is 1024: try --precision float32 first.")
 
 
 def test_a_stalled_input_pipeline_is_named(tmp_path):
@@ -161,6 +185,18 @@ def test_options_for_several_devices_are_refused_on_one(option):
 def test_values_that_mean_nothing_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         FitConfig(**options).check()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"accumulate_steps": 2}, "`?--accumulate-steps works on one device, not on 3"),
+        ({"batch_size": 16}, "`batch-size` must be a multiple of 3, the devices. Received: 16"),
+    ],
+)
+def test_options_for_one_device_are_refused_on_several(options, message):
+    with pytest.raises(ValueError, match=message):
+        check_replicas(FitConfig(**options), 3)
 
 
 def test_early_stopping_needs_a_validation_split(tiny_set):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcar_tf.multi_worker import Worker, own_folder, read_worker
+from mcar_tf.multi_worker import Worker, find_differences, own_folder, read_worker, tf_config_of_slurm
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +46,54 @@ def test_a_tf_config_that_says_no_such_thing_is_refused_with_one_that_does(monke
         read_worker()
 
 
+def slurm(nodes: str, tasks_per_node: str, node: str, local_id: int, **more: str) -> dict[str, str]:
+    """What `srun` puts into the environment of a task."""
+    return {
+        "SLURM_JOB_ID": "12345",
+        "SLURM_STEP_NODELIST": nodes,
+        "SLURM_STEP_TASKS_PER_NODE": tasks_per_node,
+        "SLURM_STEP_NUM_TASKS": "3",
+        "SLURMD_NODENAME": node,
+        "SLURM_LOCALID": str(local_id),
+        "SLURM_PROCID": "0",
+    } | more
+
+
+def test_slurm_tells_a_worker_who_it_is(monkeypatch):
+    # Ranks would have n9 first. The resolver sorts as words: each must find itself at its own address.
+    for node, local_id, index in (("n9", 0, 2), ("n10", 0, 0), ("n10", 1, 1)):
+        for name, value in slurm("n[9-10]", "1,2", node, local_id).items():
+            monkeypatch.setenv(name, value)
+        content = json.loads(tf_config_of_slurm())
+        assert content["cluster"] == {"worker": ["n10:22345", "n10:22346", "n9:22345"]}
+        assert content["task"] == {"type": "worker", "index": index}
+
+
+def test_tf_config_goes_before_slurm(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config(0, 2222))
+    for name, value in slurm("n[9-10]", "1,2", "n10", 1).items():
+        monkeypatch.setenv(name, value)
+    assert read_worker() == Worker(0, 1)
+
+
+@pytest.mark.parametrize("change", [{"SLURMD_NODENAME": "n11"}, {"SLURM_STEP_NUM_TASKS": "x"}])
+def test_a_step_of_slurm_that_contradicts_itself_is_refused(monkeypatch, change):
+    for name, value in slurm("n[9-10]", "1,2", "n9", 0, **change).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match=r"does not tell its workers: .*srun"):
+        read_worker()
+
+
+def test_what_differs_between_workers_is_named():
+    alike = {"tensorflow": "2.21.0", "batch-size": 8}
+    assert find_differences([alike, dict(alike)]) == ""
+    others = [alike, {"tensorflow": "2.20.0", "batch-size": 8}, {"tensorflow": "2.21.0"}]
+    assert find_differences(others) == (
+        "tensorflow is 2.20.0 on worker 1, 2.21.0 on worker 0; batch-size is None on worker 2, 8 on worker 0"
+    )
+
+
 def test_the_chief_alone_writes_the_run_folder(tmp_path):
     with own_folder(Worker(0, 2), tmp_path / "run") as folder:
         assert folder == tmp_path / "run"
@@ -63,39 +111,67 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def neighbouring_free_ports(count: int) -> int:
+    """The first of so many, where a job of Slurm may have them."""
+    for port in range(10_000, 30_000, count):
+        try:
+            for server in [socket.create_server(("", port + i)) for i in range(count)]:
+                server.close()
+        except OSError:
+            continue
+        return port
+    raise AssertionError("no free ports")
+
+
 @pytest.fixture
 def launch(tiny_set):
     """Start `fit` as so many workers; none: one process by itself."""
 
-    def launch(run: Path, workers: int = 0, *more: str) -> list[subprocess.Popen]:
+    def launch(
+        run: Path,
+        workers: int = 0,
+        *more: str,
+        of_last: tuple[str, ...] = (),
+        by_slurm: bool = False,
+        ports: list[int] | None = None,
+    ) -> list[subprocess.Popen]:
         words = [sys.executable, "-m", "mcar_tf.fit", "--resume", "--out-dir", run, *more]
         words += ["--dataset", "tiny", "--data-dir", tiny_set, "--backbone", "tiny_resnet"]
         words += ["--backbone-width", "0.25", "--weights", "none", "--image-size", "32", "--batch-size", "6"]
         # Regions that are whole images: another order of a sum can't move them by a pixel.
         words += ["--epochs", "3", "--top-n", "2", "--tau", "0"]
         if not workers:
-            return [subprocess.Popen([str(w) for w in words], cwd=ROOT, stderr=subprocess.PIPE, text=True)]
+            return [start_worker(words)]
         # BatchNorm that sees the batch which one process would see.
         words += ["--strategy", "multi_worker", "--sync-batch-norm"]
-        ports = free_ports(workers)
+        if by_slurm:
+            job = str(neighbouring_free_ports(workers) - 10_000)
+            tasks = {"SLURM_JOB_ID": job, "SLURM_STEP_NUM_TASKS": str(workers)}
+            environments = [slurm("127.0.0.1", str(workers), "127.0.0.1", i, **tasks) for i in range(workers)]
+        else:
+            ports = ports or free_ports(workers)
+            environments = [{"TF_CONFIG": tf_config(i, *ports)} for i in range(workers)]
         return [
-            subprocess.Popen(
-                [str(w) for w in words],
-                cwd=ROOT,
-                env=os.environ | {"TF_CONFIG": tf_config(i, *ports)},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for i in range(workers)
+            start_worker(words + list(of_last if i == workers - 1 else ()), **environment)
+            for i, environment in enumerate(environments)
         ]
 
     return launch
 
 
+def start_worker(words: list, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [str(w) for w in words],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def finish(processes: list[subprocess.Popen]) -> None:
-    for process in processes:
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors[-2000:]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), errors
 
 
 def read_result(run: Path) -> tuple[list[np.ndarray], list[dict]]:
@@ -119,14 +195,40 @@ def assert_same_result(run: Path, other: Path, tolerance: float) -> None:
     for row, other_row in zip(history, other_history, strict=True):
         for name in ("loss", "global_loss", "local_loss"):
             assert row[name] == pytest.approx(other_row[name], abs=tolerance / 10)
+    # Every picture once: another count would give another mAP.
+    metrics, other_metrics = (json.loads((r / "metrics.json").read_text())["test"] for r in (run, other))
+    assert metrics["images"] == other_metrics["images"] == 16
+    assert metrics["fused"]["mAP"] == pytest.approx(other_metrics["fused"]["mAP"], abs=1e-3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 3])
-def test_workers_train_what_one_process_trains(launch, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "by_slurm"), [(2, False), (3, True)])
+def test_workers_train_what_one_process_trains(launch, tmp_path, workers, by_slurm):
     finish(launch(tmp_path / "one"))
-    finish(launch(tmp_path / "several", workers))
+    finish(launch(tmp_path / "several", workers, by_slurm=by_slurm))
     assert_same_result(tmp_path / "several", tmp_path / "one", 1e-4)
+
+
+def errors_of(processes: list[subprocess.Popen]) -> list[str]:
+    """What each says last, where all stop for a reason."""
+    errors = [process.communicate(timeout=900)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2] * len(processes), errors
+    return [text.splitlines()[-1] for text in errors]
+
+
+@pytest.mark.slow
+def test_workers_that_differ_stop_with_one_line(launch, tmp_path):
+    for line in errors_of(launch(tmp_path / "run", 2, of_last=("--batch-size", "4"))):
+        assert line == "error: the workers must be started alike: batch-size is 4 on worker 1, 6 on worker 0."
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_a_port_in_use_is_said_in_one_line(launch, tmp_path):
+    with socket.create_server(("", 0)) as server:
+        ports = [server.getsockname()[1], *free_ports(1)]
+        [line] = errors_of(launch(tmp_path / "run", 2, ports=ports)[:1])
+    assert line.startswith("error: this worker can't listen on its address in TF_CONFIG, is it in use? [")
 
 
 @pytest.mark.slow

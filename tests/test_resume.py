@@ -1,7 +1,9 @@
 """A run that is stopped anywhere and resumed is the run that was not stopped, bit for bit."""
 
 import csv
+import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +15,8 @@ import pytest
 
 from mcar_tf import callbacks, checkpoints, fit, training
 from mcar_tf.config import FitConfig
-from mcar_tf.signals import Stopping
+from mcar_tf.signals import Stopping, stop_between_steps
+from pipelines.command import Terminated
 from pipelines.records import load_manifest
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +50,7 @@ def start(options):
     """Bring a run to its end, or to its next cut, in this process."""
 
     def start(folder: Path, stopping: Stopping | None = None, **more) -> None:
-        config = FitConfig(**options, **more, out_dir=folder, resume=True)
+        config = FitConfig(**(options | more), out_dir=folder, resume=True)
         fit.fit(config, folder, load_manifest(config.data_dir, config.dataset), stopping or Stopping())
 
     return start
@@ -159,22 +162,30 @@ def test_cuts_leave_no_trace(start, undisturbed, tmp_path, monkeypatch):
     assert_same_run(run, undisturbed)
 
 
-def stop_somewhere(process: subprocess.Popen, run: Path, how: str, wait: float) -> int:
-    """Let a run save something, then end it: `kill`, `terminate`, or kill `amid a checkpoint`; its exit code.
+def stop_somewhere(process: subprocess.Popen, run: Path, how: str, checkpoints: int, moment: float) -> int:
+    """Let a run that saves after each step go on for a while, then end it; its exit code.
 
     Args:
         process: of the run.
         run: its folder.
-        how: see above.
-        wait: seconds after the first new checkpoint.
+        how: `kill`, `terminate`, or kill `amid a checkpoint`.
+        checkpoints: new ones to wait for.
+        moment: then wait for this share of the time between two, in [0, 1).
     """
-    before = set(run.glob("checkpoints/epoch-*"))
-    while process.poll() is None and not set(run.glob("checkpoints/epoch-*")) - before:
-        time.sleep(0.01)
-    time.sleep(wait)
-    if how == "amid a checkpoint":
-        while process.poll() is None and not any(run.glob("checkpoints/partial-epoch-*")):
-            pass
+    seen, times = set(run.glob("checkpoints/epoch-*")), [time.monotonic()]
+    while process.poll() is None and len(times) <= checkpoints:
+        if new := set(run.glob("checkpoints/epoch-*")) - seen:
+            seen |= new
+            times.append(time.monotonic())
+    time.sleep(moment * min(1.0, times[-1] - times[-2]))
+    while how == "amid a checkpoint" and process.poll() is None:
+        if any(run.glob("checkpoints/partial-epoch-*")):
+            # Stand still, and see whether it is still being written: no kill can come too late then.
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if any(run.glob("checkpoints/partial-epoch-*")):
+                break
+            process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM if how == "terminate" else signal.SIGKILL)
     _, errors = process.communicate(timeout=300)
     assert process.returncode in (0, -signal.SIGKILL, 143), errors[-2000:]
@@ -189,10 +200,79 @@ def finish(process: subprocess.Popen) -> None:
 def test_killed_and_terminated_processes_leave_no_trace(launch, undisturbed, tmp_path):
     run = tmp_path / "run"
     every_step = {"checkpoint_minutes": 1e-6}
-    assert stop_somewhere(launch(run, **every_step), run, "terminate", 0) == 143
-    assert stop_somewhere(launch(run, **every_step), run, "amid a checkpoint", 0) == -signal.SIGKILL
+    assert stop_somewhere(launch(run, **every_step), run, "terminate", 1, 0) == 143
+    assert stop_somewhere(launch(run, **every_step), run, "amid a checkpoint", 1, 0) == -signal.SIGKILL
+    assert any(run.glob("checkpoints/partial-epoch-*"))
     finish(launch(run))
     assert_same_run(run, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amid", ["predict_dataset", "append_history"])
+def test_a_signal_amid_validation_or_writing_saves_the_epoch(start, undisturbed, tmp_path, monkeypatch, amid):
+    real = getattr(training, amid)
+
+    def signalled(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **kwargs)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch, stop_between_steps() as stopping:
+        patch.setattr(training, amid, signalled)
+        with pytest.raises(Terminated):
+            start(run, stopping)
+    saved = {"predict_dataset": "epoch-0000-step-0000004", "append_history": "epoch-0001-step-0000000"}
+    assert [path.name for path in run.glob("checkpoints/epoch-*")] == [saved[amid]]
+    start(run)
+    assert_same_run(run, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"optimizer": "adamw", "accumulate_steps": 3, "clip_norm": 0.5, "low_memory": True},
+        {"precision": "mixed_float16", "freeze_backbone_epochs": 1, "loss": "single"},
+    ],
+    ids=lambda recipe: " ".join(recipe),
+)
+def test_other_recipes_leave_no_trace_either(start, undisturbed, tmp_path, monkeypatch, recipe):
+    if "freeze_backbone_epochs" in recipe:
+        recipe = recipe | {"init_from": undisturbed}
+    start(tmp_path / "whole", **recipe)
+    for step in (2, 3):  # the second cut is in the second epoch, where the backbone is no longer frozen
+        with monkeypatch.context() as patch:
+            cut_after(patch, callbacks.StepGuard, "on_train_batch_end", step)
+            with pytest.raises(Cut):
+                start(tmp_path / "cut", checkpoint_minutes=1e-6, **recipe)
+    start(tmp_path / "cut", **recipe)
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_a_run_with_one_line_and_room_lets_it_go_on(launch, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    every_step = {"checkpoint_minutes": 1e-6}
+    assert stop_somewhere(launch(run, **every_step), run, "terminate", 1, 0) == 143
+    # A limit on the size of a file is the full disk that a test can have.
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))
+    try:
+        full = launch(run, **every_step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    _, errors = full.communicate(timeout=300)
+    assert full.returncode == 1
+    assert errors.splitlines()[-1].startswith("error: the disk is full while writing ")
+    finish(launch(run))
+    assert_same_run(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_early_stopping_ends_a_run(start, tmp_path):
+    start(tmp_path / "run", epochs=30, early_stopping_epochs=2, learning_rate=1e-12, head_learning_rate=1e-12)
+    assert 3 <= len(history_of(tmp_path / "run")) < 30
+    assert (tmp_path / "run" / "metrics.json").is_file()
 
 
 @pytest.mark.slow
@@ -204,7 +284,9 @@ def test_twenty_kills_at_random_moments_leave_no_trace(launch, tmp_path):
     ways = ["kill"] * 10 + ["terminate"] * 5 + ["amid a checkpoint"] * 5
     rng.shuffle(ways)
     codes = [
-        stop_somewhere(launch(run, **longer, checkpoint_minutes=1e-6), run, how, rng.uniform(0, 0.3))
+        stop_somewhere(
+            launch(run, **longer, checkpoint_minutes=1e-6), run, how, rng.choice([1, 2, 3]), rng.random()
+        )
         for how in ways
     ]
     assert codes.count(0) == 0, "the run was over before it could be killed"

@@ -93,6 +93,16 @@ def test_a_second_writer_is_kept_out_until_the_first_is_gone(tmp_path):
         pass
 
 
+def test_a_run_that_is_being_written_is_not_overwritten(config):
+    open_run_folder(config, config.run_dir, CLASSES)
+    baseline = config.run_dir / "baseline"
+    baseline.mkdir()
+    for folder in (config.run_dir, baseline):
+        with locked(folder), pytest.raises(FileExistsError, match="being written by another process"):
+            open_run_folder(dataclasses.replace(config, overwrite=True), config.run_dir, CLASSES)
+        assert (config.run_dir / "config.yaml").is_file()
+
+
 def test_history_is_rewritten_as_of_the_state_and_then_grows(tmp_path):
     file = tmp_path / "history.csv"
     append_history(file, {"epoch": 1, "loss": 0.5})
