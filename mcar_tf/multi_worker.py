@@ -143,16 +143,22 @@ def agree(strategy: "tf.distribute.Strategy", about: dict[str, Any]) -> None:
     import tensorflow as tf
 
     @tf.function(autograph=False)
-    def gather(text: tf.Tensor) -> tf.Tensor:
-        def gather_here(text: tf.Tensor) -> tf.Tensor:
-            return tf.distribute.get_replica_context().all_gather(text, axis=0)
+    def gather(row: tf.Tensor) -> tf.Tensor:
+        def gather_here(row: tf.Tensor) -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            own = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=tf.int32)
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, own[:, tf.newaxis] * row)
 
-        return strategy.run(gather_here, args=(text,))
+        return strategy.run(gather_here, args=(row,))
 
-    line = np.frombuffer(f"{json.dumps(about, default=str)}\n".encode(), np.uint8).astype(np.int32)
-    gathered = strategy.experimental_local_results(gather(tf.constant(line)))[0]
-    lines = gathered.numpy().astype(np.uint8).tobytes().decode().splitlines()
-    if problem := find_differences([json.loads(line) for line in lines]):
+    def rows_of_all(row: np.ndarray) -> np.ndarray:
+        rows = strategy.experimental_local_results(gather(tf.constant(row, tf.int32)))[0].numpy()
+        return rows[:: len(strategy.extended.worker_devices)]
+
+    text = json.dumps(about, default=str).encode()
+    width = int(rows_of_all(np.array([len(text)])).max())
+    texts = rows_of_all(np.frombuffer(text.ljust(width), np.uint8)).astype(np.uint8)
+    if problem := find_differences([json.loads(row.tobytes()) for row in texts]):
         raise ValueError(f"the workers must be started alike: {problem}.")
 
 

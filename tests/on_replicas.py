@@ -1,13 +1,10 @@
-"""Trains on logical CPUs, or as the worker that TF_CONFIG says, and prints what came of it as JSON.
-
-For `test_distribution`, which needs processes for it.
+"""Trains on logical CPUs and prints what came of it as JSON: for `test_distribution`, which needs a process for it.
 
 How many devices there are is decided before TensorFlow starts, so no test of this process can ask for more.
 """
 
 import functools
 import json
-import os
 import sys
 
 import keras
@@ -16,37 +13,30 @@ import tensorflow as tf
 
 from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models.mcar import MCAR, build_mcar
-from mcar_tf.multi_worker import make_multi_worker_strategy
 from mcar_tf.optimizers import TwoRateSGD
 
-BATCH, CLASSES, SIZE, STEPS = 12, 5, 32, 20
+BATCH, CLASSES, SIZE, STEPS = 8, 5, 32, 20
 BOXES = np.array([[0.0, 0.0, 0.5, 0.75], [0.25, 0.25, 1.0, 1.0]], np.float32)
 
 
-def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-    """This worker's share: its k-th batch is a part of the k-th batch of all."""
+def batches() -> tf.data.Dataset:
     random = np.random.default_rng(0)
     content = {
         "image": random.uniform(0, 255, (BATCH * STEPS, SIZE, SIZE, 3)).astype("float32"),
         "labels": random.integers(0, 2, (BATCH * STEPS, CLASSES)).astype("float32"),
         "weights": random.integers(0, 2, (BATCH * STEPS, CLASSES)).astype("float32"),
     }
-    workers = context.num_input_pipelines
-    dataset = tf.data.Dataset.from_tensor_slices(content)
-    dataset = dataset.batch(BATCH // workers).shard(workers, context.input_pipeline_id)
-    return dataset.unbatch().batch(context.get_per_replica_batch_size(BATCH))
+    return tf.data.Dataset.from_tensor_slices(content).batch(BATCH, drop_remainder=True)
 
 
 @functools.cache
 def strategy_of(replicas: int) -> tf.distribute.Strategy:
-    if "TF_CONFIG" in os.environ:
-        return make_multi_worker_strategy()
     if replicas == 1:
         return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
 
 
-def build(*, frozen: bool, synchronized: bool = False, low_memory: bool = False, **optimizer) -> MCAR:
+def build(*, frozen: bool, synchronized: bool = False, **optimizer) -> MCAR:
     """A model whose regions are `BOXES` and whose BatchNorm is as asked for."""
     keras.utils.set_random_seed(0)
     model = build_mcar(CLASSES, "tiny_resnet", image_size=SIZE, top_n=2, weights=None, backbone_width=0.25)
@@ -54,7 +44,7 @@ def build(*, frozen: bool, synchronized: bool = False, low_memory: bool = False,
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable, layer.synchronized = not frozen, synchronized
     model.find_boxes = lambda features, classes, images: tf.tile(BOXES[None], [tf.shape(images)[0], 1, 1])
-    model.compile(TwoRateSGD(0.01, **optimizer), loss=binary_cross_entropy, low_memory=low_memory)
+    model.compile(TwoRateSGD(0.01, **optimizer), loss=binary_cross_entropy)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -70,13 +60,14 @@ class Losses(keras.callbacks.Callback):
         self.sums.append((batch + 1) * float(logs["loss"]))
 
 
-def train(replicas: int, steps: int = STEPS, **options) -> dict:
+def train(replicas: int, **options) -> dict:
     strategy = strategy_of(replicas)
     with strategy.scope():
         model = build(**options)
     losses = Losses()
-    dataset = strategy.distribute_datasets_from_function(batches)
-    history = model.fit(dataset, steps_per_epoch=steps, callbacks=[losses], verbose=0, shuffle=False).history
+    history = model.fit(
+        batches(), steps_per_epoch=STEPS, callbacks=[losses], verbose=0, shuffle=False
+    ).history
     copies = [
         [np.asarray(copy).ravel() for copy in strategy.experimental_local_results(v.value)]
         for v in [*model.variables, *model.optimizer.variables, *model.metrics_variables]
@@ -84,7 +75,6 @@ def train(replicas: int, steps: int = STEPS, **options) -> dict:
     return {
         "losses": np.diff(losses.sums).tolist(),
         "epoch_loss": history["loss"][0],
-        "first_moving_mean": model.backbone.layers[-1].layers[2].moving_mean.numpy().tolist(),
         "weights": np.concatenate([w.ravel() for w in model.get_weights()]).tolist(),
         "most_between_replicas": max(float(np.abs(c - of[0]).max()) for of in copies for c in of),
     }
@@ -92,7 +82,6 @@ def train(replicas: int, steps: int = STEPS, **options) -> dict:
 
 if __name__ == "__main__":
     count = max(json.loads(argument)["replicas"] for argument in sys.argv[1:])
-    if count > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     print(json.dumps([train(**json.loads(argument)) for argument in sys.argv[1:]]))
