@@ -32,13 +32,13 @@ def untrained_run(tiny_set) -> Path:
     return make_untrained_run(tiny_set, "tiny", TINY_CLASSES)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run():
     """`make_untrained_run`, for tests that need other classes."""
     return make_untrained_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_sample():
     """`tiny_sample`."""
     return tiny_sample

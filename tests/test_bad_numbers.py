@@ -18,24 +18,23 @@ CLASSES = ("red", "green", "blue", "yellow")
 
 
 @pytest.fixture(scope="module")
-def odd_run(tmp_path_factory):
+def odd_run(tmp_path_factory, make_run, make_sample):
     """A run on a set whose splits are odd, each in its way; not to be changed."""
-    from conftest import make_untrained_run, tiny_sample
 
     def sample(i, **changes):
-        return dataclasses.replace(tiny_sample("test", i), id=f"odd/{i}", **changes)
+        return dataclasses.replace(make_sample("test", i), id=f"odd/{i}", **changes)
 
     empty = {"present": (), "boxes": (), "box_labels": ()}
     splits = {
-        "train": lambda: iter([tiny_sample("train", i) for i in range(6)]),
-        "test": lambda: iter([tiny_sample("test", i) for i in range(6)]),
+        "train": lambda: iter([make_sample("train", i) for i in range(6)]),
+        "test": lambda: iter([make_sample("test", i) for i in range(6)]),
         "nothing": lambda: iter([sample(i, **empty) for i in range(3)]),
         "one": lambda: iter([sample(1)]),
         "unknown": lambda: iter([sample(i, **empty, unknown=tuple(range(4))) for i in range(3)]),
     }
     data_dir = tmp_path_factory.mktemp("odd") / "data"
     build_set(RawSet("odd", CLASSES, splits, source="made by a test"), data_dir)
-    return make_untrained_run(data_dir, "odd", CLASSES)
+    return make_run(data_dir, "odd", CLASSES)
 
 
 @pytest.fixture
