@@ -25,6 +25,7 @@ def folder(untrained_run, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_form_is_timed_and_weighed(folder, tmp_path, capsys, monkeypatch):
     def peak_memory(path, signature, threads, measure=benchmark_export.peak_memory):
         # A process each takes seconds: one of either runtime is enough here.

@@ -197,6 +197,7 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors[-2000:]
 
 
+@pytest.mark.slow
 def test_killed_and_terminated_processes_leave_no_trace(launch, undisturbed, tmp_path):
     run = tmp_path / "run"
     every_step = {"checkpoint_minutes": 1e-6}

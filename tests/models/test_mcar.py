@@ -307,7 +307,9 @@ def test_a_label_of_no_weight_teaches_nothing(images):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("options", [{}, {"learning": "single"}, {"jit_compile": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"learning": "single"}, pytest.param({"jit_compile": True}, marks=pytest.mark.slow)]
+)
 def test_training_lowers_the_loss(images, options):
     model = small_model()
     model.compile(TwoRateSGD(0.01), binary_cross_entropy, **options)
