@@ -86,7 +86,7 @@ class MovingAverage(keras.callbacks.Callback):
         super().__init__()
         self.weights = [weight.value for weight in model.weights]
         self.variables = [keras.Variable(weight, trainable=False) for weight in model.weights]
-        self.steps = model.optimizer.iterations
+        self.optimizer = model.optimizer
         self.decay = decay
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -95,7 +95,8 @@ class MovingAverage(keras.callbacks.Callback):
 
     @tf.function(autograph=False)
     def _update(self) -> None:
-        steps = tf.cast(self.steps.value, tf.float32)
+        # Where gradients are accumulated, `iterations` is no variable but made of one, anew each time.
+        steps = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
         kept = tf.minimum(self.decay, (1 + steps) / (10 + steps))
         for average, weight in zip(self.variables, self.weights, strict=True):
             average.value.assign(kept * average.value + (1 - kept) * weight)

@@ -227,7 +227,10 @@ def test_workers_that_differ_stop_with_one_line(launch, tmp_path):
 def test_a_port_in_use_is_said_in_one_line(launch, tmp_path):
     with socket.create_server(("", 0)) as server:
         ports = [server.getsockname()[1], *free_ports(1)]
-        [line] = errors_of(launch(tmp_path / "run", 2, ports=ports)[:1])
+        workers = launch(tmp_path / "run", 2, ports=ports)
+        [line] = errors_of(workers[:1])
+    workers[1].kill()  # it would wait for the other's start
+    workers[1].communicate()
     assert line.startswith("error: this worker can't listen on its address in TF_CONFIG, is it in use? [")
 
 

@@ -252,7 +252,7 @@ class MCAR(keras.Model):
         self.low_memory = low_memory
         self.rematerialized = rematerialize(self.backbone) if low_memory else None
         names = ["loss"] if self.top_n == 0 else ["loss", "global_loss", "local_loss"]
-        self.loss_means = {name: keras.metrics.Mean(name=name) for name in names}
+        self.loss_means = {name: MeanOfOneReplica(name=name) for name in names}
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -341,3 +341,15 @@ class MCAR(keras.Model):
         for name, mean in self.loss_means.items():
             mean.update_state(losses[name], sample_weight=images)
         return {name: mean.result() for name, mean in self.loss_means.items()}
+
+
+class MeanOfOneReplica(keras.metrics.Mean):
+    """The mean of what is the same on all replicas, as losses averaged over them are.
+
+    Keras would keep a part of the sum on each, which a checkpoint by one of several workers holds a part of.
+    """
+
+    def add_variable(
+        self, shape: Any, initializer: Any, dtype: Any = None, aggregation: str = "", name: str | None = None
+    ) -> keras.Variable:
+        return super().add_variable(shape, initializer, dtype, "only_first_replica", name)
