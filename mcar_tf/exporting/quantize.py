@@ -62,13 +62,21 @@ def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
 
 
 def first_convolutions(model: schema.ModelT) -> list[str]:
-    """Names of the first convolutions of each pass."""
-    names = [
-        [subgraph.tensors[operator.outputs[0]].name.decode() for operator in convolutions(model, subgraph)]
+    """Names, in every pass, of the convolutions that come first.
+
+    They are told by their weights, which all passes share: branches may stand in another order in each pass, and one
+    that is in float here and in 8 bits there would have its weights stored twice.
+    """
+    passes = [
+        [
+            (subgraph.tensors[op.inputs[1]].buffer, subgraph.tensors[op.outputs[0]].name.decode())
+            for op in convolutions(model, subgraph)
+        ]
         for subgraph in model.subgraphs
     ]
-    in_a_pass = min(map(len, names))  # those of `global_only`; `mcar` has both passes, one after the other
-    return [name for found in names for i, name in enumerate(found) if i % in_a_pass < FLOAT_CONVOLUTIONS]
+    one_pass = min(passes, key=len)  # that of `global_only`; `mcar` has both, one after the other
+    first = {weights for weights, _ in one_pass[:FLOAT_CONVOLUTIONS]}
+    return [name for found in passes for weights, name in found if weights in first]
 
 
 def give_dead_channels_a_scale(model: schema.ModelT) -> schema.ModelT:
