@@ -17,6 +17,12 @@ def model():
 
 
 @pytest.fixture(scope="session")
+def make_model():
+    """`build_model`, for tests that need several."""
+    return build_model
+
+
+@pytest.fixture(scope="session")
 def plain_model():
     """The same without regions."""
     return build_model(top_n=0)
@@ -46,12 +52,12 @@ def batch(encoded):
     }
 
 
-def build_model(top_n):
+def build_model(top_n, seed=3):
     import keras
 
     from mcar_tf.models.mcar import build_mcar
 
-    keras.utils.set_random_seed(3)
+    keras.utils.set_random_seed(seed)
     model = build_mcar(len(CLASSES), "tiny_resnet", SIZE, top_n=top_n, weights=None, backbone_width=0.5)
     kernel, bias = model.classifier.get_weights()
     model.classifier.set_weights([20 * kernel, bias])

@@ -117,13 +117,18 @@ def test_int8_quantizes_the_network_and_nothing_else(float32, int8):
     assert len(int8) < 0.6 * len(float32)
 
 
-def test_int8_gives_nearly_what_the_model_gives(model, int8, batch):
-    answer = load_runner(int8, "global_only")
+def test_int8_gives_nearly_what_the_model_gives(make_model, batch):
     images = np.round(batch["image"])
-    found = [answer(image=image[np.newaxis].astype(np.uint8))["global_probs"][0] for image in images]
-    difference = np.abs(found - model(images)["global_probs"].numpy())
-    # The large head makes much of small errors. Noise in place of a network would differ by 0.3.
-    assert difference.mean() < 0.1
+    differences = []
+    # The large heads make much of small errors, of one untrained model (0.07) far more than of others (0.003).
+    for seed in (1, 2, 3):
+        model = make_model(top_n=2, seed=seed)
+        answer = load_runner(convert_tflite(model, "int8", images, input_type="uint8"), "global_only")
+        found = [answer(image=image[np.newaxis].astype(np.uint8))["global_probs"][0] for image in images]
+        differences.append(np.abs(found - model(images)["global_probs"].numpy()).mean())
+    # Noise in place of a network would differ by 0.3.
+    assert np.mean(differences) < 0.05
+    assert np.max(differences) < 0.1
 
 
 def test_weights_of_int8_are_stored_once(model, int8):
