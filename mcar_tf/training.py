@@ -118,7 +118,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         data_set = {"classes": manifest.classes, "training images": train_split.examples}
         agree(strategy, versions() | deciding_options(config) | data_set)
     with strategy.scope():
-        model = build_trainable(config, num_classes, steps_per_epoch)
+        model = build_trainable(config, manifest.classes, steps_per_epoch)
     average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     variables += average.variables if average else []
@@ -296,18 +296,20 @@ def make_share(
     ).map(_without_id)
 
 
-def build_trainable(config: FitConfig, num_classes: int, steps_per_epoch: int) -> MCAR:
+def build_trainable(config: FitConfig, classes: Sequence[str], steps_per_epoch: int) -> MCAR:
     """A compiled model with first weights, its optimizer's variables made."""
-    model = build_model(config, num_classes, weights=None if config.init_from else config.backbone_weights)
+    model = build_model(config, len(classes), weights=None if config.init_from else config.backbone_weights)
     if config.init_from:
         source = load_run(config.init_from)
         theirs, ours = ((c.backbone, c.backbone_width) for c in (source.config, config))
         if theirs != ours:
             names = [f"{backbone} of width {width:g}" for backbone, width in (theirs, ours)]
             raise ValueError(f"{config.init_from} is a run of {names[0]}, not of {names[1]}: no weights fit.")
-        same_head = source.model.num_classes == num_classes
-        part, whole = (model, source.model) if same_head else (model.backbone, source.model.backbone)
-        part.set_weights(whole.get_weights())
+        model.backbone.set_weights(source.model.backbone.get_weights())
+        if set(classes) == set(source.classes):  # by name: another set may have them in another order
+            order = [source.classes.index(name) for name in classes]
+            kernel, bias = source.model.classifier.get_weights()
+            model.classifier.set_weights([kernel[:, order], bias[order]])
     for layer in model.backbone._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = config.sync_batch_norm

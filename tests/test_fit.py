@@ -1,5 +1,6 @@
 """`python -m mcar_tf.fit` from the command line to the closing table, and what bad input gets."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -152,6 +153,23 @@ def test_a_run_of_another_version_is_refused_in_one_sentence(finished, tmp_path)
     (tmp_path / "config.yaml").write_text((finished / "config.yaml").read_text() + "warp_factor: 9\n")
     with pytest.raises(ValueError, match="another version of mcar_tf, which holds warp_factor"):
         read_config(tmp_path / "config.yaml")
+
+
+def test_a_run_that_starts_from_another_takes_its_classes_by_name(untrained_run):
+    from mcar_tf.runs import load_run
+    from mcar_tf.training import build_trainable
+
+    source = load_run(untrained_run)
+    config = dataclasses.replace(source.config, init_from=untrained_run)
+    image = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype(np.float32)
+    expected = source.model(image)["global_probs"].numpy()
+    assert np.ptp(expected) > 1e-3  # or every order would do
+    turned = build_trainable(config, source.classes[::-1], 1)
+    np.testing.assert_allclose(turned(image)["global_probs"], expected[:, ::-1], atol=1e-6)
+    others = build_trainable(config, ("cat", *source.classes[1:]), 1)
+    for ours, theirs in zip(others.backbone.get_weights(), source.model.backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert np.abs(others(image)["global_probs"] - expected).max() > 1e-3
 
 
 @pytest.mark.parametrize("module", COMMANDS)
