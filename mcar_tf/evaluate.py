@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcar_tf.config import FitConfig
-from mcar_tf.run_folder import read_run_config, write_text
+from mcar_tf.run_folder import command_on, read_run_config, write_text
 from mcar_tf.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import Manifest, Portion, Split, load_manifest
@@ -174,7 +174,7 @@ def thresholds_of(run: "Run") -> list[float]:
     """The calibrated threshold of each class."""
     if run.thresholds is None:
         raise FileNotFoundError(
-            f"{run.path} holds no thresholds.json. Make one: python -m mcar_tf.calibrate --run {run.path}"
+            f"{run.path} holds no thresholds.json. Make one: {command_on(run.path, 'calibrate')}"
         )
     return run.thresholds
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.multi_worker import losing_workers, own_folder, read_worker
-from mcar_tf.run_folder import locked, open_run_folder
+from mcar_tf.run_folder import command_on, locked, open_run_folder
 from mcar_tf.signals import Stopping, stop_between_steps
 from mcar_tf.splits import VALIDATION, find_split, holds_out, split_names
 from pipelines.command import load_tensorflow, run_command
@@ -135,12 +136,14 @@ def print_closing(
     print(f"trained and evaluated in: {', '.join(times)}")
     if config.top_n:
         print(f"where it looked in the first images of {config.eval_split}: {folder / 'regions.png'}")
-    print(f"""
-The run lies in {folder}: history.csv, metrics.json, checkpoints, TensorBoard logs. What next:
-  python -m mcar_tf.predict --run {folder} --images IMAGES --draw   pictures of what it sees
-  python -m mcar_tf.evaluate --run {folder}                         every metric, other sizes and regions
-  python -m mcar_tf.export --run {folder}                           a SavedModel and a TFLite file
-  tensorboard --logdir {folder}                                     curves and regions by epoch""")
+    print(f"\nThe run lies in {folder}: history.csv, metrics.json, checkpoints, TensorBoard logs. What next:")
+    for command, what in (
+        (f"{command_on(folder, 'predict')} --images IMAGES --draw", "pictures of what it sees"),
+        (command_on(folder, "evaluate"), "every metric, other sizes and regions"),
+        (command_on(folder, "export"), "a SavedModel and a TFLite file"),
+        (f"tensorboard --logdir {shlex.quote(str(folder))}", "curves and regions by epoch"),
+    ):
+        print(f"  {command}\n      {what}")
 
 
 def percent(fraction: float | None) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mcar_tf import metrics, report_page, visualize
 from mcar_tf.config import FitConfig, config_to_yaml
 from mcar_tf.report_page import Html
-from mcar_tf.run_folder import read_run_config, write_text
+from mcar_tf.run_folder import command_on, read_run_config, write_text
 from mcar_tf.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import load_manifest
@@ -131,7 +131,7 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
     config = read_run_config(folder)
     if not (folder / "predictions.npz").is_file():
         raise FileNotFoundError(
-            f"{folder} holds no predictions.npz yet. Run first: python -m mcar_tf.evaluate --run {folder}"
+            f"{folder} holds no predictions.npz yet. Run first: {command_on(folder, 'evaluate')}"
         )
     load_tensorflow()
     from mcar_tf.evaluation import evaluate_predictions, read_predictions
@@ -148,7 +148,7 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
     if not same:
         raise ValueError(
             f"{folder}/predictions.npz does not give the mAP of metrics.json: the run went on after it was evaluated."
-            f" Run again: python -m mcar_tf.evaluate --run {folder}"
+            f" Run again: {command_on(folder, 'evaluate')}"
         )
     return EvaluatedRun(
         name=name,
@@ -226,7 +226,7 @@ def read_images(run: EvaluatedRun, options: ReportOptions, rows: set[int]) -> di
     if len(images) < len(wanted):
         raise ValueError(
             f"{manifest.name} has been built anew since the run was evaluated: pictures are gone."
-            f" Run again: python -m mcar_tf.evaluate --run {run.folder}"
+            f" Run again: {command_on(run.folder, 'evaluate')}"
         )
     return images
 

@@ -17,6 +17,7 @@ import io
 import json
 import math
 import platform
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -121,6 +122,11 @@ def read_run_config(folder: Path) -> FitConfig:
             f"{folder} is not a run folder: it holds no config.yaml (python -m mcar_tf.fit makes one)."
         )
     return read_config(folder / "config.yaml")
+
+
+def command_on(folder: Path, name: str) -> str:
+    """The line that a user types to run one of the commands on a run folder."""
+    return f"python -m mcar_tf.{name} --run {shlex.quote(str(folder))}"
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:

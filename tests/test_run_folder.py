@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from mcar_tf.config import FitConfig, read_config
-from mcar_tf.run_folder import append_history, locked, open_run_folder, read_classes, write_history
+from mcar_tf.run_folder import (
+    append_history,
+    command_on,
+    locked,
+    open_run_folder,
+    read_classes,
+    write_history,
+)
 
 CLASSES = ("cat", "dog")
 
@@ -110,3 +117,7 @@ def test_history_is_rewritten_as_of_the_state_and_then_grows(tmp_path):
     write_history(file, [{"epoch": 1, "loss": 0.5}])
     append_history(file, {"epoch": 2, "loss": 0.125})
     assert file.read_text() == "epoch,loss\n1,0.5\n2,0.125\n"
+
+
+def test_a_command_on_a_folder_can_be_pasted():
+    assert command_on(Path("runs/my run"), "evaluate") == "python -m mcar_tf.evaluate --run 'runs/my run'"
