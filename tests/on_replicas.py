@@ -1,10 +1,11 @@
-"""Trains on logical CPUs and prints what came of it as JSON: for `test_distribution`, which needs a process for it.
+"""Trains on logical CPUs, or as a worker, and prints what came of it as JSON: for tests, which need processes for it.
 
 How many devices there are is decided before TensorFlow starts, so no test of this process can ask for more.
 """
 
 import functools
 import json
+import os
 import sys
 
 import keras
@@ -13,9 +14,10 @@ import tensorflow as tf
 
 from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models.mcar import MCAR, build_mcar
+from mcar_tf.multi_worker import make_multi_worker_strategy
 from mcar_tf.optimizers import TwoRateSGD
 
-BATCH, CLASSES, SIZE, STEPS = 8, 5, 32, 20
+BATCH, CLASSES, SIZE, STEPS = 12, 5, 32, 20
 BOXES = np.array([[0.0, 0.0, 0.5, 0.75], [0.25, 0.25, 1.0, 1.0]], np.float32)
 
 
@@ -31,6 +33,8 @@ def batches() -> tf.data.Dataset:
 
 @functools.cache
 def strategy_of(replicas: int) -> tf.distribute.Strategy:
+    if "TF_CONFIG" in os.environ:
+        return make_multi_worker_strategy()
     if replicas == 1:
         return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_distribution import assert_same_training
 
 from mcar_tf.multi_worker import Worker, find_differences, own_folder, read_worker, tf_config_of_slurm
 
@@ -159,11 +160,12 @@ def launch(tiny_set):
     return launch
 
 
-def start_worker(words: list, **environment: str) -> subprocess.Popen:
+def start_worker(words: list, stdout: int | None = None, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [str(w) for w in words],
         cwd=ROOT,
         env=os.environ | environment,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -207,6 +209,23 @@ def test_workers_train_what_one_process_trains(launch, tmp_path, workers, by_slu
     finish(launch(tmp_path / "one"))
     finish(launch(tmp_path / "several", workers, by_slurm=by_slurm))
     assert_same_result(tmp_path / "several", tmp_path / "one", 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_have_the_losses_of_one_process_step_by_step(workers):
+    def train(**environment: str) -> subprocess.Popen:
+        script = ROOT / "tests" / "on_replicas.py"
+        wanted = json.dumps({"replicas": 1, "frozen": True})
+        return start_worker([sys.executable, script, wanted], stdout=subprocess.PIPE, **environment)
+
+    ports = free_ports(workers)
+    processes = [train(), *(train(TF_CONFIG=tf_config(i, *ports)) for i in range(workers))]
+    printed = [process.communicate(timeout=900) for process in processes]
+    one, *of_workers = [json.loads(out.splitlines()[-1])[0] for out, _ in printed]
+    assert len(one["losses"]) == 20
+    for of_worker in of_workers:
+        assert_same_training(of_worker, one)
 
 
 def errors_of(processes: list[subprocess.Popen]) -> list[str]:

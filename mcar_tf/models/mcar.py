@@ -207,7 +207,7 @@ class MCAR(keras.Model):
         crops = tf.stop_gradient(self.crop(images, boxes, size))
         features = self._look(tf.reshape(crops, [-1, size, size, 3]), training)
         logits = self.classifier(global_pool(features, self.pooling, self.gwp_lambda))
-        return tf.reshape(logits, [-1, self.top_n, self.num_classes])
+        return tf.reshape(logits, [-1, boxes.shape[1], self.num_classes])
 
     def _look(self, images: tf.Tensor, training: bool) -> tf.Tensor:
         if training and self.rematerialized:
