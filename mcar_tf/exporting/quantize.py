@@ -56,9 +56,10 @@ def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
         recipe.update_quantization_recipe(in_float, name, algorithm_key=AlgorithmName.NO_QUANTIZE)
     with quiet():
         ranges = recipe.calibrate({"mcar": samples, "global_only": samples}, num_threads=2)
+        share_ranges(model, ranges)
         result = recipe.quantize(ranges, enable_progress_report=False).quantized_model
-    # Its constants lie behind the file, where neither metadata nor older runtimes look for them.
-    return pack(unpack(result))
+    # Unpacked at any rate: constants lie behind the file, where neither metadata nor older runtimes look for them.
+    return pack(store_constants_once(unpack(result)))
 
 
 def first_convolutions(model: schema.ModelT) -> list[str]:
@@ -77,6 +78,58 @@ def first_convolutions(model: schema.ModelT) -> list[str]:
     one_pass = min(passes, key=len)  # that of `global_only`; `mcar` has both, one after the other
     first = {weights for weights, _ in one_pass[:FLOAT_CONVOLUTIONS]}
     return [name for found in passes for weights, name in found if weights in first]
+
+
+def share_ranges(model: schema.ModelT, ranges: dict[str, dict[str, Array]]) -> None:
+    """Give each convolution the same ranges in all passes over a region.
+
+    A bias is stored as a multiple of its input's scale, with a scale for each channel: with ranges of its own, every
+    region would add a tenth of the weights to the file. The pass over the whole image keeps its own.
+
+    Args:
+        model: the float model.
+        ranges: `min` and `max` of tensors by name, changed here.
+    """
+    for subgraph in model.subgraphs:
+        passes: dict[int, list[schema.OperatorT]] = {}
+        for operator in convolutions(model, subgraph):
+            passes.setdefault(subgraph.tensors[operator.inputs[1]].buffer, []).append(operator)
+        for _, *of_regions in passes.values():  # the global pass runs first
+            for end in ("inputs", "outputs"):
+                names = [subgraph.tensors[getattr(operator, end)[0]].name.decode() for operator in of_regions]
+                found = [ranges[name] for name in names if name in ranges]
+                if found:
+                    least = np.min([of_tensor["min"] for of_tensor in found], axis=0)
+                    most = np.max([of_tensor["max"] for of_tensor in found], axis=0)
+                    for of_tensor in found:
+                        of_tensor.update(min=least, max=most)
+
+
+def store_constants_once(model: schema.ModelT) -> schema.ModelT:
+    """Let the operators of a subgraph share constants that are equal in values and scales."""
+    for number, subgraph in enumerate(model.subgraphs):
+        first: dict[tuple[object, ...], int] = {}
+        place: dict[int, int] = {-1: -1}  # -1: an input that is left out
+        kept: list[schema.TensorT] = []
+        for index, tensor in enumerate(subgraph.tensors):
+            key: tuple[object, ...] = (index,)
+            data = model.buffers[tensor.buffer].data
+            if data is not None and len(data):
+                scale = None if tensor.quantization is None else tensor.quantization.scale
+                key = (tensor.type, *tensor.shape, bytes(data), None if scale is None else bytes(scale))
+            if key not in first:
+                first[key] = len(kept)
+                kept.append(tensor)
+            place[index] = first[key]
+        subgraph.tensors = kept
+        for operator in (subgraph, *subgraph.operators):
+            operator.inputs = [place[index] for index in operator.inputs]
+            operator.outputs = [place[index] for index in operator.outputs]
+        for signature in model.signatureDefs:
+            if signature.subgraphIndex == number:
+                for end in (*signature.inputs, *signature.outputs):
+                    end.tensorIndex = place[end.tensorIndex]
+    return model
 
 
 def give_dead_channels_a_scale(model: schema.ModelT) -> schema.ModelT:

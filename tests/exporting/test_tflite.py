@@ -138,6 +138,20 @@ def test_weights_of_int8_are_stored_once(model, int8):
     assert stored < 1.3 * weights
 
 
+def test_regions_share_biases_and_scales_of_int8(int8):
+    model = unpack(int8)
+    constants: dict[str, set] = {}
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            if op_name(model, operator) == "CONV_2D":
+                weights, bias = (subgraph.tensors[index] for index in operator.inputs[1:3])
+                if weights.type == schema.TensorType.INT8:
+                    constants.setdefault(weights.buffer, set()).add(id(bias))
+    assert len(constants) == 7
+    # Of each signature: one for the whole image; in `mcar` another for both regions.
+    assert all(len(biases) <= 3 for biases in constants.values())
+
+
 def test_a_dead_channel_keeps_its_bias():
     """A 1x1 convolution of two channels; the second has no weights."""
     model = schema.ModelT()
