@@ -81,10 +81,10 @@ def first_convolutions(model: schema.ModelT) -> list[str]:
 
 
 def share_ranges(model: schema.ModelT, ranges: dict[str, dict[str, Array]]) -> None:
-    """Give each convolution the same ranges in all passes over a region.
+    """Give each convolution the same ranges in all passes over regions.
 
     A bias is stored as a multiple of its input's scale, with a scale for each channel: with ranges of its own, every
-    region would add a tenth of the weights to the file. The pass over the whole image keeps its own.
+    pass would add a tenth of the weights to the file. The pass over the whole image keeps its own.
 
     Args:
         model: the float model.
@@ -106,7 +106,8 @@ def share_ranges(model: schema.ModelT, ranges: dict[str, dict[str, Array]]) -> N
 
 
 def store_constants_once(model: schema.ModelT) -> schema.ModelT:
-    """Let the operators of a subgraph share constants that are equal in values and scales."""
+    """Let the operators of a subgraph share constants that are equal in values and scales; and subgraphs, values."""
+    buffers: dict[bytes, int] = {}
     for number, subgraph in enumerate(model.subgraphs):
         first: dict[tuple[object, ...], int] = {}
         place: dict[int, int] = {-1: -1}  # -1: an input that is left out
@@ -115,8 +116,9 @@ def store_constants_once(model: schema.ModelT) -> schema.ModelT:
             key: tuple[object, ...] = (index,)
             data = model.buffers[tensor.buffer].data
             if data is not None and len(data):
+                tensor.buffer = buffers.setdefault(bytes(data), tensor.buffer)
                 scale = None if tensor.quantization is None else tensor.quantization.scale
-                key = (tensor.type, *tensor.shape, bytes(data), None if scale is None else bytes(scale))
+                key = (tensor.type, *tensor.shape, tensor.buffer, None if scale is None else bytes(scale))
             if key not in first:
                 first[key] = len(kept)
                 kept.append(tensor)
@@ -129,6 +131,11 @@ def store_constants_once(model: schema.ModelT) -> schema.ModelT:
             if signature.subgraphIndex == number:
                 for end in (*signature.inputs, *signature.outputs):
                     end.tensorIndex = place[end.tensorIndex]
+    used = {tensor.buffer for subgraph in model.subgraphs for tensor in subgraph.tensors}
+    used |= {metadata.buffer for metadata in model.metadata or []}
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
     return model
 
 

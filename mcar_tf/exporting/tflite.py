@@ -25,6 +25,8 @@ InputType = Literal["float32", "uint8"]
 Precision = Literal["float32", "float16", "dynamic", "int8"]
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 SIGNATURES = ("mcar", "global_only")
+# A batch of regions: the activations of more fit no cache, and each batch takes memory of its own (docs/phones.md).
+REGIONS_AT_ONCE = 2
 
 
 def write_tflite(
@@ -148,15 +150,15 @@ def _freeze_signatures(model: MCAR, dtype: tf.DType) -> dict[str, tf.types.exper
     def global_only(image: tf.Tensor) -> Outputs:
         return {"global_probs": tf.sigmoid(model.global_pass(image, training=False)[1])}
 
-    def region_by_region(images: tf.Tensor, boxes: tf.Tensor, training: bool) -> tf.Tensor:
-        # One region's activations stay in a cache that four regions' don't fit into: docs/phones.md has the gain.
-        one_by_one = [local_pass(images, boxes[:, i : i + 1], training) for i in range(model.top_n)]
-        return tf.concat(one_by_one, axis=1)
+    def look_in_turn(images: tf.Tensor, boxes: tf.Tensor, training: bool) -> tf.Tensor:
+        starts = range(0, model.top_n, REGIONS_AT_ONCE)
+        logits = [local_pass(images, boxes[:, i : i + REGIONS_AT_ONCE], training) for i in starts]
+        return tf.concat(logits, axis=1)
 
     image = tf.TensorSpec((1, model.image_size, model.image_size, 3), dtype, name="image")
     crop, local_pass = model.crop, model.local_pass
     model.crop = crop_and_resize_portable
-    model.local_pass = region_by_region  # type: ignore[method-assign]
+    model.local_pass = look_in_turn  # type: ignore[method-assign]
     try:
         return {function.__name__: _freeze(function, image) for function in (mcar, global_only)}
     finally:
