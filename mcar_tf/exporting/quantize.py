@@ -75,7 +75,7 @@ def first_convolutions(model: schema.ModelT) -> list[str]:
         ]
         for subgraph in model.subgraphs
     ]
-    one_pass = min(passes, key=len)  # that of `global_only`; `mcar` has both, one after the other
+    one_pass = min(passes, key=len)  # that of `global_only`; `mcar` has several, one after the other
     first = {weights for weights, _ in one_pass[:FLOAT_CONVOLUTIONS]}
     return [name for found in passes for weights, name in found if weights in first]
 
