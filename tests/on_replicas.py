@@ -17,18 +17,18 @@ from mcar_tf.models.mcar import MCAR, build_mcar
 from mcar_tf.multi_worker import make_multi_worker_strategy
 from mcar_tf.optimizers import TwoRateSGD
 
-BATCH, CLASSES, SIZE, STEPS = 12, 5, 32, 20
+CLASSES, SIZE, STEPS = 5, 32, 20
 BOXES = np.array([[0.0, 0.0, 0.5, 0.75], [0.25, 0.25, 1.0, 1.0]], np.float32)
 
 
-def batches() -> tf.data.Dataset:
+def batches(size: int) -> tf.data.Dataset:
     random = np.random.default_rng(0)
     content = {
-        "image": random.uniform(0, 255, (BATCH * STEPS, SIZE, SIZE, 3)).astype("float32"),
-        "labels": random.integers(0, 2, (BATCH * STEPS, CLASSES)).astype("float32"),
-        "weights": random.integers(0, 2, (BATCH * STEPS, CLASSES)).astype("float32"),
+        "image": random.uniform(0, 255, (size * STEPS, SIZE, SIZE, 3)).astype("float32"),
+        "labels": random.integers(0, 2, (size * STEPS, CLASSES)).astype("float32"),
+        "weights": random.integers(0, 2, (size * STEPS, CLASSES)).astype("float32"),
     }
-    return tf.data.Dataset.from_tensor_slices(content).batch(BATCH, drop_remainder=True)
+    return tf.data.Dataset.from_tensor_slices(content).batch(size, drop_remainder=True)
 
 
 @functools.cache
@@ -64,13 +64,13 @@ class Losses(keras.callbacks.Callback):
         self.sums.append((batch + 1) * float(logs["loss"]))
 
 
-def train(replicas: int, **options) -> dict:
+def train(replicas: int, batch: int = 8, **options) -> dict:
     strategy = strategy_of(replicas)
     with strategy.scope():
         model = build(**options)
     losses = Losses()
     history = model.fit(
-        batches(), steps_per_epoch=STEPS, callbacks=[losses], verbose=0, shuffle=False
+        batches(batch), steps_per_epoch=STEPS, callbacks=[losses], verbose=0, shuffle=False
     ).history
     copies = [
         [np.asarray(copy).ravel() for copy in strategy.experimental_local_results(v.value)]

@@ -212,11 +212,11 @@ def test_workers_train_what_one_process_trains(launch, tmp_path, workers, by_slu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 3])
-def test_workers_have_the_losses_of_one_process_step_by_step(workers):
+@pytest.mark.parametrize(("workers", "batch"), [(2, 8), (3, 6)])
+def test_workers_have_the_losses_of_one_process_step_by_step(workers, batch):
     def train(**environment: str) -> subprocess.Popen:
         script = ROOT / "tests" / "on_replicas.py"
-        wanted = json.dumps({"replicas": 1, "frozen": True})
+        wanted = json.dumps({"replicas": 1, "frozen": True, "batch": batch})
         return start_worker([sys.executable, script, wanted], stdout=subprocess.PIPE, **environment)
 
     ports = free_ports(workers)
