@@ -47,7 +47,7 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(**{f"v{i:05d}": v.value for i, v in enumerate(variables)})
 
     def save(self, epoch: int, step: int, state: dict[str, Any]) -> None:
-        """Write the variables and `state`, which JSON must be able to hold.
+        """Write the variables and `state`, which JSON must be able to hold; nothing where that was done at this step.
 
         Args:
             epoch: whole epochs done.
@@ -57,10 +57,12 @@ class Checkpoints:
         Raises:
             OSError: the disk is full or takes no writing; the checkpoints before are as they were.
         """
+        target = self.folder / f"epoch-{epoch:04d}-step-{step:07d}"
+        if target.is_dir():  # after an epoch's last step, and now by a signal amid its validation
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.folder).free < 1.1 * self.bytes + 2**20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
-        target = self.folder / f"epoch-{epoch:04d}-step-{step:07d}"
         partial = self.folder / f"partial-{target.name}"
         with _room_or_nothing(partial):
             partial.mkdir()

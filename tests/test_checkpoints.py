@@ -51,6 +51,13 @@ def test_the_newest_is_restored_and_the_last_two_are_kept(checkpoints, variables
     assert names(checkpoints) == ["epoch-0002-step-0000030", "epoch-0003-step-0000004"]
 
 
+def test_a_step_that_was_saved_is_left_alone(checkpoints, variables):
+    save(checkpoints, variables, 1, 4)
+    save(checkpoints, variables, 1, 4)
+    assert names(checkpoints) == ["epoch-0001-step-0000004"]
+    assert checkpoints.restore_latest() == {"epoch": 1, "history": [{"loss": 0.1}]}
+
+
 def damage(path: Path, rng: random.Random) -> None:
     """One random misfortune in a checkpoint's folder."""
     file = rng.choice(sorted(path.iterdir()))
