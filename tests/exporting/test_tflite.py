@@ -66,8 +66,9 @@ def test_weights_are_stored_once(model, float32):
     assert len(float32) < weights + 60_000  # the two signatures' graphs
 
 
-def test_the_model_keeps_its_own_crop(model, float32):
+def test_the_model_keeps_its_own_crop_and_local_pass(model, float32):
     assert model.crop is crop_and_resize
+    assert "local_pass" not in vars(model)
 
 
 def test_without_regions_there_are_no_boxes(plain_model, batch):
