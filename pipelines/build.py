@@ -233,7 +233,11 @@ def build_set(
             encoded = sum(split.encoded_bytes for split in layout.values())
             processes = min(_count_cores(), 1 + encoded // BYTES_A_PROCESS)
         with _progress_bar(raw.name, total=sum(split.examples for split in layout.values())) as bar:
-            built = _run(tasks, min(processes, len(tasks)), bar)
+            try:
+                built = _run(tasks, min(processes, len(tasks)), bar)
+            except BaseException:
+                _remove(folder.glob("*.part"))  # another process was ended amid its shard
+                raise
         by_split: dict[str, list[BuiltShard]] = {split: [] for split in layout}
         for task, shard in zip(tasks, built, strict=True):
             by_split[task.split].append(shard)
@@ -501,7 +505,7 @@ def _run(tasks: list[ShardTask], processes: int, bar: "tqdm") -> list[BuiltShard
             child.terminate()
         raise
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
 
 
 _counter: Any = None  # in a worker: how many pictures all of them have done

@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -59,6 +60,24 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypa
     assert not [name for name in listed if name.endswith(".part") or name == "dataset.json"]
     for file in (tmp_path / "undisturbed" / "tiny").iterdir():
         assert (tmp_path / "saved" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_failure_in_one_process_leaves_nothing_half_written_by_the_others(tmp_path):
+    raw = raw_set(tmp_path / "source", 1, splits=("train", "test"))
+    for image in (tmp_path / "source").iterdir():
+        image.unlink()
+        os.mkfifo(image)  # whoever reads it waits for a writer: both shards are open until the test writes
+    folder = tmp_path / "data" / "tiny"
+
+    def spoil_test_split():
+        while len(list(folder.glob("*.part"))) < 2:
+            time.sleep(0.01)
+        (tmp_path / "source" / "test000.jpg").write_bytes(b"no picture")
+
+    threading.Thread(target=spoil_test_split, daemon=True).start()
+    with pytest.raises(ValueError, match=r"test000\.jpg"):
+        build_set(raw, tmp_path / "data", processes=2, on_bad_image="stop")
+    assert not [file.name for file in folder.iterdir() if file.is_file()]
 
 
 def test_a_disk_that_cannot_be_written_is_one_line(tmp_path):
