@@ -88,6 +88,8 @@ def main() -> None:
 
 def look_at_picture(model: Model, options: argparse.Namespace) -> None:
     """Print what is in a picture file, and draw it where that is asked for."""
+    if not options.picture.is_file():
+        raise FileNotFoundError(f"There is no picture {options.picture}.")
     with Image.open(options.picture) as file:
         picture = ImageOps.exif_transpose(file).convert("RGB")  # as it was held
     started = time.perf_counter()

@@ -5,11 +5,10 @@ import dataclasses
 import glob
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mcar_tf.run_folder import write_text
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 CSV_COLUMNS = ("image", "class", "prob", "global_prob", "local_prob", "ymin", "xmin", "ymax", "xmax")
+SHOWN = 20  # predictions that are printed too
 
 
 @dataclasses.dataclass
@@ -63,20 +63,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = options.out_dir or run.path / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     unreadable: list[str] = []
-    predictions = []
-    for file, prediction in predict_files(run, files, options, unreadable):
-        predictions.append(prediction)
-        if options.draw:
-            draw(file, prediction, folder / f"{len(predictions):05d}-{file.stem}.png")
+    predictions = predict_files(run, files, options, unreadable)
+    if options.draw:
+        predictions = draw_each(predictions, folder)
     path = folder / f"predictions.{options.format}"
-    write_text(path, to_csv(predictions) if options.format == "csv" else to_json_lines(predictions))
+    first, count = write_predictions(path, predictions, options.format)
 
-    for prediction in predictions[:20]:
+    for prediction in first:
         labels = ", ".join(f"{label['class']} {label['prob']:.2f}" for label in prediction["labels"])
         print(f"{prediction['image']}: {labels or 'nothing above the threshold'}")
-    if len(predictions) > 20:
-        print(f"... and {len(predictions) - 20} more")
-    drawn = f", and {len(predictions)} pictures" if options.draw else ""
+    if count > len(first):
+        print(f"... and {count - len(first)} more")
+    drawn = f", and {count} pictures" if options.draw else ""
     print(f"written to {path}{drawn}")
     if unreadable:
         raise ValueError(
@@ -110,8 +108,8 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
 
 def predict_files(
     run: "Run", files: Sequence[Path], options: PredictOptions, unreadable: list[str]
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Each file that can be read, with what the model says of it; names of the others go to `unreadable`."""
+) -> Iterator[dict[str, Any]]:
+    """What the model says of each file that can be read; names of the others go to `unreadable`."""
     import numpy as np
     import tensorflow as tf
     from tqdm import tqdm
@@ -142,7 +140,7 @@ def predict_files(
                 check_numbers(outputs, [str(file) for file, _ in batch])
                 for i, (file, _) in enumerate(batch):
                     row = {name: value[i] for name, value in outputs.items()}
-                    yield file, describe(file, row, run.classes, thresholds)
+                    yield describe(file, row, run.classes, thresholds)
 
 
 def read_encoded(file: Path) -> bytes:
@@ -191,6 +189,14 @@ def describe(
     return {"image": str(file), "labels": labels, "regions": regions}
 
 
+def draw_each(predictions: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
+    """The predictions as they come, each drawn into a numbered picture in `folder`."""
+    for number, prediction in enumerate(predictions, start=1):
+        file = Path(prediction["image"])
+        draw(file, prediction, folder / f"{number:05d}-{file.stem}.png")
+        yield prediction
+
+
 def draw(file: Path, prediction: dict[str, Any], path: Path) -> None:
     """Draw the regions of the predicted classes that the global stream saw too (Fig. 6 and its rule).
 
@@ -215,22 +221,44 @@ def _title(found: dict[str, Any]) -> str:
     return f"{found['class']}: {found['global_prob']:.2f} / {found['prob']:.2f}"
 
 
-def to_json_lines(predictions: Sequence[dict[str, Any]]) -> str:
-    """An object a line."""
-    return "".join(json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
+def write_predictions(
+    path: Path, predictions: Iterable[dict[str, Any]], form: Literal["jsonl", "csv"]
+) -> tuple[list[dict[str, Any]], int]:
+    """Write each prediction as it comes; `path` is there once all are, until then `partial-NAME`, which an
+    interruption leaves behind.
+
+    jsonl: an object a line. csv: a row a label, with its region where it has one; an image without labels has a row
+    without a class.
+
+    Returns:
+        The first `SHOWN` predictions, and how many there were.
+    """
+    first: list[dict[str, Any]] = []
+    count = 0
+    partial = path.with_name(f"partial-{path.name}")
+    # A file's name that is no text is written as JSON would escape it.
+    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        if form == "csv":
+            rows.writerow(CSV_COLUMNS)
+        for prediction in predictions:
+            if form == "csv":
+                rows.writerows(to_rows(prediction))
+            else:
+                file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
+            count += 1
+            if len(first) < SHOWN:
+                first.append(prediction)
+    partial.replace(path)
+    return first, count
 
 
-def to_csv(predictions: Sequence[dict[str, Any]]) -> str:
-    """A row a label, with its region where it has one; an image without labels has a row without a class."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for prediction in predictions:
-        boxes = {region["class"]: region["box"] for region in prediction["regions"]}
-        for label in prediction["labels"] or [{}]:
-            numbers = [label.get(name, "") for name in ("class", "prob", "global_prob", "local_prob")]
-            writer.writerow([prediction["image"], *numbers, *boxes.get(label.get("class"), ["", "", "", ""])])
-    return text.getvalue()
+def to_rows(prediction: dict[str, Any]) -> Iterator[list[Any]]:
+    """An image's rows of `CSV_COLUMNS`."""
+    boxes = {region["class"]: region["box"] for region in prediction["regions"]}
+    for label in prediction["labels"] or [{}]:
+        numbers = [label.get(name, "") for name in ("class", "prob", "global_prob", "local_prob")]
+        yield [prediction["image"], *numbers, *boxes.get(label.get("class"), ["", "", "", ""])]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import os
 import signal
 import sys
@@ -106,6 +107,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     Whatever goes wrong ends in one line on standard error. `MCAR_TF_TRACEBACK=1` shows the traceback too.
     """
     signal.signal(signal.SIGTERM, _raise_terminated)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal can't show is no reason to end
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main() or EXIT_OK
         sys.stdout.flush()

@@ -109,12 +109,14 @@ def test_the_phone_preview_reads_frames_until_the_camera_stops():
 def test_the_phone_preview_says_in_one_line_what_is_wrong(folder):
     for words in (
         (folder / "absent.tflite", folder / "photo.png"),
+        (folder / "mcar-float32.tflite", folder / "absent.jpg"),
         (folder / "mcar-float32.tflite", folder / "broken.jpg"),
         (folder / "photo.png", folder / "photo.png"),
     ):
         result = start("phone_preview", *words)
         assert result.returncode == 1
         assert result.stderr.startswith("error: ")
+        assert "Errno" not in result.stderr
         assert len(result.stderr.splitlines()) == 1
 
 

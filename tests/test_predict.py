@@ -1,12 +1,13 @@
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mcar_tf.predict import CSV_COLUMNS, draw, find_images, main, read_encoded
+from mcar_tf.predict import CSV_COLUMNS, draw, find_images, main, read_encoded, write_predictions
 
 
 @pytest.fixture
@@ -79,6 +80,28 @@ def test_an_unreadable_image_is_named_and_loses_nothing(tiny_run, photos):
         main(["--run", str(tiny_run), "--images", str(photos)])
     lines = (tiny_run / "predictions" / "predictions.jsonl").read_text().splitlines()
     assert [json.loads(line)["image"][-5:] for line in lines] == ["0.png", ".WEBP"]
+
+
+def test_a_name_that_is_no_text_is_written(tmp_path):
+    image = os.fsdecode(b"caf\xe9.png")  # Latin-1, as old archives have it
+    write_predictions(tmp_path / "predictions.jsonl", [{"image": image}], "jsonl")
+    assert json.loads((tmp_path / "predictions.jsonl").read_text("utf-8")) == {"image": image}
+
+
+def test_an_interruption_keeps_what_was_predicted_and_spoils_no_earlier_result(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    write_predictions(path, [{"image": "earlier.jpg"}], "jsonl")
+
+    def interrupted():
+        yield {"image": "a.jpg"}
+        yield {"image": "b.jpg"}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(path, interrupted(), "jsonl")
+    assert json.loads(path.read_text()) == {"image": "earlier.jpg"}
+    kept = (tmp_path / "partial-predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["image"] for line in kept] == ["a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize(

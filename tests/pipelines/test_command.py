@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import tensorflow as tf
 
@@ -35,3 +39,14 @@ def test_whose_fault_an_error_is_and_what_is_said(error, code, line):
     found, said = describe_error(error)
     assert found == code
     assert line in said
+
+
+def test_what_the_terminal_cannot_show_is_printed_as_an_escape():
+    command = "from pipelines.command import run_command; run_command(lambda: print('caf\\udce9, \\u732b'))"
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii:strict"},
+        check=True,
+    )
+    assert done.stdout == b"caf\\udce9, \\u732b\n"
