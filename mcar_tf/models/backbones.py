@@ -119,8 +119,7 @@ def build_backbone(name: str, *, weights: str | Path | None = "imagenet", width:
 
     Raises:
         ValueError: see `check_backbone`; weights of another architecture.
-        FileNotFoundError: no such file of weights.
-        OSError: ImageNet weights could not be downloaded.
+        FileNotFoundError: no such file of weights; ImageNet's could not be downloaded.
     """
     check_backbone(name, width=width)
     entry = BACKBONES[name]
@@ -130,7 +129,7 @@ def build_backbone(name: str, *, weights: str | Path | None = "imagenet", width:
         except ValueError:
             raise
         except Exception as error:
-            raise OSError(
+            raise FileNotFoundError(
                 f"ImageNet weights of {name} could not be downloaded ({str(error)[:120]}). Pass the path of a file"
                 " with them as `weights` (it is what `keras.applications` saves without the top),"
                 " or none to train from scratch."

@@ -60,7 +60,7 @@ def build_mcar(
 
     Raises:
         ValueError: an argument outside its range, before anything is built.
-        OSError: weights that can't be had.
+        FileNotFoundError: weights that can't be had.
     """
     check_backbone(backbone, width=backbone_width, image_size=image_size)
     check_pooling(pooling, gwp_lambda)

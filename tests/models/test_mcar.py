@@ -8,6 +8,7 @@ from mcar_tf.models.backbones import build_backbone, to_caffe_bgr, to_unit_range
 from mcar_tf.models.heads import Classifier, global_pool
 from mcar_tf.models.mcar import build_mcar
 from mcar_tf.optimizers import TwoRateSGD
+from pipelines.command import describe_error
 
 SIZE, CLASSES = 32, 5
 
@@ -211,9 +212,12 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(keras.applications, "MobileNetV2", offline)
     with pytest.raises(
-        OSError, match=r"could not be downloaded \(URL fetch failure\). Pass the path of a file"
-    ):
+        FileNotFoundError, match=r"could not be downloaded \(URL fetch failure\). Pass the path of a file"
+    ) as raised:
         build_backbone("mobilenet_v2", weights="imagenet")
+    code, line = describe_error(raised.value)
+    assert code == 2
+    assert line.startswith("error: ImageNet weights of mobilenet_v2 could not be downloaded")
 
 
 @pytest.mark.parametrize(
