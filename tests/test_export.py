@@ -90,6 +90,14 @@ def test_options_change_what_is_exported(finished_run, tmp_path):
     assert "It was exported with other options: image_size 48, local_size 16, top_n 1." in card
 
 
+def test_a_model_without_regions_is_exported_in_both_formats(finished_run, tmp_path):
+    words = ["--run", str(finished_run), "--out-dir", str(tmp_path / "out"), "--top-n", "0"]
+    export.main(words)
+    forms = json.loads((tmp_path / "out" / "parity.json").read_text())["forms"]
+    assert set(forms) == {"saved_model", "mcar-float32.tflite"}
+    assert all(measured["box_iou"] == 1 for measured in forms.values())
+
+
 def test_a_missed_bar_leaves_nothing_behind(finished_run, tmp_path, monkeypatch, capsys):
     from mcar_tf.exporting import parity
 

@@ -175,7 +175,7 @@ def _compare(
     columns |= {"our_probs": ours["probs"], "their_probs": theirs["probs"]}
     columns["global_difference"] = np.abs(theirs["global_probs"] - ours["global_probs"])
     columns["local_difference"] = np.abs(theirs["local_probs"] - local_probs)
-    if "boxes" in theirs:
+    if ours["box_classes"].size:
         columns["found"], columns["same"], columns["iou"] = match_boxes(ours, theirs, half_a_pixel)
     return columns
 

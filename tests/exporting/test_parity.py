@@ -66,10 +66,14 @@ def test_no_pictures_are_refused(model, exact):
         measure_parity(model, {"form": Form(exact)}, [])
 
 
-def test_a_plain_model_has_no_boxes_to_differ(plain_model, batch):
+PROBS = ("probs", "global_probs", "local_probs")
+
+
+@pytest.mark.parametrize("names", [PROBS, (*PROBS, "boxes", "box_classes", "box_probs")])
+def test_a_plain_model_has_no_boxes_to_differ(plain_model, batch, names):
     def form(batch):
         outputs = plain_model(batch["image"])
-        return {name: outputs[name].numpy() for name in ("probs", "global_probs", "local_probs")}
+        return {name: outputs[name].numpy() for name in names}
 
     parity = measure_parity(plain_model, {"form": Form(form)}, [batch])["form"]
     assert (parity.same_classes, parity.same_boxes, parity.box_iou) == (1, 1, 1)
