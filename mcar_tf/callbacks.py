@@ -88,6 +88,7 @@ class MovingAverage(keras.callbacks.Callback):
         self.variables = [keras.Variable(weight, trainable=False) for weight in model.weights]
         self.optimizer = model.optimizer
         self.decay = decay
+        self.trained: list[Any] = []  # weights, while the averages are in their place
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Move towards the weights."""
@@ -104,14 +105,19 @@ class MovingAverage(keras.callbacks.Callback):
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside a `with` block the model has the averages for weights."""
-        trained = [weight.numpy() for weight in self.weights]
+        self.trained = [weight.numpy() for weight in self.weights]
         try:
             for weight, average in zip(self.weights, self.variables, strict=True):
                 weight.assign(average.value)
             yield
         finally:
-            for weight, value in zip(self.weights, trained, strict=True):
-                weight.assign(value)
+            self.give_way()
+
+    def give_way(self) -> None:
+        """Give the model its trained weights back; to be called again where a signal broke in, else idle."""
+        for weight, value in zip(self.weights, self.trained, strict=False):
+            weight.assign(value)
+        self.trained = []
 
 
 class StallWatch(keras.callbacks.Callback):

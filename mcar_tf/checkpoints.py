@@ -22,6 +22,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pipelines.records import flush_to_disk
+
 
 class Checkpoints:
     """The last few checkpoints of a run.
@@ -71,9 +73,9 @@ class Checkpoints:
             checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
             (partial / "checksums.json").write_text(json.dumps(checksums))
             for path in [*partial.iterdir(), partial]:
-                _flush_to_disk(path)
+                flush_to_disk(path)
         partial.rename(target)
-        _flush_to_disk(self.folder)
+        flush_to_disk(self.folder)
         for old in self._saved()[: -self.keep]:
             shutil.rmtree(old)
 
@@ -115,7 +117,7 @@ def write_weights(model: keras.Model, path: Path) -> None:
     partial = path.with_name(f"partial-{path.name}")
     with _room_or_nothing(partial):
         model.save_weights(partial)
-        _flush_to_disk(partial)
+        flush_to_disk(partial)
     partial.replace(path)
 
 
@@ -155,6 +157,8 @@ def _problem_of(path: Path) -> str | None:
                 return f"{name} is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"it can't be read: {error.strerror}"
     except (ValueError, AttributeError):
         return "checksums.json is damaged"
     return None
@@ -163,11 +167,3 @@ def _problem_of(path: Path) -> str | None:
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

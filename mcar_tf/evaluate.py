@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcar_tf.config import FitConfig
-from mcar_tf.run_folder import command_on, read_run_config, write_text
+from mcar_tf.run_folder import command_on, own_results, read_run_config, write_text
 from mcar_tf.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import Manifest, Portion, Split, load_manifest
@@ -50,8 +50,8 @@ class EvaluateOptions:
     top3_min_prob: float | None = option(None, "Assign none of the top three below this probability (the authors'"
                                          " code: 0.6; null: the paper's, all three).", group=METRICS)
 
-    out_dir: Path | None = option(None, "Where the results go (null: the run folder for its eval-split, as it is;"
-                                  " anything else into <run>/evaluations/<what differs>).", group=OUTPUT)
+    out_dir: Path | None = option(None, "Where the results go (null: the run folder for its eval-split, as it is and"
+                                  " finished; anything else into <run>/evaluations/<what differs>).", group=OUTPUT)
     voc_results: Literal["comp1", "comp2"] | None = option(
         None, "Also write Pascal VOC's result files for this competition, for its evaluation server.", group=OUTPUT)
     coco_results: bool = option(False, "Also write the regions as COCO detection results.", group=OUTPUT)
@@ -157,7 +157,7 @@ def results_folder(options: EvaluateOptions, config: FitConfig, split_name: str)
     if not options.calibrated and options.threshold != 0.6:
         differs.append(f"threshold={options.threshold}")
     if differs == [config.eval_split]:
-        return options.run
+        return own_results(options.run, config)
     return options.run / "evaluations" / ",".join(differs)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.multi_worker import losing_workers, own_folder, read_worker
-from mcar_tf.run_folder import command_on, locked, open_run_folder
+from mcar_tf.run_folder import command_on, open_run_folder
 from mcar_tf.signals import Stopping, stop_between_steps
 from mcar_tf.splits import VALIDATION, find_split, holds_out, split_names
 from pipelines.command import load_tensorflow, run_command
@@ -45,15 +45,16 @@ def fit(
     Returns:
         Its metrics on `config.eval_split`, and the seconds that this process trained and evaluated.
     """
-    open_run_folder(config, folder, manifest.classes)
+    several = config.strategy == "multi_worker"
     started = time.monotonic()
-    with locked(folder):
-        if not (folder / "metrics.json").is_file():
+    with open_run_folder(config, folder, manifest):
+        # Of several workers each comes along, for the others may not be as far.
+        if several or not (folder / "metrics.json").is_file():
             load_tensorflow()
             from mcar_tf.training import train
 
             started = time.monotonic()
-            with losing_workers() if config.strategy == "multi_worker" else contextlib.nullcontext():
+            with losing_workers(stopping) if several else contextlib.nullcontext():
                 train(config, folder, manifest, stopping)
     return json.loads((folder / "metrics.json").read_text())[config.eval_split], time.monotonic() - started
 

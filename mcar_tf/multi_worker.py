@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mcar_tf.signals import Stopping
+
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
@@ -204,13 +206,15 @@ def as_on_the_chief(
 
 
 @contextlib.contextmanager
-def losing_workers() -> Iterator[None]:
-    """Say in one line that another worker is gone, which TensorFlow says in many."""
+def losing_workers(stopping: Stopping) -> Iterator[None]:
+    """Say in one line that another worker is gone, which TensorFlow says in many; or leave, if asked to meanwhile."""
     import tensorflow as tf
 
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if stopping.requested:  # the chief left first
+            stopping.leave()
         reason = " ".join(str(error).split())[:160]
         raise WorkerLostError(
             "another worker ended or can't be reached. Start all workers again with --resume: they go on from the"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mcar_tf import metrics, report_page, visualize
 from mcar_tf.config import FitConfig, config_to_yaml
 from mcar_tf.report_page import Html
-from mcar_tf.run_folder import command_on, read_run_config, write_text
+from mcar_tf.run_folder import command_on, own_results, read_run_config, write_text
 from mcar_tf.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import load_manifest
@@ -129,25 +129,26 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
         ValueError: the split that it was evaluated on has no labels.
     """
     config = read_run_config(folder)
-    if not (folder / "predictions.npz").is_file():
+    results = own_results(folder, config)
+    if not (results / "predictions.npz").is_file():
         raise FileNotFoundError(
-            f"{folder} holds no predictions.npz yet. Run first: {command_on(folder, 'evaluate')}"
+            f"{results} holds no predictions.npz yet. Run first: {command_on(folder, 'evaluate')}"
         )
     load_tensorflow()
     from mcar_tf.evaluation import evaluate_predictions, read_predictions
 
-    predictions, classes, split = read_predictions(folder / "predictions.npz")
+    predictions, classes, split = read_predictions(results / "predictions.npz")
     if not predictions.weights.any():
         raise ValueError(f"{folder} was evaluated on {split}, which has no labels: nothing can be reported.")
     found = evaluate_predictions(predictions, threshold)
-    written = (_read_json(folder / "metrics.json") or {}).get(split, {})
+    written = (_read_json(results / "metrics.json") or {}).get(split, {})
     before, now = written.get("fused", {}).get("mAP"), found["fused"]["mAP"]
     same = (
         math.isnan(now) if before is None else abs(now - before) < 1e-9
     )  # of another machine, the last digit
     if not same:
         raise ValueError(
-            f"{folder}/predictions.npz does not give the mAP of metrics.json: the run went on after it was evaluated."
+            f"{results}/predictions.npz does not give the mAP of metrics.json: the run went on after its evaluation."
             f" Run again: {command_on(folder, 'evaluate')}"
         )
     return EvaluatedRun(

@@ -2,7 +2,7 @@
 
 config.yaml         every option, resolved; `fit --config` repeats the run
 classes.txt         class names, one a line, in the order of the model's outputs
-environment.json    versions of what computed it
+environment.json    versions of what computed it, and a hash of the pictures that it learns from
 checkpoints/        state to go on from, last.weights.h5, best.weights.h5
 history.csv         a row an epoch
 tensorboard/        the same and more, as curves and pictures
@@ -13,12 +13,14 @@ import contextlib
 import csv
 import dataclasses
 import fcntl
+import hashlib
 import io
 import json
 import math
 import platform
 import shlex
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +28,8 @@ from typing import Any
 
 from mcar_tf import __version__
 from mcar_tf.config import FitConfig, config_to_yaml, read_config
+from mcar_tf.splits import VALIDATION
+from pipelines.records import Manifest, flush_to_disk
 
 # Options that may differ when a run is resumed: they change where and how often, not what is computed.
 MAY_CHANGE = {"source", "data_dir", "checkpoint_minutes", "keep_checkpoints"}
@@ -33,37 +37,65 @@ LOCK = ".lock"
 NOT_IN_CONFIG_FILE = {"out_dir", "resume", "overwrite", "compare_baseline"}
 
 
-def open_run_folder(config: FitConfig, folder: Path, classes: Sequence[str]) -> None:
-    """Make a run folder, or see that the one there may be gone on with.
+@contextlib.contextmanager
+def open_run_folder(config: FitConfig, folder: Path, manifest: Manifest) -> Iterator[None]:
+    """Make a run folder, or see that the one there may be gone on with; nobody else writes it inside a `with` block.
 
     Raises:
-        FileExistsError: there is a run and neither `resume` nor `overwrite`, or the folder holds something else.
-        ValueError: the run to resume was made by other options, of another version, or on other classes.
+        FileExistsError: there is a run and neither `resume` nor `overwrite`, or the folder holds something else, or
+            another process writes it.
+        ValueError: the run to resume was made by other options, of another version, or on other data.
     """
     if (folder / "config.yaml").is_file():
-        if config.overwrite:
-            with contextlib.ExitStack() as stack:  # not under another process's feet, nor its baseline's
-                for lock in folder.rglob(LOCK):
-                    stack.enter_context(locked(lock.parent))
-                shutil.rmtree(folder)
-        elif config.resume:
-            check_resumable(config, folder, classes)
+        if config.resume and not config.overwrite:
+            with locked(folder):
+                check_resumable(config, folder, manifest)
+                yield
             return
-        else:
+        if not config.overwrite:
             state = "complete" if (folder / "metrics.json").is_file() else "unfinished"
             raise FileExistsError(
                 f"{folder} holds a run already ({state}). --resume goes on with it, --overwrite deletes it,"
                 " --out-dir puts this one elsewhere."
             )
+        delete_run(folder)
     elif folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty and not a run folder. Choose another --out-dir.")
-    partial = folder.with_name(f"partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _beside(folder, "partial")
     partial.mkdir(parents=True)
-    (partial / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
-    (partial / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    (partial / "environment.json").write_text(json.dumps(versions(), indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder)
+    write_text(partial / "config.yaml", config_to_yaml(config))
+    write_text(partial / "classes.txt", "".join(f"{name}\n" for name in manifest.classes))
+    environment = versions() | {"data": learnt_from(config, manifest)}
+    write_text(partial / "environment.json", json.dumps(environment, indent=1) + "\n")
+    with locked(partial):
+        try:
+            partial.replace(folder)
+        except OSError:  # a process that was started at the same moment was faster
+            shutil.rmtree(partial)
+            raise FileExistsError(_being_written(folder)) from None
+        flush_to_disk(folder.parent)
+        yield
+
+
+def delete_run(folder: Path) -> None:
+    """Delete a run and its baseline's, but not under the feet of a process that writes one."""
+    with contextlib.ExitStack() as stack:
+        for lock in folder.rglob(LOCK):
+            stack.enter_context(locked(lock.parent))
+        # Cut off amid its deletion, it must not pass for a run.
+        aside = folder.rename(_beside(folder, "deleted"))
+    shutil.rmtree(aside)
+
+
+def _beside(folder: Path, kind: str) -> Path:
+    return folder.with_name(f"{kind}-{folder.name}-{uuid.uuid4().hex}")
+
+
+def learnt_from(config: FitConfig, manifest: Manifest) -> str:
+    """A hash of the shards that a run trains and validates on."""
+    splits = [manifest.splits[name] for name in (config.train_split, VALIDATION) if name in manifest.splits]
+    shards = "".join(shard.sha256 for split in splits for shard in split.shards)
+    return hashlib.sha256(shards.encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -81,8 +113,8 @@ def deciding_options(config: FitConfig) -> dict[str, Any]:
     }
 
 
-def check_resumable(config: FitConfig, folder: Path, classes: Sequence[str]) -> None:
-    """Refuse to go on with a run of other options or classes."""
+def check_resumable(config: FitConfig, folder: Path, manifest: Manifest) -> None:
+    """Refuse to go on with a run of other options, classes or pictures."""
     before = deciding_options(read_config(folder / "config.yaml"))
     differing = [
         f"{name} was {before[name]}, is {value}"
@@ -94,8 +126,14 @@ def check_resumable(config: FitConfig, folder: Path, classes: Sequence[str]) -> 
             f"{folder} was started with other options: {'; '.join(differing)}."
             f" Only {', '.join(sorted(n.replace('_', '-') for n in MAY_CHANGE))} may change on --resume."
         )
-    if read_classes(folder) != tuple(classes):
+    if read_classes(folder) != manifest.classes:
         raise ValueError(f"{folder} was trained on other classes than those of {config.dataset} now.")
+    before = json.loads((folder / "environment.json").read_text()).get("data")
+    if before not in (None, learnt_from(config, manifest)):  # None: a run of before this was noted
+        raise ValueError(
+            f"{folder} was started on other pictures or labels than those of {config.dataset} now: it has been built"
+            " anew. --overwrite starts the run anew, --out-dir puts a new one elsewhere."
+        )
 
 
 @contextlib.contextmanager
@@ -105,10 +143,12 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FileExistsError(
-                f"{folder} is being written by another process. Wait for it, or stop it."
-            ) from None
+            raise FileExistsError(_being_written(folder)) from None
         yield
+
+
+def _being_written(folder: Path) -> str:
+    return f"{folder} is being written by another process. Wait for it, or stop it."
 
 
 def read_run_config(folder: Path) -> FitConfig:
@@ -122,6 +162,15 @@ def read_run_config(folder: Path) -> FitConfig:
             f"{folder} is not a run folder: it holds no config.yaml (python -m mcar_tf.fit makes one)."
         )
     return read_config(folder / "config.yaml")
+
+
+def own_results(folder: Path, config: FitConfig) -> Path:
+    """Where `evaluate` leaves what a run is worth on its own split: in the run folder, whose `metrics.json` says that
+    the run is complete; so for one that is not, elsewhere.
+    """
+    if (folder / "metrics.json").is_file():
+        return folder
+    return folder / "evaluations" / f"{config.eval_split},unfinished"
 
 
 def command_on(folder: Path, name: str) -> str:
@@ -166,7 +215,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, whatever happens, a power cut included."""
     partial = path.with_name(f"partial-{path.name}")
     partial.write_bytes(content)
+    flush_to_disk(partial)
     partial.replace(path)
+    flush_to_disk(path.parent)

@@ -32,11 +32,12 @@ from mcar_tf.config import FitConfig
 from mcar_tf.evaluation import draw_examples, evaluate_predictions, predict_dataset, to_json
 from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models.mcar import MCAR
-from mcar_tf.multi_worker import agree, as_on_the_chief, make_multi_worker_strategy
+from mcar_tf.multi_worker import agree, as_on_the_chief, make_multi_worker_strategy, read_worker
 from mcar_tf.optimizers import StepDecay, TwoRateSGD
 from mcar_tf.run_folder import (
     append_history,
     deciding_options,
+    learnt_from,
     versions,
     write_bytes,
     write_history,
@@ -115,8 +116,8 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     steps_per_epoch = train_split.examples // config.batch_size
 
     if config.strategy == "multi_worker":
-        data_set = {"classes": manifest.classes, "training images": train_split.examples}
-        agree(strategy, versions() | deciding_options(config) | data_set)
+        alike = {"compare-baseline": config.compare_baseline, "data": learnt_from(config, manifest)}
+        agree(strategy, versions() | deciding_options(config) | alike | {"classes": manifest.classes})
     with strategy.scope():
         model = build_trainable(config, manifest.classes, steps_per_epoch)
     average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
@@ -142,7 +143,9 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
 
     bar = ProgressBar(steps_per_epoch, config.batch_size, config.epochs)
     watch = StallWatch([file.path if isinstance(file, Part) else file for file in train_files], say=say)
-    guard = StepGuard(save, config.checkpoint_minutes, lambda: stopping.requested)
+    # Of several workers the chief, which saves, leaves first: who left before it would break its step.
+    leads = config.strategy != "multi_worker" or read_worker().index == 0
+    guard = StepGuard(save, config.checkpoint_minutes, lambda: leads and stopping.requested)
 
     began, epochs_before = time.monotonic(), state.epoch
     while state.epoch < config.epochs and not out_of_patience(config, state):
@@ -174,28 +177,31 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
                     f"{error} The last good checkpoint: {checkpoints.latest() or 'none yet'}."
                 ) from error
             finally:
-                stopping.can_wait = False
                 watch.close()
                 bar.close()
-        trained = time.monotonic()
-        row = {"epoch": state.epoch + 1} | {mean.name: float(mean.result()) for mean in model.metrics}
-        row["learning_rate"] = float(model.optimizer.learning_rate)
-        row["images_per_second"] = steps_left * config.batch_size / (trained - started)
+                stopping.can_wait = False
         try:
+            trained = time.monotonic()
+            row = {"epoch": state.epoch + 1} | {mean.name: float(mean.result()) for mean in model.metrics}
+            row["learning_rate"] = float(model.optimizer.learning_rate)
+            row["images_per_second"] = steps_left * config.batch_size / (trained - started)
             if stopping.requested:  # since the last step asked
                 stopping.leave()
             if validation:
                 with weights_in_use():
                     predictions = predict_dataset(model, _whole(make_eval_dataset(validation_files, **data)))
+                metrics = evaluate_predictions(predictions)
+                row |= {
+                    f"val_mAP_{stream}": metrics[stream]["mAP"] for stream in ("global", "local", "fused")
+                }
+            row["seconds"] = time.monotonic() - started
+            stopping.can_wait = True  # until all of the epoch is written, which is soon
         except (KeyboardInterrupt, Terminated):
+            if average:
+                average.give_way()
             save(steps_per_epoch)
             raise
-        if validation:
-            metrics = evaluate_predictions(predictions)
-            row |= {f"val_mAP_{stream}": metrics[stream]["mAP"] for stream in ("global", "local", "fused")}
-        row["seconds"] = time.monotonic() - started
 
-        stopping.can_wait = True  # until all of the epoch is written, which is soon
         state.epoch, state.steps = state.epoch + 1, 0
         state.history.append(row)
         with writing, weights_in_use():

@@ -149,8 +149,12 @@ def load_tensorflow() -> None:
 
 def describe_error(error: BaseException) -> tuple[int, str]:
     """The exit code and the one line that a user gets for an exception."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = f" while writing {error.filename}" if error.filename else ""
+    full = os.strerror(
+        errno.ENOSPC
+    )  # what TensorFlow's writers say of it; to them it is an exhausted resource
+    if getattr(error, "errno", None) == errno.ENOSPC or full in str(error):
+        file = getattr(error, "filename", None)
+        where = f" while writing {file}" if file else ""
         return (
             EXIT_INTERNAL,
             f"error: the disk is full{where}. Free some space and run the same command again.",

@@ -162,7 +162,7 @@ def write_shard(path: Path, records: Iterable[bytes]) -> Shard:
             for record in records:
                 writer.write(record)
                 examples += 1
-        _flush_to_disk(half_written)
+        flush_to_disk(half_written)
         shard = Shard(path.name, examples, half_written.stat().st_size, file_sha256(half_written))
         half_written.replace(path)
     except tf.errors.ResourceExhaustedError as error:
@@ -327,7 +327,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     content["checksum"] = _checksum(content)
     half_written = folder / f"{MANIFEST}.part"
     half_written.write_text(json.dumps(content, indent=1) + "\n")
-    _flush_to_disk(half_written)
+    flush_to_disk(half_written)
     half_written.replace(folder / MANIFEST)
 
 
@@ -357,7 +357,10 @@ def _from_json(content: dict[str, Any], folder: Path) -> Manifest:
     )
 
 
-def _flush_to_disk(path: Path) -> None:
-    """So that a power cut after the renaming can't leave a whole name on half a file."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def flush_to_disk(path: Path) -> None:
+    """Write through a file's bytes or a folder's entries: a power cut must not leave a whole name on half a file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -56,8 +56,9 @@ def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -
 
     from mcar_tf.checkpoints import write_weights
     from mcar_tf.config import FitConfig
-    from mcar_tf.run_folder import open_run_folder, write_history
+    from mcar_tf.run_folder import open_run_folder, write_history, write_text
     from mcar_tf.runs import build_model
+    from pipelines.records import load_manifest
 
     config = FitConfig(
         dataset=dataset,
@@ -74,7 +75,8 @@ def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -
     # Every class a little above the paper's rule for what is shown: regions to draw.
     kernel, bias = model.classifier.get_weights()
     model.classifier.set_weights([kernel, bias + 1])
-    open_run_folder(config, config.run_dir, classes)
+    with open_run_folder(config, config.run_dir, load_manifest(data_dir, dataset)):
+        pass
     (config.run_dir / "checkpoints").mkdir()
     write_weights(model, config.run_dir / "checkpoints" / "last.weights.h5")
     losses = [
@@ -82,6 +84,7 @@ def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -
         for e in (1, 2, 3)
     ]
     write_history(config.run_dir / "history.csv", losses)
+    write_text(config.run_dir / "metrics.json", "{}")
     return config.run_dir
 
 

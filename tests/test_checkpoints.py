@@ -1,5 +1,8 @@
 """A checkpoint is there whole or not at all, and a broken one is never restored."""
 
+import errno
+import hashlib
+import os
 import random
 import shutil
 import subprocess
@@ -94,6 +97,21 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(checkpoint
     # The run comes there again.
     save(checkpoints, variables, 2)
     assert checkpoints.restore_latest()["epoch"] == 2
+
+
+def test_a_checkpoint_on_a_bad_sector_is_set_aside_too(checkpoints, variables, said, monkeypatch):
+    save(checkpoints, variables, 1)
+    save(checkpoints, variables, 2)
+    real = hashlib.file_digest
+
+    def bad_sector(file, digest):
+        if "epoch-0002" in file.name and "variables.data" in file.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(file, digest)
+
+    monkeypatch.setattr(hashlib, "file_digest", bad_sector)
+    assert checkpoints.restore_latest()["epoch"] == 1
+    assert "is broken (it can't be read: Input/output error)" in said[0]
 
 
 def test_a_changed_number_in_the_state_is_damage(checkpoints, variables, said):

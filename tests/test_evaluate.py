@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from mcar_tf import evaluate, evaluation, metrics
+from mcar_tf import evaluate, evaluation, metrics, report
 from mcar_tf.run_folder import write_text
 from pipelines.build import build_set
 from pipelines.classes import COCO_CATEGORIES, VOC_CLASSES
@@ -74,10 +74,18 @@ def test_what_is_printed_is_the_papers_tables(tiny_run, capsys):
 
 def test_a_question_of_another_kind_is_answered_beside_the_runs_own_result(tiny_run):
     evaluate.main(["--run", str(tiny_run), "--image-size", "64", "--top-n", "1", "--flip"])
-    assert not (tiny_run / "metrics.json").exists()
+    assert json.loads((tiny_run / "metrics.json").read_text()) == {}
     folder = tiny_run / "evaluations" / "test,image_size=64,top_n=1,flip"
     predictions, _, _ = evaluation.read_predictions(folder / "predictions.npz")
     assert predictions.boxes.shape == (16, 1, 4)
+
+
+def test_an_unfinished_run_does_not_pass_for_finished_once_evaluated(tiny_run):
+    (tiny_run / "metrics.json").unlink()
+    evaluate.main(["--run", str(tiny_run)])
+    assert not (tiny_run / "metrics.json").exists()
+    assert (tiny_run / "evaluations" / "test,unfinished" / "predictions.npz").is_file()
+    report.main(["--run", str(tiny_run)])  # knows where to look
 
 
 def test_other_splits_keep_their_metrics(evaluated, tmp_path):
@@ -155,7 +163,7 @@ def test_a_split_without_labels_gives_result_files_alone(tmp_path, capsys, make_
         "2012_000001",
         "2012_000002",
     ]
-    assert not (run / "metrics.json").exists()
+    assert json.loads((run / "metrics.json").read_text()) == {}
     assert "mAP" not in capsys.readouterr().out
 
 

@@ -143,10 +143,10 @@ def cut_after(monkeypatch, owner, name: str, calls: int) -> None:
 # that it is renamed into.
 CUTS = {
     "in the first epoch, after 2 steps": (callbacks.StepGuard, "on_train_batch_end", 2),
-    "before the best weights are in place": (checkpoints, "_flush_to_disk", 0),
+    "before the best weights are in place": (checkpoints, "flush_to_disk", 0),
     "between last weights and history": (training, "append_history", 0),
-    "amid a checkpoint": (checkpoints, "_flush_to_disk", 4),
-    "between a checkpoint and the end of the one before": (checkpoints, "_flush_to_disk", 7),
+    "amid a checkpoint": (checkpoints, "flush_to_disk", 4),
+    "between a checkpoint and the end of the one before": (checkpoints, "flush_to_disk", 7),
     "before the final metrics": (training, "write_text", 0),
 }
 
@@ -209,7 +209,7 @@ def test_killed_and_terminated_processes_leave_no_trace(launch, undisturbed, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("amid", ["predict_dataset", "append_history"])
+@pytest.mark.parametrize("amid", ["predict_dataset", "evaluate_predictions", "append_history"])
 def test_a_signal_amid_validation_or_writing_saves_the_epoch(start, undisturbed, tmp_path, monkeypatch, amid):
     real = getattr(training, amid)
 
@@ -218,14 +218,14 @@ def test_a_signal_amid_validation_or_writing_saves_the_epoch(start, undisturbed,
         return real(*args, **kwargs)
 
     run = tmp_path / "run"
-    saved = {"predict_dataset": "epoch-0000-step-0000004", "append_history": "epoch-0001-step-0000000"}
+    saved = "epoch-0001-step-0000000" if amid == "append_history" else "epoch-0000-step-0000004"
     # Twice amid the first validation: the second time nothing has happened since the checkpoint.
-    for _ in range(2 if amid == "predict_dataset" else 1):
+    for _ in range(1 if amid == "append_history" else 2):
         with monkeypatch.context() as patch, stop_between_steps() as stopping:
             patch.setattr(training, amid, signalled)
             with pytest.raises(Terminated):
                 start(run, stopping)
-        assert [path.name for path in run.glob("checkpoints/epoch-*")] == [saved[amid]]
+        assert [path.name for path in run.glob("checkpoints/epoch-*")] == [saved]
     start(run)
     assert_same_run(run, undisturbed)
 

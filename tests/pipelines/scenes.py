@@ -68,15 +68,25 @@ def small_shards(monkeypatch, encoded_bytes: int = 4000) -> None:
     monkeypatch.setattr("pipelines.records.SHARD_BYTES", encoded_bytes)
 
 
-def build_command(folder: Path, *, processes: int, count: int = 20, shard_bytes: int = 4000) -> list[str]:
-    """A command that builds the pictures of `raw_set(folder / "source", count)` into `folder / "data"`."""
+def build_command(
+    folder: Path, *, processes: int, count: int = 20, shard_bytes: int = 4000, seconds_a_picture: float = 0.0
+) -> list[str]:
+    """A command that builds the pictures of `raw_set(folder / "source", count)` into `folder / "data"`.
+
+    With `seconds_a_picture` it takes its time, so that who wants to kill it doesn't come too late.
+    """
     driver = folder / "driver.py"
     driver.write_text(
-        "import sys\nfrom pathlib import Path\n"
+        "import sys, time\nfrom pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import scenes\nfrom pipelines import records\nfrom pipelines.build import build_set\n"
         "from pipelines.command import load_tensorflow, run_command\n"
         f"records.SHARD_BYTES = {shard_bytes}\n"
+        "serialize = records.serialize_record\n"
+        "def slowly(*words):\n"
+        f"    time.sleep({seconds_a_picture})\n"
+        "    return serialize(*words)\n"
+        "records.serialize_record = slowly\n"
         "def main():\n"
         "    load_tensorflow()\n"
         f"    raw = scenes.raw_set(Path({str(folder / 'source')!r}), {count}, write=False)\n"

@@ -346,7 +346,7 @@ def test_a_build_killed_at_random_moments_ends_as_the_undisturbed_one(processes,
     manifest = build_set(raw, tmp_path / "undisturbed", processes=1)
     num_shards = len(manifest.splits["train"].shards)
     assert num_shards > 5 * kills
-    command = build_command(tmp_path, processes=processes, count=300)
+    command = build_command(tmp_path, processes=processes, count=300, seconds_a_picture=0.01)
     manifest_file = tmp_path / "data" / raw.name / "dataset.json"
     rng = np.random.default_rng(processes)
     killed = 0

@@ -31,6 +31,12 @@ def test_out_of_memory_names_what_to_lower():
             1,
             "the disk is full while writing a.tfrecord",
         ),
+        # TensorFlow's writers have one word for a full disk and a full memory.
+        (
+            tf.errors.ResourceExhaustedError(None, None, "events.1; No space left on device"),
+            1,
+            "error: the disk is full. Free some space and run the same command again.",
+        ),
         (OSError(5, "Input/output error", "a.jpg"), 1, "error: a.jpg: Input/output error"),
         (KeyError("x"), 1, "internal error: KeyError"),
     ],

@@ -93,7 +93,7 @@ def test_killing_a_build_ends_its_processes_and_the_next_one_finishes(tmp_path, 
     small_shards(monkeypatch)
     raw = raw_set(tmp_path / "source", 300)
     build_set(raw, tmp_path / "undisturbed", processes=1)
-    command = build_command(tmp_path, processes=2, count=300)
+    command = build_command(tmp_path, processes=2, count=300, seconds_a_picture=0.02)
     parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     folder = tmp_path / "data" / "tiny"
     while not list(folder.glob("*.tfrecord")):
