@@ -75,7 +75,7 @@ def decode(encoded: tf.Tensor, least_side: int | None = None) -> tf.Tensor:
         index = tf.add_n([tf.cast(a, tf.int32) for a in allowed])
         return tf.switch_case(index, [lambda ratio=ratio: jpeg(ratio) for ratio in RATIOS])
 
-    return tf.cond(tf.strings.substr(encoded, 0, 4) == b"\x89PNG", lambda: _decode_png(encoded), any_jpeg)
+    return tf.cond(is_png(encoded), lambda: _decode_png(encoded), any_jpeg)
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
@@ -88,6 +88,37 @@ def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
         return tf.cast((tf.cast(color, tf.int32) * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
     return tf.cond(channels % 2 == 0, on_white, lambda: color)
+
+
+def count_pixels(encoded: tf.Tensor) -> tf.Tensor:
+    """How many pixels a JPEG or PNG says it has, without decoding it.
+
+    Args:
+        encoded: () string.
+
+    Returns:
+        () int64, height x width.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is neither.
+    """
+
+    def png() -> tf.Tensor:
+        # Signature, and the first chunk: its length, its name, width, height. Anything else there is no PNG.
+        known = tf.strings.substr(encoded, 12, 4) == b"IHDR"
+        with tf.control_dependencies([tf.debugging.Assert(known, ["a PNG without a header"])]):
+            sides = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)
+        return tf.cast(tf.where(sides < 0, tf.int32.max, sides), tf.int64)  # they have no sign in the file
+
+    def jpeg() -> tf.Tensor:
+        return tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)
+
+    return tf.reduce_prod(tf.cond(is_png(encoded), png, jpeg))
+
+
+def is_png(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a file's first bytes are a PNG's. encoded: () string."""
+    return tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
 
 
 def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from mcar_tf.exporting.parity import Array, Form, PictureBatch
 from mcar_tf.models.mcar import MCAR, Outputs
-from pipelines.decode import decode_and_resize, read_orientation
+from pipelines.decode import count_pixels, decode_and_resize, read_orientation
+from pipelines.pictures import MAX_MEGAPIXELS
 
 LABELS, THRESHOLDS, CARD = "labels.txt", "thresholds.json", "card.md"
 
@@ -30,7 +31,8 @@ def write_saved_model(
     Signatures, all with the outputs of `MCAR.call`:
 
     - `serving_default`: `encoded` (B,) string, files as they are. `valid` (B,) bool besides: an entry that is no
-      picture has False there, 0 in every other output and -1 in `box_classes`; its neighbours don't notice.
+      picture, or too large a one, has False there, 0 in every other output and -1 in `box_classes`; its neighbours
+      don't notice.
     - `serve_tensor`: `images` (B, height, width, 3) uint8 RGB, upright, of any size.
     - `global_only`: as `serving_default`, one pass alone: `global_probs` and `valid`.
     - `classify`: `encoded` as before; `classes` (B, C) string and `scores` (B, C), the most probable first, and
@@ -148,6 +150,8 @@ def _prediction_log(signature: str, name: str, tensor: bytes) -> bytes:
 def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode what can be decoded, upright and warped to S x S, each on its own.
 
+    A picture of more than `MAX_MEGAPIXELS` is none: a few kilobytes can unpack into gigabytes.
+
     Args:
         encoded: (B,) string, B at least 1.
         image_size: S.
@@ -161,8 +165,12 @@ def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.
         def decode(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return decode_and_resize(data, read_orientation(data), image_size), True
 
+        def is_small_enough(data: tf.Tensor) -> tf.Tensor:
+            return count_pixels(data) <= round(MAX_MEGAPIXELS * 1e6)
+
         black = tf.zeros((image_size, image_size, 3)), False
-        tried = tf.data.Dataset.from_tensors(data).map(decode).ignore_errors()
+        # The filter first: what is too large must not be decoded to find out.
+        tried = tf.data.Dataset.from_tensors(data).filter(is_small_enough).map(decode).ignore_errors()
         return tried.concatenate(tf.data.Dataset.from_tensors(black)).take(1)
 
     pictures = tf.data.Dataset.from_tensor_slices(encoded).interleave(

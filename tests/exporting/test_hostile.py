@@ -9,8 +9,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from mcar_tf.exporting import saved_model
 from mcar_tf.exporting.saved_model import write_saved_model
 from mcar_tf.exporting.tflite import convert_tflite, load_runner
+from pipelines.decode import count_pixels, decode_and_resize
 
 CLASSES = ("cat", "dog", "sheep", "Tür", "potted plant")
 # The whole number of inputs is for the slow run.
@@ -44,6 +46,13 @@ def file_of(pixels, format="JPEG", mode="RGB", **options):
     return file.getvalue()
 
 
+def too_large():
+    """A PNG of 6 kB with 50.4 megapixels, all of them there."""
+    file = io.BytesIO()
+    Image.new("1", (8000, 6300)).save(file, "PNG")
+    return file.getvalue()
+
+
 def hostile_bytes(count):
     """Strings that are no picture, nearly one, or an odd one; the same ones each time."""
     rng = np.random.default_rng(0)
@@ -72,6 +81,7 @@ def hostile_bytes(count):
         file_of(noise(30, 40), "GIF"),
         file_of(noise(30, 40), "BMP"),
         file_of(noise(30, 40), "WEBP"),
+        too_large(),
         # A header that promises more pixels than there is memory for, and no pixels.
         whole[1][:16] + (60_000).to_bytes(4, "big") * 2 + whole[1][24:],
     ]
@@ -120,6 +130,45 @@ def test_a_server_answers_or_refuses_whatever_bytes_it_gets(signatures, count):
     assert answers > count // 20
     assert refused > count // 4
     assert resident_mib() - held < GROWTH_MIB
+
+
+def test_a_server_refuses_a_picture_of_too_many_pixels(signatures):
+    data = too_large()
+    assert len(data) < 10_000
+    for name in ("serving_default", "global_only"):
+        outputs = signatures[name](encoded=tf.constant([data, file_of(np.full((30, 40, 3), 90, np.uint8))]))
+        assert outputs["valid"].numpy().tolist() == [False, True]
+        assert (outputs["global_probs"].numpy()[0] == 0).all()
+
+
+def test_what_is_too_large_is_not_decoded_to_find_out(monkeypatch):
+    decoded = []
+
+    def recorded(encoded, *rest):
+        with tf.control_dependencies(
+            [tf.py_function(lambda data: decoded.append(data.numpy()), [encoded], [])]
+        ):
+            return decode_and_resize(encoded, *rest)
+
+    monkeypatch.setattr(saved_model, "decode_and_resize", recorded)
+    monkeypatch.setattr(saved_model, "MAX_MEGAPIXELS", 30 * 40 / 1e6)
+    pixels, more = np.full((30, 40, 3), 90, np.uint8), np.full((30, 41, 3), 90, np.uint8)
+    exact = [file_of(pixels), file_of(pixels, "PNG"), file_of(pixels, mode="CMYK")]
+    above = [
+        file_of(more),
+        file_of(more, "PNG"),
+        file_of(more, "PNG", mode="1"),
+        file_of(more, progressive=True),
+    ]
+    _, valid = saved_model.decode_pictures(tf.constant(exact + above), 32)
+    assert valid.numpy().tolist() == [True] * 3 + [False] * 4
+    assert sorted(decoded) == sorted(exact)
+
+
+def test_sides_that_fill_all_their_bits_are_not_few_pixels():
+    png = file_of(np.zeros((5, 5, 3), np.uint8), "PNG")
+    for sides in (b"\xff" * 8, b"\x80" + bytes(3) + b"\x80" + bytes(3)):
+        assert count_pixels(tf.constant(png[:16] + sides + png[24:])) > 10**18
 
 
 def test_a_server_refuses_what_is_not_of_its_type(signatures):
