@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mcar_tf.models.backbone_table import BACKBONES, check_backbone
 from mcar_tf.run_folder import write_text
 from mcar_tf.timing import median_interval, time_in_turn
 from pipelines.command import load_tensorflow, option, parse_options, run_command
@@ -26,7 +27,7 @@ class BenchmarkOptions:
     """What `benchmark` can be told."""
 
     # fmt: off
-    backbone: list[str] = option(["mobilenet_v2"], "One or more of mobilenet_v2, resnet50, resnet101, tiny_resnet.")
+    backbone: list[str] = option(["mobilenet_v2"], f"One or more of {', '.join(BACKBONES)}.")
     image_size: list[int] = option([256], "One or more sides in px.")
     batch_size: list[int] = option([8], "One or more numbers of images.")
     top_n: int = option(4, "Regions an image.")
@@ -92,19 +93,15 @@ def time_export(folder: Path, rounds: int) -> list[dict[str, Any]]:
 
 def check(options: BenchmarkOptions) -> None:
     """Refuse what no model can be built of, what is no export, and options that would do nothing."""
-    from pipelines.classes import nearest
-
-    known = ("mobilenet_v2", "resnet50", "resnet101", "tiny_resnet")
-    for name in options.backbone:
-        if name not in known:
-            raise ValueError(
-                f"`backbone` must be one of {', '.join(known)}.{nearest(name, known)} Received: {name!r}"
-            )
-    for name, least in (("image_size", 32), ("batch_size", 1)):
-        if min(getattr(options, name)) < least:
-            raise ValueError(
-                f"`{name.replace('_', '-')}` must be at least {least}. Received: {getattr(options, name)}"
-            )
+    for name, size in itertools.product(options.backbone, options.image_size):
+        check_backbone(
+            name,
+            image_size=size,
+            local_size=options.local_size,
+            spell=lambda argument: argument.replace("_", "-"),
+        )
+    if min(options.batch_size) < 1:
+        raise ValueError(f"`batch-size` must be at least 1. Received: {min(options.batch_size)}")
     if not 1 <= options.top_n <= CLASSES:
         raise ValueError(f"`top-n` must lie in [1, {CLASSES}]. Received: {options.top_n}")
     if options.rounds < 3:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from mcar_tf.models.backbone_table import BACKBONES, check_backbone
 from pipelines.command import option, parse_options
 
 DATA, MODEL, RECIPE, RUN = "data", "model", "recipe", "run"
@@ -52,8 +53,10 @@ class FitConfig:
     cache_dir: Path | None = option(None, "Folder on a fast disk for the pictures in their final size, 3 bytes a"
                                     " pixel: made once, then read instead of decoding.", group=DATA)
 
-    backbone: str = option("mobilenet_v2", "mobilenet_v2, resnet50, resnet101 or tiny_resnet.", group=MODEL)
-    backbone_width: float = option(1.0, "Factor on the channels of mobilenet_v2 or tiny_resnet.", group=MODEL)
+    backbone: str = option("mobilenet_v2", f"One of {', '.join(BACKBONES)}.", group=MODEL)
+    backbone_width: float = option(1.0, "Factor on the channels of "
+                                   + " or ".join(name for name, entry in BACKBONES.items() if entry.widths) + ".",
+                                   group=MODEL)
     weights: str = option("imagenet", "The backbone's first weights: imagenet (downloaded), none, or the path of a"
                           " file that keras.applications saved without the top.", group=MODEL)
     init_from: Path | None = option(None, "Run folder whose weights the model starts from: all where its classes have"
@@ -115,9 +118,18 @@ class FitConfig:
 
         Raises:
             ValueError: naming the option, what it may be and what it is.
+            FileNotFoundError: no such file of weights.
         """
-        for name in ("image_size", "epochs", "batch_size", "keep_checkpoints", "accumulate_steps"):
+        for name in ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        check_backbone(
+            self.backbone,
+            backbone_width=self.backbone_width,
+            image_size=self.image_size,
+            local_size=self.local_size,
+            weights=None if self.init_from else self.backbone_weights,
+            spell=_spell,
+        )
         _check(self.top_n >= 0, "top_n", "0 or more", self.top_n)
         for name in ("learning_rate", "head_learning_rate", "drop_factor", "checkpoint_minutes"):
             _check(getattr(self, name) > 0, name, "positive", getattr(self, name))
@@ -222,4 +234,8 @@ def read_config(path: Path) -> FitConfig:
 
 def _check(holds: bool, name: str, allowed: str, value: Any) -> None:
     if not holds:
-        raise ValueError(f"`{name.replace('_', '-')}` must be {allowed}. Received: {value}")
+        raise ValueError(f"`{_spell(name)}` must be {allowed}. Received: {value}")
+
+
+def _spell(name: str) -> str:
+    return name.replace("_", "-")

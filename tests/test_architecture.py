@@ -27,7 +27,7 @@ ALLOWED = {
     "mcar_tf.timing": set(),
     "mcar_tf.figures": {"mcar_tf.metrics"},
     "mcar_tf.report_page": set(),
-    "mcar_tf.config": {"pipelines.command"},
+    "mcar_tf.config": {"mcar_tf.models.backbone_table", "pipelines.command"},
     "mcar_tf.callbacks": {"mcar_tf.metrics", "mcar_tf.keras_metrics", "mcar_tf.visualize"},
     "mcar_tf.checkpoints": {"mcar_tf.metrics", "mcar_tf.visualize"},
     "mcar_tf.multi_worker": set(),

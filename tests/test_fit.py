@@ -132,12 +132,29 @@ def test_command_line_goes_over_file_over_preset_over_default(tmp_path):
         (["--resume", "--overwrite"], r"exclude each other"),
         (["--compare-baseline", "--top-n", "0"], r"--compare-baseline does nothing with --top-n 0"),
         (["--drop-epochs", "5", "3"], r"`drop-epochs` must be positive and ascending"),
+        (["--backbone", "resnet-50"], r"`backbone` must be one of .* Did you mean 'resnet50'"),
+        (["--backbone-width", "0"], r"`backbone-width` must be positive. Received: 0"),
+        (["--backbone", "resnet50", "--backbone-width", "0.5"], r"`backbone-width` must be 1 for resnet50"),
+        (
+            ["--backbone", "mobilenet_v2", "--backbone-width", "0.6", "--weights", "imagenet"],
+            r"`backbone-width` must be one of 0.35, .* or `weights` none or a file. Received: 0.6",
+        ),
+        (["--backbone", "mobilenet_v2", "--image-size", "16"], r"`image-size` must be at least 32 px"),
+        (["--local-size", "8"], r"`local-size` must be at least 16 px for tiny_resnet. Received: 8"),
+        (["--weights", "imagenet"], r"`weights` of tiny_resnet must be none or a file"),
+        (["--weights", "nofile.h5"], r"`weights` must be imagenet, none or an existing file. .* nofile.h5"),
     ],
 )
 def test_a_wrong_option_is_named_before_anything_is_written(words, message, tiny_set, tmp_path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         main(tiny_options(tiny_set, tmp_path / "run", *words))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_option_is_named_before_a_set_is_built(tmp_path):
+    with pytest.raises(ValueError, match="`backbone` must be one of"):
+        main(["--data-dir", str(tmp_path / "data"), "--backbone", "resnet-50"])
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_run_that_is_there_is_not_written_over(tiny_set, finished):

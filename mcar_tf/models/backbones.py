@@ -1,34 +1,19 @@
 """The networks that look: a name in, a Keras model from an image in [0, 255] to an activation map out.
 
-A new backbone is one line in `BACKBONES`.
+`backbone_table.py` says which there are.
 """
 
-import dataclasses
-import difflib
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
 from keras import ops
 
+from mcar_tf.models.backbone_table import BACKBONES, Backbone, check_backbone
 from mcar_tf.models.batch_norm import fuse_batch_norm
 
-
-@dataclasses.dataclass(frozen=True)
-class Backbone:
-    """How to build one network and what it takes.
-
-    Attributes:
-        build: function of (weights, width) -> Keras model from (B, H, W, 3), scaled, to (B, h, w, d).
-        scale_input: from RGB in [0, 255] to what its ImageNet weights were trained on.
-        min_size: smallest side of an image in px.
-        widths: whether its number of channels can be scaled.
-    """
-
-    build: Callable[[str | None, float], keras.Model]
-    scale_input: Callable[[keras.KerasTensor], keras.KerasTensor]
-    min_size: int = 32
-    widths: bool = False
+# Moving averages of BatchNorm follow each batch as torch's do (its momentum 0.1 is our 0.9). What
+# `keras.applications` sets, 0.999 and 0.99, would leave a short fine-tune with ImageNet's statistics.
+BATCH_NORM_MOMENTUM = 0.9
 
 
 def to_unit_range(images: keras.KerasTensor) -> keras.KerasTensor:
@@ -41,19 +26,8 @@ def to_caffe_bgr(images: keras.KerasTensor) -> keras.KerasTensor:
     return ops.flip(images, axis=-1) - ops.convert_to_tensor([103.939, 116.779, 123.68], images.dtype)
 
 
-def _application(name: str) -> Callable[[str | None, float], keras.Model]:
-    def build(weights: str | None, width: float) -> keras.Model:
-        make = getattr(keras.applications, name)
-        scaled = {"alpha": width} if name == "MobileNetV2" else {}
-        return make(include_top=False, weights=weights, input_shape=(None, None, 3), **scaled)
-
-    return build
-
-
-def _tiny_resnet(weights: str | None, width: float) -> keras.Model:
+def build_tiny_resnet(width: float) -> keras.Model:
     """Four residual stages, stride 16: learns small sets from scratch in minutes on a CPU."""
-    if weights is not None:
-        raise ValueError(f"`weights` of backbone 'tiny_resnet' must be None or a file. Received: {weights!r}")
 
     def convolution(x: keras.KerasTensor, filters: int, kernel: int, stride: int) -> keras.KerasTensor:
         x = keras.layers.Conv2D(
@@ -73,36 +47,9 @@ def _tiny_resnet(weights: str | None, width: float) -> keras.Model:
     return keras.Model(inputs, x)
 
 
-BACKBONES = {
-    "mobilenet_v2": Backbone(_application("MobileNetV2"), to_unit_range, widths=True),
-    "resnet50": Backbone(_application("ResNet50"), to_caffe_bgr),
-    "resnet101": Backbone(_application("ResNet101"), to_caffe_bgr),
-    "tiny_resnet": Backbone(_tiny_resnet, to_unit_range, min_size=16, widths=True),
-}
-
-# Moving averages of BatchNorm follow each batch as torch's do (its momentum 0.1 is our 0.9). What
-# `keras.applications` sets, 0.999 and 0.99, would leave a short fine-tune with ImageNet's statistics.
-BATCH_NORM_MOMENTUM = 0.9
-
-
-def check_backbone(name: str, *, width: float = 1.0, image_size: int | None = None) -> None:
-    """Refuse what no backbone can be built from, before anything is built.
-
-    Raises:
-        ValueError: unknown name, a width where it can't be scaled, an image smaller than the backbone takes.
-    """
-    if name not in BACKBONES:
-        close = difflib.get_close_matches(name.lower().replace("-", "_"), BACKBONES, n=1, cutoff=0.4)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"`backbone` must be one of {', '.join(BACKBONES)}.{hint} Received: {name!r}")
-    entry = BACKBONES[name]
-    if width <= 0 or (width != 1.0 and not entry.widths):
-        allowed = "positive" if entry.widths else f"1 for {name}, whose channels are fixed"
-        raise ValueError(f"`width` must be {allowed}. Received: {width}")
-    if image_size is not None and image_size < entry.min_size:
-        raise ValueError(
-            f"`image_size` must be at least {entry.min_size} px for {name}. Received: {image_size}"
-        )
+# What the table's words mean; other networks are those of `keras.applications`.
+SCALINGS = {"unit_range": to_unit_range, "caffe_bgr": to_caffe_bgr}
+OWN_NETWORKS = {"TinyResNet": build_tiny_resnet}
 
 
 def build_backbone(name: str, *, weights: str | Path | None = "imagenet", width: float = 1.0) -> keras.Model:
@@ -121,11 +68,11 @@ def build_backbone(name: str, *, weights: str | Path | None = "imagenet", width:
         ValueError: see `check_backbone`; weights of another architecture.
         FileNotFoundError: no such file of weights; ImageNet's could not be downloaded.
     """
-    check_backbone(name, width=width)
+    check_backbone(name, backbone_width=width, weights=weights)
     entry = BACKBONES[name]
     if weights == "imagenet":
         try:
-            network = entry.build("imagenet", width)
+            network = _build_network(entry, "imagenet", width)
         except ValueError:
             raise
         except Exception as error:
@@ -135,19 +82,28 @@ def build_backbone(name: str, *, weights: str | Path | None = "imagenet", width:
                 " or none to train from scratch."
             ) from error
     else:
-        network = entry.build(None, width)
+        network = _build_network(entry, None, width)
         if weights is not None:
             _load_weights(network, Path(weights), name)
     network = fuse_batch_norm(network, BATCH_NORM_MOMENTUM)
     images = keras.Input((None, None, 3))
-    return keras.Model(images, network(entry.scale_input(images)), name="backbone")
+    return keras.Model(images, network(SCALINGS[entry.scaling](images)), name="backbone")
+
+
+def _build_network(entry: Backbone, weights: str | None, width: float) -> keras.Model:
+    """(B, H, W, 3), scaled, to (B, h, w, d)."""
+    if entry.network in OWN_NETWORKS:
+        return OWN_NETWORKS[entry.network](width)
+    widths = {"alpha": width} if entry.widths else {}
+    make = getattr(keras.applications, entry.network)
+    return make(include_top=False, weights=weights, input_shape=(None, None, 3), **widths)
 
 
 def _load_weights(network: keras.Model, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"`weights` must be 'imagenet', none or an existing file. Received: {path}")
     try:
         network.load_weights(path)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} does not hold weights of {name} without its top: {reason}") from error
+        raise ValueError(
+            f"`weights`: {path} does not hold weights of {name} without its top: {reason}"
+        ) from error

@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mcar_tf.models.backbones import build_backbone, check_backbone
+from mcar_tf.models.backbone_table import check_backbone
+from mcar_tf.models.backbones import build_backbone
 from mcar_tf.models.crop import crop_and_resize, crop_and_resize_portable
 from mcar_tf.models.heads import Classifier, check_pooling, global_pool
 from mcar_tf.models.localizer import check_tau, localize
@@ -45,7 +46,7 @@ def build_mcar(
 
     Args:
         num_classes: C.
-        backbone: a key of `mcar_tf.models.backbones.BACKBONES`.
+        backbone: a key of `mcar_tf.models.backbone_table.BACKBONES`.
         image_size: side S of the images in px. The weights fit any size.
         pooling: "gap", "gmp" or "gwp" (13-15).
         top_n: regions an image, N, from 0 (the plain backbone) to C.
@@ -62,7 +63,13 @@ def build_mcar(
         ValueError: an argument outside its range, before anything is built.
         FileNotFoundError: weights that can't be had.
     """
-    check_backbone(backbone, width=backbone_width, image_size=image_size)
+    check_backbone(
+        backbone,
+        backbone_width=backbone_width,
+        image_size=image_size,
+        local_size=local_size,
+        weights=weights,
+    )
     check_pooling(pooling, gwp_lambda)
     check_tau(tau)
     if num_classes < 1:
@@ -71,11 +78,6 @@ def build_mcar(
         raise ValueError(f"`top_n` must lie in [0, {num_classes}], the number of classes. Received: {top_n}")
     if selection not in SELECTIONS:
         raise ValueError(f"`selection` must be one of {', '.join(SELECTIONS)}. Received: {selection!r}")
-    if local_size is not None:
-        try:
-            check_backbone(backbone, image_size=local_size, width=backbone_width)
-        except ValueError as error:
-            raise ValueError(str(error).replace("image_size", "local_size")) from None
     return MCAR(
         build_backbone(backbone, weights=weights, width=backbone_width),
         num_classes,

@@ -4,6 +4,8 @@ import pytest
 import tensorflow as tf
 
 from mcar_tf.losses import binary_cross_entropy
+from mcar_tf.models import backbones
+from mcar_tf.models.backbone_table import BACKBONES
 from mcar_tf.models.backbones import build_backbone, to_caffe_bgr, to_unit_range
 from mcar_tf.models.heads import Classifier, global_pool
 from mcar_tf.models.mcar import build_mcar
@@ -197,13 +199,24 @@ def test_weights_of_a_file_are_those_of_keras_applications(tmp_path):
     image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
     backbone = build_backbone("mobilenet_v2", weights=tmp_path / "m.weights.h5", width=0.35)
     np.testing.assert_allclose(backbone(image), source(image / 127.5 - 1), atol=1e-5)
-    with pytest.raises(ValueError, match=r"does not hold weights of mobilenet_v2"):
+    with pytest.raises(
+        ValueError, match=r"`weights`: .*m\.weights\.h5 does not hold weights of mobilenet_v2"
+    ):
         build_backbone("mobilenet_v2", weights=tmp_path / "m.weights.h5", width=0.5)
 
 
-def test_missing_weights_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nothing\.weights\.h5"):
+def test_missing_weights_are_named_before_anything_is_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(backbones, "_build_network", lambda *_: pytest.fail("built"))
+    with pytest.raises(
+        FileNotFoundError, match=r"`weights` must be imagenet, none or an existing file.*nothing\.weights\.h5"
+    ):
         build_backbone("tiny_resnet", weights=tmp_path / "nothing.weights.h5")
+
+
+def test_every_line_of_the_table_is_a_network():
+    for entry in BACKBONES.values():
+        assert entry.scaling in backbones.SCALINGS
+        assert entry.network in backbones.OWN_NETWORKS or hasattr(keras.applications, entry.network)
 
 
 def test_a_download_that_fails_says_what_to_do(monkeypatch):
@@ -229,7 +242,12 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
         ({"gwp_lambda": 1.5}, r"`gwp_lambda` must lie in \[0, 1\]. Received: 1.5"),
         ({"pooling": "avg"}, r"`pooling` must be one of gap, gmp, gwp. Received: 'avg'"),
         ({"backbone": "resnet-50"}, r"`backbone` must be one of .*Did you mean 'resnet50'"),
-        ({"backbone": "resnet50", "backbone_width": 0.5}, r"`width` must be 1 for resnet50"),
+        ({"backbone": "resnet50", "backbone_width": 0.5}, r"`backbone_width` must be 1 for resnet50"),
+        (
+            {"backbone": "mobilenet_v2", "backbone_width": 0.6, "weights": "imagenet"},
+            r"`backbone_width` must be one of 0.35, 0.5, 0.75, 1, 1.3, 1.4, .*Received: 0.6",
+        ),
+        ({"weights": "imagenet"}, r"`weights` of tiny_resnet must be none or a file. Received: imagenet"),
         (
             {"backbone": "mobilenet_v2", "image_size": 16},
             r"`image_size` must be at least 32 px for mobilenet_v2",

@@ -1,0 +1,90 @@
+"""The table of backbones, and what can be built of it: loads no TensorFlow, so that a command can ask it at once.
+
+A new backbone is one line in `BACKBONES`.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """One network and what it takes.
+
+    Attributes:
+        network: a model of `keras.applications`, or one of `backbones.OWN_NETWORKS`.
+        scaling: from RGB in [0, 255] to what the ImageNet weights were trained on, one of `backbones.SCALINGS`.
+        min_size: smallest side of an image in px.
+        widths: whether its number of channels can be scaled.
+        pretrained: the widths that `keras.applications` has ImageNet weights for.
+    """
+
+    network: str
+    scaling: Literal["unit_range", "caffe_bgr"]
+    min_size: int = 32
+    widths: bool = False
+    pretrained: tuple[float, ...] = (1.0,)
+
+
+# fmt: off
+BACKBONES = {
+    "mobilenet_v2": Backbone("MobileNetV2", "unit_range", widths=True, pretrained=(0.35, 0.5, 0.75, 1, 1.3, 1.4)),
+    "resnet50": Backbone("ResNet50", "caffe_bgr"),
+    "resnet101": Backbone("ResNet101", "caffe_bgr"),
+    "tiny_resnet": Backbone("TinyResNet", "unit_range", min_size=16, widths=True, pretrained=()),
+}
+# fmt: on
+
+
+def check_backbone(
+    name: str,
+    *,
+    backbone_width: float = 1.0,
+    image_size: int | None = None,
+    local_size: int | None = None,
+    weights: str | Path | None = None,
+    spell: Callable[[str], str] = str,
+) -> None:
+    """Refuse what no backbone can be built from, before anything is built.
+
+    Args:
+        name: a key of `BACKBONES`, as it should be.
+        backbone_width: factor on the number of channels.
+        image_size: side of the images in px.
+        local_size: side of the regions' crops in px.
+        weights: "imagenet", a file or None.
+        spell: how the caller's users write an argument's name.
+
+    Raises:
+        ValueError: unknown name, a width where it can't be scaled or has no such weights, an image or a crop smaller
+            than the backbone takes.
+        FileNotFoundError: no such file of weights.
+    """
+    if name not in BACKBONES:
+        close = difflib.get_close_matches(name.lower().replace("-", "_"), BACKBONES, n=1, cutoff=0.4)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"`backbone` must be one of {', '.join(BACKBONES)}.{hint} Received: {name!r}")
+    entry = BACKBONES[name]
+    width = spell("backbone_width")
+    if backbone_width <= 0 or (backbone_width != 1.0 and not entry.widths):
+        allowed = "positive" if entry.widths else f"1 for {name}, whose channels are fixed"
+        raise ValueError(f"`{width}` must be {allowed}. Received: {backbone_width}")
+    for argument, size in (("image_size", image_size), ("local_size", local_size)):
+        if size is not None and size < entry.min_size:
+            raise ValueError(
+                f"`{spell(argument)}` must be at least {entry.min_size} px for {name}. Received: {size}"
+            )
+    if weights == "imagenet":
+        if not entry.pretrained:
+            raise ValueError(f"`weights` of {name} must be none or a file. Received: imagenet")
+        if backbone_width not in entry.pretrained:
+            known = ", ".join(f"{one:g}" for one in entry.pretrained)
+            raise ValueError(
+                f"`{width}` must be one of {known}, for which {name} has ImageNet weights, or `weights` none or a"
+                f" file. Received: {backbone_width}"
+            )
+    elif weights is not None and not Path(weights).is_file():
+        raise FileNotFoundError(f"`weights` must be imagenet, none or an existing file. Received: {weights}")
