@@ -11,8 +11,8 @@ exported/<name>/
 import contextlib
 import dataclasses
 import json
-import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -117,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"error: nothing was exported: {'; '.join(missed)}", file=sys.stderr)
             raise SystemExit(EXIT_INTERNAL)
         write_papers(options, run, card, parities, partial)
-    print(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+        names = ", ".join(sorted(path.name for path in partial.iterdir()))
+        check_place(folder, options.overwrite)  # somebody may have come before
+    print(f"\nwritten to {folder}: {names}")
 
 
 def read_finished_run(run: Path) -> FitConfig:
@@ -160,16 +162,27 @@ def check_place(folder: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def written_beside(folder: Path) -> Iterator[Path]:
-    """A folder that takes the place of `folder` once what is done in it is done; and is gone where that fails."""
-    partial = folder.with_name(f"partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    """A folder that takes the place of `folder` once what is done in it is done; and is gone where that fails.
+
+    It lies in a folder of its own name beside `folder`, so nothing else is touched, and nobody else's export either.
+    """
+    folder = folder.resolve()  # of `.` there is no name, and what a link points at may lie on another disk
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"partial-{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+    ) as beside:
+        # One folder deeper: a temporary folder is its owner's alone, an export is everybody's.
+        new, old = Path(beside) / "new", Path(beside) / "old"
+        new.mkdir()
+        yield new
+        try:
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+        except BaseException:  # a signal between the two, too
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
 
 
 def make_run_card(options: ExportOptions, config: FitConfig, run: "Run", manifest: Manifest) -> str:

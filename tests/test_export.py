@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +122,74 @@ def test_an_export_that_fails_leaves_the_one_before_it(finished_run, exported, t
         export.main(["--run", str(finished_run), "--out-dir", str(folder), "--overwrite"])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (folder / "parity.json").read_bytes() == (exported / "parity.json").read_bytes()
+
+
+def test_a_folder_of_a_similar_name_is_left_alone(tmp_path):
+    """A run called `partial-digits` may have been exported beside one called `digits`."""
+    (tmp_path / "partial-digits").mkdir()
+    (tmp_path / "partial-digits" / "parity.json").write_text("{}")
+    with export.written_beside(tmp_path / "digits") as partial:
+        (partial / "parity.json").write_text("{}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "partial-digits"]
+    assert (tmp_path / "partial-digits" / "parity.json").is_file()
+
+
+def test_two_exports_at_once_have_a_folder_each(tmp_path):
+    with export.written_beside(tmp_path / "out") as one, export.written_beside(tmp_path / "out") as other:
+        (one / "file").write_text("one")
+        (other / "file").write_text("other")
+    assert (tmp_path / "out" / "file").read_text() == "one"  # it ended last
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_a_signal_at_the_worst_moment_leaves_the_export_before_it(tmp_path, monkeypatch, stop):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("before")
+    rename = Path.rename
+
+    def stopped(self, target):
+        if self.name == "new":
+            assert not (tmp_path / "out").exists()
+            raise stop
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(stop), export.written_beside(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out" / "file").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_export_into_the_working_folder_and_through_a_link(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    mode = (tmp_path / "here").stat().st_mode
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in (Path(), tmp_path / "link"):
+        with export.written_beside(folder) as partial:
+            (partial / "file").write_text(str(folder))
+        assert (tmp_path / "here" / "file").read_text() == str(folder)
+        assert (tmp_path / "here").stat().st_mode == mode
+        monkeypatch.chdir(tmp_path / "here")
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link"]
+
+
+def test_an_export_that_another_came_before_does_not_replace_it(
+    finished_run, exported, tmp_path, monkeypatch
+):
+    write_papers = export.write_papers
+
+    def overtaken(*arguments):
+        shutil.copytree(exported, tmp_path / "out")
+        write_papers(*arguments)
+
+    monkeypatch.setattr(export, "write_papers", overtaken)
+    words = "--formats tflite --pictures 1 --out-dir".split()
+    refused(["--run", str(finished_run), *words, str(tmp_path / "out")], FileExistsError, "is there already")
+    assert (tmp_path / "out" / "saved_model").is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def refused(words, error, match):
