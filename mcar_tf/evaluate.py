@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     load_tensorflow()
     from mcar_tf.evaluation import predict_dataset, write_predictions
-    from mcar_tf.runs import load_run
+    from mcar_tf.runs import check_classes, load_run
     from pipelines.input_pipeline import make_eval_dataset
 
     run = load_run(
@@ -159,15 +159,6 @@ def results_folder(options: EvaluateOptions, config: FitConfig, split_name: str)
     if differs == [config.eval_split]:
         return own_results(options.run, config)
     return options.run / "evaluations" / ",".join(differs)
-
-
-def check_classes(run: "Run", manifest: Manifest) -> None:
-    """Refuse a set of other classes than the run's."""
-    if run.classes != manifest.classes:
-        raise ValueError(
-            f"{run.path} knows {len(run.classes)} classes ({', '.join(run.classes[:3])}, ...), {manifest.name} has"
-            f" {len(manifest.classes)} ({', '.join(manifest.classes[:3])}, ...): they must be the same."
-        )
 
 
 def thresholds_of(run: "Run") -> list[float]:

@@ -102,13 +102,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_place(folder, options.overwrite)
 
     load_tensorflow()
-    from mcar_tf.runs import load_run
+    from mcar_tf.runs import check_classes, load_run
 
     run = load_run(
         options.run,
         checkpoint=options.checkpoint,
         **{name: getattr(options, name) for name in ("image_size", "local_size", "top_n", "tau")},
     )
+    check_classes(run, manifest)
     with written_beside(folder) as partial:
         card = make_run_card(options, config, run, manifest)
         files = write_forms(options, run, manifest, card, partial)
@@ -330,7 +331,7 @@ def write_papers(
         "forms": {name: dataclasses.asdict(parity) for name, parity in parities.items()},
         "bars": {name: dataclasses.asdict(BARS[name]) for name in parities},
     }
-    (folder / "parity.json").write_text(json.dumps(content, indent=1) + "\n")
+    (folder / "parity.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     lines = [card, "## How far each form is from the model", "```", *table_lines(parities), "```", ""]
     (folder / "card.md").write_text("\n".join(lines), encoding="utf-8")
 

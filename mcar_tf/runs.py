@@ -8,6 +8,7 @@ from typing import Any
 from mcar_tf.config import FitConfig, read_config
 from mcar_tf.models.mcar import MCAR, build_mcar
 from mcar_tf.run_folder import read_classes
+from pipelines.records import Manifest
 
 
 @dataclasses.dataclass
@@ -80,6 +81,15 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
     calibration_file = path / "thresholds.json"
     calibration = json.loads(calibration_file.read_text()) if calibration_file.is_file() else None
     return Run(path, config, classes, model, weights_file, calibration)
+
+
+def check_classes(run: Run, manifest: Manifest) -> None:
+    """Refuse a set of other classes than the run's."""
+    if run.classes != manifest.classes:
+        raise ValueError(
+            f"{run.path} knows {len(run.classes)} classes ({', '.join(run.classes[:3])}, ...), {manifest.name} has"
+            f" {len(manifest.classes)} ({', '.join(manifest.classes[:3])}, ...): they must be the same."
+        )
 
 
 def build_model(config: FitConfig, num_classes: int, *, weights: str | None, selection: str = "top") -> MCAR:

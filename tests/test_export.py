@@ -1,5 +1,6 @@
 """The command: what it writes, that it is whole or not there, and what it refuses."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -186,7 +187,7 @@ def test_an_export_that_another_came_before_does_not_replace_it(
         write_papers(*arguments)
 
     monkeypatch.setattr(export, "write_papers", overtaken)
-    words = "--formats tflite --pictures 1 --out-dir".split()
+    words = ["--formats", "tflite", "--pictures", "1", "--out-dir"]
     refused(["--run", str(finished_run), *words, str(tmp_path / "out")], FileExistsError, "is there already")
     assert (tmp_path / "out" / "saved_model").is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -225,6 +226,18 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_int8_without_the_set_to_calibrate_on_is_refused(finished_run, tmp_path):
     words = ["--run", str(finished_run), "--precision", "int8", "--data-dir", str(tmp_path)]
     refused(words, FileNotFoundError, "The prepared set .*tiny is not there. Build it:")
+
+
+def test_a_set_of_other_classes_is_refused(finished_run, tiny_set, tmp_path):
+    from pipelines.records import load_manifest, write_manifest
+
+    data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
+    manifest = load_manifest(data_dir, "tiny")
+    others = ("green", "red", *manifest.classes[2:])  # the same ones in another order
+    write_manifest(data_dir / "tiny", dataclasses.replace(manifest, classes=others))
+    words = ["--run", str(finished_run), "--data-dir", str(data_dir), "--out-dir", str(tmp_path / "out")]
+    refused(words, ValueError, r"knows 4 classes \(red, green, .*, tiny has 4 \(green, red")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_an_unknown_split_is_refused(finished_run):
