@@ -46,12 +46,10 @@ def marginals(
     Returns:
         (B, N, H) maxima of the rows and (B, N, W) maxima of the columns.
     """
-    to_height = interpolation_matrix(tf.range(height), tf.shape(maps)[2], height)
-    to_width = interpolation_matrix(tf.range(width), tf.shape(maps)[3], width)
-    beside_rows = tf.gather(to_height, _pixels_beside_cells(tf.shape(maps)[2], height))
-    beside_columns = tf.gather(to_width, _pixels_beside_cells(tf.shape(maps)[3], width))
-    rows = tf.einsum("bnhx,Yh->bnYx", tf.einsum("bnhw,xw->bnhx", maps, beside_columns), to_height)
-    columns = tf.einsum("bnyw,Xw->bnyX", tf.einsum("bnhw,yh->bnyw", maps, beside_rows), to_width)
+    beside_rows = _pixels_beside_cells(tf.shape(maps)[2], height)
+    beside_columns = _pixels_beside_cells(tf.shape(maps)[3], width)
+    rows = upsample_height(upsample_width(maps, beside_columns, width), tf.range(height), height)
+    columns = upsample_width(upsample_height(maps, beside_rows, height), tf.range(width), width)
     return tf.reduce_max(rows, axis=3), tf.reduce_max(columns, axis=2)
 
 
@@ -107,8 +105,26 @@ def find_interval(scores: tf.Tensor, tau: float) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.where(is_short, widened, start), tf.where(is_short, widened + shortest, stop)
 
 
+def upsample_height(maps: tf.Tensor, rows: tf.Tensor, height: int | tf.Tensor) -> tf.Tensor:
+    """(B, N, h, w) -> (B, N, P, w): upsampled to `height`, at P of its rows, as `interpolation_matrix` says."""
+    steps = tf.concat([maps[:, :, 1:], maps[:, :, -1:]], axis=2) - maps
+    weights = interpolation_matrix(rows, tf.shape(maps)[2], height)
+    return tf.einsum("bnhx,Yh->bnYx", tf.concat([maps, steps], axis=2), weights)
+
+
+def upsample_width(maps: tf.Tensor, columns: tf.Tensor, width: int | tf.Tensor) -> tf.Tensor:
+    """(B, N, h, w) -> (B, N, h, P): as `upsample_height`."""
+    steps = tf.concat([maps[..., 1:], maps[..., -1:]], axis=3) - maps
+    weights = interpolation_matrix(columns, tf.shape(maps)[3], width)
+    return tf.einsum("bnhw,xw->bnhx", tf.concat([maps, steps], axis=3), weights)
+
+
 def interpolation_matrix(positions: tf.Tensor, size: int | tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
     """Weights of bilinear interpolation with aligned corners from `size` cells at pixels of an axis.
+
+    They are those of each cell and of each step to the next cell, value + fraction * step: between equal cells the
+    result is their very value. A constant map stays constant and a plateau flat, as weights 1 - f and f don't see to,
+    which add up to 1 only nearly.
 
     Args:
         positions: (P,) int32, pixels in [0, length).
@@ -116,16 +132,15 @@ def interpolation_matrix(positions: tf.Tensor, size: int | tf.Tensor, length: in
         length: pixels of the target axis.
 
     Returns:
-        (P, size) float32; each row has at most two weights, which add up to 1.
+        (P, 2 size) float32; each row has a 1 and at most one fraction.
     """
     # Pixel p lies at p * (size - 1) / (length - 1) cells: whole part and remainder, exact in integers.
     divisor = tf.maximum(length - 1, 1)
     numerator = positions * (size - 1)
     cell = numerator // divisor
     fraction = tf.cast(numerator - cell * divisor, tf.float32) / tf.cast(divisor, tf.float32)
-    cells = tf.range(size)[tf.newaxis, :]
-    cell, fraction = cell[:, tf.newaxis], fraction[:, tf.newaxis]
-    return tf.where(cells == cell, 1.0 - fraction, 0.0) + tf.where(cells == cell + 1, fraction, 0.0)
+    here = tf.range(size)[tf.newaxis, :] == cell[:, tf.newaxis]
+    return tf.concat([tf.cast(here, tf.float32), tf.where(here, fraction[:, tf.newaxis], 0.0)], axis=1)
 
 
 def check_tau(tau: float) -> None:

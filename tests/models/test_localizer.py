@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from oracles import find_interval as find_interval_slowly
 from oracles import resize
 
-from mcar_tf.models.localizer import find_interval, interpolation_matrix, localize, marginals
+from mcar_tf.models.localizer import find_interval, localize, marginals, upsample_height
 
 LENGTHS = (32, 33, 64, 96, 127, 224, 256, 448, 576)
 TAUS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -116,8 +116,24 @@ def test_marginals_are_the_maxima_of_the_upsampled_map(cells, pixels):
 
 def test_interpolation_has_aligned_corners():
     # 5 pixels over 3 cells: pixels 0, 2, 4 lie on the cells, 1 and 3 half way
-    expected = [[1, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0, 0.5, 0.5], [0, 0, 1]]
-    np.testing.assert_array_equal(interpolation_matrix(tf.range(5), 3, 5), expected)
+    maps = tf.constant([8.0, 0, 4], shape=(1, 1, 3, 1))
+    np.testing.assert_array_equal(upsample_height(maps, tf.range(5), 5)[0, 0, :, 0], [8, 4, 0, 2, 4])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_constant_maps_and_plateaus_stay_what_they_are(compiled):
+    """Weights (1 - f) and f of one value don't add up to it in float32, and a box would follow their rounding."""
+    find = tf.function(lambda maps: localize(maps, 256, 192, 0.5), jit_compile=compiled)
+    logits = np.random.default_rng(0).normal(0, 2, 64).astype(np.float32)
+    constant = np.broadcast_to(logits[:, None, None], (64, 8, 6))
+    np.testing.assert_array_equal(
+        find(constant[np.newaxis])[0], [[32 / 256, 24 / 192, 224 / 256, 168 / 192]] * 64
+    )
+    stripes = np.minimum(constant, -10.0)
+    stripes[:, :, 3] = logits[:, None]  # all rows alike, so nothing tells which are meant
+    boxes = find(stripes[np.newaxis])[0]
+    np.testing.assert_array_equal(boxes[:, 0], 32 / 256)
+    np.testing.assert_array_equal(boxes[:, 2], 224 / 256)
 
 
 def test_a_bright_cell_gives_a_box_around_it():
