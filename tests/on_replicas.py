@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import sys
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -64,13 +65,16 @@ class Losses(keras.callbacks.Callback):
         self.sums.append((batch + 1) * float(logs["loss"]))
 
 
-def train(replicas: int, batch: int = 8, **options) -> dict:
+def train(
+    replicas: int, batch: int = 8, steps: int = STEPS, skip: int = 0, evaluated: Sequence[int] = (), **options
+) -> dict:
+    """Train for `steps` from the batch after the first `skip`, then evaluate on each of these numbers of images."""
     strategy = strategy_of(replicas)
     with strategy.scope():
         model = build(**options)
     losses = Losses()
     history = model.fit(
-        batches(batch), steps_per_epoch=STEPS, callbacks=[losses], verbose=0, shuffle=False
+        batches(batch).skip(skip), steps_per_epoch=steps, callbacks=[losses], verbose=0, shuffle=False
     ).history
     copies = [
         [np.asarray(copy).ravel() for copy in strategy.experimental_local_results(v.value)]
@@ -80,8 +84,17 @@ def train(replicas: int, batch: int = 8, **options) -> dict:
         "losses": np.diff(losses.sums).tolist(),
         "epoch_loss": history["loss"][0],
         "weights": np.concatenate([w.ravel() for w in model.get_weights()]).tolist(),
+        "statistics": np.concatenate([np.ravel(v) for v in moving_statistics(model)]).tolist(),
+        "evaluated": [
+            model.evaluate(batches(1).take(images).unbatch().batch(batch), verbose=0, return_dict=True)
+            for images in evaluated
+        ],
         "most_between_replicas": max(float(np.abs(c - of[0]).max()) for of in copies for c in of),
     }
+
+
+def moving_statistics(model: MCAR) -> list[np.ndarray]:
+    return [v.numpy() for v in model.variables if v.path.endswith(("moving_mean", "moving_variance"))]
 
 
 if __name__ == "__main__":

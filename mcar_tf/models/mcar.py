@@ -236,8 +236,16 @@ class MCAR(keras.Model):
             jit_compile: whether XLA compiles the step; crops are then cut by the portable form.
             low_memory: with the pair loss, train the streams one after the other; and compute the backbone's
                 activations again in the backward pass. The same gradients for one more forward pass.
-            **kwargs: of `keras.Model.compile`.
+            **kwargs: of `keras.Model.compile`, but for `metrics`, `weighted_metrics` and `loss_weights`.
+
+        Raises:
+            ValueError: an unknown `learning`; an argument that would do nothing.
         """
+        for name in ("metrics", "weighted_metrics", "loss_weights"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"`{name}` does nothing here: the running means are those of the losses. Leave it out."
+                )
         if learning not in LEARNINGS:
             raise ValueError(f"`learning` must be one of {', '.join(LEARNINGS)}. Received: {learning!r}")
         if self.backbone.dtype_policy.name == "mixed_float16":  # Keras looks at this model's own policy
@@ -286,7 +294,7 @@ class MCAR(keras.Model):
             for statistic, mean in zip(statistics, means, strict=True):
                 statistic.assign(mean)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        return self._update_loss_means(losses, batch)
+        return self._update_loss_means(losses, tf.shape(batch["labels"])[0])
 
     def _one_stream_after_the_other(self, batch: Batch) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """Losses and gradients of the pair loss; never both streams' activations in memory."""
@@ -313,8 +321,17 @@ class MCAR(keras.Model):
         """Nothing: this model is built. Keras would take a batch to find out, under a strategy and in each `fit`."""
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Losses of a batch, nothing trained."""
-        return self._update_loss_means(self.losses_of(batch, training=False), batch)
+        """Losses of a batch, nothing trained. Under a strategy: of all replicas' images, each of the same weight."""
+        losses = self.losses_of(batch, training=False)
+        images = tf.shape(batch["labels"])[0]
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            # The last batch may leave a replica fewer images than another, or none, whose mean is no number.
+            share = tf.cast(images, tf.float32)
+            sums = {name: tf.math.multiply_no_nan(loss, share) for name, loss in losses.items()}
+            sums, images = context.all_reduce(tf.distribute.ReduceOp.SUM, [sums, share])
+            losses = {name: total / images for name, total in sums.items()}
+        return self._update_loss_means(losses, images)
 
     def predict_step(self, batch: Batch | tf.Tensor) -> Outputs:
         """`call`'s outputs for a batch or for images alone."""
@@ -338,8 +355,7 @@ class MCAR(keras.Model):
             loss = self.stream_loss(labels, tf.maximum(global_logits, local_logits), weights)
         return {"loss": loss, "global_loss": global_loss, "local_loss": local_loss}
 
-    def _update_loss_means(self, losses: dict[str, tf.Tensor], batch: Batch) -> dict[str, tf.Tensor]:
-        images = tf.shape(batch["labels"])[0]
+    def _update_loss_means(self, losses: dict[str, tf.Tensor], images: tf.Tensor) -> dict[str, tf.Tensor]:
         for name, mean in self.loss_means.items():
             mean.update_state(losses[name], sample_weight=images)
         return {name: mean.result() for name, mean in self.loss_means.items()}
