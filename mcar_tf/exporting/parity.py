@@ -61,6 +61,12 @@ class Parity:
     form_mean_ap: float | None
 
     @property
+    def unknown(self) -> list[str]:
+        """The names of values that are no numbers, as those of a form whose outputs are none."""
+        values = dataclasses.asdict(self).items()
+        return [name for name, value in values if value is not None and not np.isfinite(value)]
+
+    @property
     def mean_ap_loss(self) -> float | None:
         """MAP that the form has less than the model."""
         if self.model_mean_ap is None or self.form_mean_ap is None:
@@ -116,7 +122,7 @@ def measure_parity(
             images, ours = seen[form.whole_levels]
             theirs = form.answer(batch | {"image": images})
             local_probs = ours["local_probs"]
-            if model.top_n:
+            if model.top_n and np.isfinite(theirs["boxes"]).all():  # a crop of what is no box is an error
                 local_probs = predict_at(images, theirs["boxes"]).numpy()
             collected[name].append(
                 _compare(ours, theirs, local_probs, batch, half_a_pixel=0.5 / model.image_size)
@@ -141,10 +147,11 @@ def missed_bars(name: str, parity: Parity) -> list[str]:
         ),
         "mAP is lower by": (mean_ap_loss, bar.mean_ap_loss),
     }
-    return [
+    # What compares with nothing is no answer in any precision, so `not <=`.
+    return [f"{name} is not a number" for name in parity.unknown] + [
         f"{what} {value:.2g}, at most {most:g} is allowed"
         for what, (value, most) in measured.items()
-        if value is not None and most is not None and value > most
+        if value is not None and most is not None and not value <= most
     ]
 
 
@@ -198,8 +205,10 @@ def _summarize(columns: dict[str, Array]) -> Parity:
 
 
 def _mean_ap(columns: dict[str, Array], probs: Array) -> float | None:
-    """mAP, or None where no class is known to be in any picture."""
+    """mAP, or None where no class is known to be in any picture, NaN where a probability is."""
     if "labels" not in columns:
         return None
+    if np.isnan(probs).any():
+        return float("nan")
     mean_ap = mean_average_precision(columns["labels"], probs, columns["weights"])
     return None if np.isnan(mean_ap) else mean_ap
