@@ -4,13 +4,17 @@ exported/<name>/
   saved_model/1/             for TensorFlow Serving and `tf.saved_model.load`
   mcar-<precision>.tflite    for LiteRT on phones
   labels.txt                 class names, one a line, in the order of the outputs
+  thresholds.json            after `calibrate`: the probability from which on each class counts as present
   card.md                    data, recipe, metrics, limits, and how far each form is from the model
   parity.json                the last, in numbers
 """
 
 import contextlib
 import dataclasses
+import importlib.util
+import itertools
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -18,9 +22,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from mcar_tf.config import FitConfig, read_config
+from mcar_tf.splits import find_split, split_names
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
-from pipelines.records import Manifest, Split, load_manifest
+from pipelines.records import Manifest, Portion, Split, load_manifest
 
 if TYPE_CHECKING:
     from mcar_tf.exporting.parity import Parity, PictureBatch
@@ -79,6 +86,20 @@ class ExportOptions:
                 raise ValueError(
                     f"`{name.replace('_', '-')}` must be at least 1. Received: {getattr(self, name)}"
                 )
+        for name, needed, needs in (
+            ("precision", "tflite" in self.formats, "--formats tflite"),
+            ("tflite_input", "tflite" in self.formats, "--formats tflite"),
+            ("calibration_pictures", self.needs_calibration, "--precision int8"),
+        ):
+            if not needed and getattr(self, name) != getattr(ExportOptions(self.run), name):
+                raise ValueError(f"`{name.replace('_', '-')}` does nothing without {needs}. Leave it out.")
+        if self.needs_calibration and importlib.util.find_spec("ai_edge_quantizer") is None:
+            raise ValueError("int8 needs ai-edge-quantizer: pip install 'mcar-tf[phone]'")
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether a form is among those asked for whose ranges are found on pictures."""
+        return "tflite" in self.formats and "int8" in self.precision
 
     @property
     def folder(self) -> Path:
@@ -97,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.check()
     config = read_finished_run(options.run)
     manifest = load_manifest(options.data_dir or config.data_dir, config.dataset)
-    split = find_split(options.split or config.eval_split, manifest)
+    split = find_split(config, manifest, options.split or config.eval_split)
+    calibration = find_calibration_split(config, manifest) if options.needs_calibration else None
     folder = options.folder
     check_place(folder, options.overwrite)
 
@@ -112,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_classes(run, manifest)
     with written_beside(folder) as partial:
         card = make_run_card(options, config, run, manifest)
-        files = write_forms(options, run, manifest, card, partial)
+        files = write_forms(options, run, calibration, card, partial)
         parities, missed = check_forms(options, run, split, files)
         if missed:
             print(f"error: nothing was exported: {'; '.join(missed)}", file=sys.stderr)
@@ -132,18 +154,19 @@ def read_finished_run(run: Path) -> FitConfig:
     if not (run / "metrics.json").is_file():
         raise FileNotFoundError(
             f"{run} is unfinished: it holds no metrics.json. Finish it: python -m mcar_tf.fit --config"
-            f" {run}/config.yaml --out-dir {run} --resume"
+            f" {shlex.quote(str(run / 'config.yaml'))} --out-dir {shlex.quote(str(run))} --resume"
         )
     return read_config(run / "config.yaml")
 
 
-def find_split(name: str, manifest: Manifest) -> Split:
-    """A split of a prepared set."""
-    if name not in manifest.splits:
+def find_calibration_split(config: FitConfig, manifest: Manifest) -> Split | Portion:
+    """The pictures that int8 may look at: what the run was trained on, nothing that it held out."""
+    if config.train_split not in manifest.splits:
         raise ValueError(
-            f"`split` must be one of {', '.join(manifest.splits)}, the splits of {manifest.name}. Received: {name!r}"
+            f"int8 finds its ranges on the run's training split, and {manifest.name} has no {config.train_split} (it"
+            f" has {', '.join(manifest.splits)}). Prepare the set with it, or export without int8."
         )
-    return manifest.splits[name]
+    return find_split(config, manifest, config.train_split)
 
 
 def check_place(folder: Path, overwrite: bool) -> None:
@@ -191,7 +214,8 @@ def make_run_card(options: ExportOptions, config: FitConfig, run: "Run", manifes
     from mcar_tf.exporting.card import make_card
 
     names = ("image_size", "local_size", "top_n", "tau")
-    changed = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    changed = {name: getattr(run.config, name) for name in names}
+    changed = {name: value for name, value in changed.items() if value != getattr(config, name)}
     if options.checkpoint != "last":
         changed["checkpoint"] = options.checkpoint
     return make_card(
@@ -199,16 +223,20 @@ def make_run_card(options: ExportOptions, config: FitConfig, run: "Run", manifes
         run.classes,
         config,
         manifest,
+        pictures={
+            name: find_split(config, manifest, name).examples for name in split_names(config, manifest)
+        },
         metrics=json.loads((options.run / "metrics.json").read_text()),
         exported_as=changed,
-        calibrated=run.calibration is not None,
+        # `calibrate` takes the run's own options, but for the checkpoint.
+        calibrated_with=None if run.calibration is None else run.calibration.get("checkpoint", "last"),
     )
 
 
 def write_forms(
-    options: ExportOptions, run: "Run", manifest: Manifest, card: str, folder: Path
+    options: ExportOptions, run: "Run", calibration: Split | Portion | None, card: str, folder: Path
 ) -> dict[str, Path]:
-    """Write what was asked for; its names and where it lies."""
+    """Write what was asked for; its names and where it lies. calibration: what int8 finds its ranges on."""
     from mcar_tf.exporting.saved_model import write_saved_model
     from mcar_tf.exporting.tflite import write_tflite
 
@@ -224,15 +252,15 @@ def write_forms(
             name = f"mcar-{precision}.tflite"
             with announced(name):
                 files[name] = folder / name
-                calibration = None
-                if precision == "int8":
-                    calibration = calibration_pictures(options, run, manifest)
+                pictures = None
+                if precision == "int8" and calibration:
+                    pictures = calibration_pictures(calibration, run, options.calibration_pictures)
                 write_tflite(
                     run.model,
                     run.classes,
                     files[name],
                     precision,
-                    calibration,
+                    pictures,
                     input_type=options.tflite_input,
                 )
     return files
@@ -247,19 +275,15 @@ def announced(name: str) -> Iterator[None]:
     print(f"{time.monotonic() - started:.0f} s")
 
 
-def calibration_pictures(options: ExportOptions, run: "Run", manifest: Manifest) -> Iterator[Any]:
+def calibration_pictures(split: Split | Portion, run: "Run", pictures: int) -> Iterator[Any]:
     """(S, S, 3) pictures of the training split. Records lie in random order: the first are any."""
-    split = find_split(run.config.train_split, manifest)
-    for batch in picture_batches(split, run, options.calibration_pictures):
+    for batch in picture_batches(split, run, pictures):
         yield from batch["image"]
 
 
-def picture_batches(split: Split, run: "Run", pictures: int) -> Iterator["PictureBatch"]:
-    """The first pictures of a split, to whole batches, with the files that they are of and their labels."""
-    import tensorflow as tf
-
-    from pipelines.input_pipeline import make_eval_dataset
-    from pipelines.records import parse_record
+def picture_batches(split: Split | Portion, run: "Run", pictures: int) -> Iterator["PictureBatch"]:
+    """The first pictures of a split, with the files that they are of and their labels."""
+    from pipelines.input_pipeline import make_eval_dataset, read_samples
 
     decoded = make_eval_dataset(
         split.files,
@@ -268,15 +292,17 @@ def picture_batches(split: Split, run: "Run", pictures: int) -> Iterator["Pictur
         batch_size=BATCH_SIZE,
         difficult="ignore",
     )
-    records = tf.data.TFRecordDataset([str(file) for file in split.files])
-    encoded = records.map(lambda record: parse_record(record)["encoded"]).batch(BATCH_SIZE)
-    both = tf.data.Dataset.zip(decoded, encoded).take(-(-pictures // BATCH_SIZE))
-    for batch, files in both.as_numpy_iterator():
-        yield {"encoded": files} | {name: batch[name] for name in ("image", "labels", "weights")}
+    encoded = (picture.encoded for _, picture in read_samples(split.files))
+    left = min(pictures, split.examples)
+    for batch in decoded.take(-(-left // BATCH_SIZE)).as_numpy_iterator():
+        size = min(left, len(batch["image"]))
+        left -= size
+        files = np.array(list(itertools.islice(encoded, size)), object)
+        yield {"encoded": files} | {name: batch[name][:size] for name in ("image", "labels", "weights")}
 
 
 def check_forms(
-    options: ExportOptions, run: "Run", split: Split, files: dict[str, Path]
+    options: ExportOptions, run: "Run", split: Split | Portion, files: dict[str, Path]
 ) -> tuple[dict[str, "Parity"], list[str]]:
     """Run what was written beside the model; each form's parity, and the bars that were missed."""
     from tqdm import tqdm
@@ -317,10 +343,13 @@ def table_lines(parities: dict[str, "Parity"]) -> list[str]:
 def write_papers(
     options: ExportOptions, run: "Run", card: str, parities: dict[str, "Parity"], folder: Path
 ) -> None:
-    """Write what people and programs read about the forms: `labels.txt`, `parity.json`, `card.md`."""
+    """Write what people and programs read about the forms, each named at the top of this file."""
+    from mcar_tf.exporting.labels import LABELS, THRESHOLDS, labels_text, thresholds_text
     from mcar_tf.exporting.parity import BARS
 
-    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in run.classes), encoding="utf-8")
+    (folder / LABELS).write_text(labels_text(run.classes), encoding="utf-8")
+    if run.thresholds is not None:
+        (folder / THRESHOLDS).write_text(thresholds_text(run.classes, run.thresholds), encoding="utf-8")
     content = {
         "model": {
             "num_classes": len(run.classes),

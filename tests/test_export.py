@@ -21,7 +21,8 @@ def finished_run(untrained_run, tmp_path_factory):
     streams = {stream: {"mAP": 0.5, **six} for stream in ("global", "local", "fused")}
     (folder / "metrics.json").write_text(json.dumps({"test": {"images": 16, **streams}}))
     classes = (folder / "classes.txt").read_text().splitlines()
-    (folder / "thresholds.json").write_text(json.dumps({"thresholds": dict.fromkeys(classes, 0.25)}))
+    calibration = {"checkpoint": "last", "thresholds": dict.fromkeys(classes, 0.25)}
+    (folder / "thresholds.json").write_text(json.dumps(calibration))
     return folder
 
 
@@ -42,9 +43,13 @@ def test_everything_that_was_promised_lies_in_the_export_folder(exported):
         "saved_model/1/assets/card.md",
         "mcar-float32.tflite",
         "labels.txt",
+        "thresholds.json",
         "card.md",
         "parity.json",
     }
+    thresholds = json.loads((exported / "thresholds.json").read_text())
+    assert thresholds == {"red": 0.25, "green": 0.25, "blue": 0.25, "<b>rare & odd</b>": 0.25}
+    assert "`thresholds.json`.\n" in (exported / "card.md").read_text()  # nothing is said against them
     assert [path.name for path in exported.parent.iterdir()] == ["squares"]
 
 
@@ -90,6 +95,96 @@ def test_options_change_what_is_exported(finished_run, tmp_path):
     assert answer(image=np.zeros((1, 48, 48, 3), np.uint8))["boxes"].shape == (1, 1, 4)
     card = (tmp_path / "out" / "card.md").read_text()
     assert "It was exported with other options: image_size 48, local_size 16, top_n 1." in card
+    differing = (
+        "They were chosen for other options than it was exported with (image_size 48, local_size 16, top_n 1)"
+    )
+    assert differing in card
+    assert (
+        json.loads((tmp_path / "out" / "parity.json").read_text())["forms"]["mcar-float32.tflite"]["pictures"]
+        == 1
+    )
+
+
+def test_pictures_held_out_of_training_are_a_split_and_int8_looks_at_none(
+    finished_run, tiny_set, tmp_path, monkeypatch
+):
+    """A set without a validation split of its own, of which the run held a quarter out: 4 of 16 pictures."""
+    from mcar_tf.exporting.tflite import write_tflite
+    from pipelines.records import load_manifest, write_manifest
+
+    data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
+    manifest = load_manifest(data_dir, "tiny")
+    splits = {name: manifest.splits[name] for name in ("train", "test")}
+    write_manifest(data_dir / "tiny", dataclasses.replace(manifest, splits=splits))
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    config = (run / "config.yaml").read_text().replace("val_fraction: 0.0", "val_fraction: 0.25")
+    assert "val_fraction: 0.25" in config
+    (run / "config.yaml").write_text(config)
+    shown = []
+
+    def counted(model, classes, path, precision, calibration, **more):
+        shown.extend(calibration)
+        write_tflite(model, classes, path, "float32", **more)
+
+    monkeypatch.setattr("mcar_tf.exporting.tflite.write_tflite", counted)
+    words = ["--run", run, "--data-dir", data_dir, "--out-dir", tmp_path / "out", "--split", "validation"]
+    words += ["--formats", "tflite", "--precision", "int8"]
+    export.main([str(word) for word in words])
+    assert len(shown) == 12
+    parity = json.loads((tmp_path / "out" / "parity.json").read_text())
+    assert parity["forms"]["mcar-int8.tflite"]["pictures"] == 4
+    assert "| trained on | train | 12 |" in (tmp_path / "out" / "card.md").read_text()
+
+
+def test_the_pictures_that_were_trained_on_are_needed_by_int8_alone(finished_run, tiny_set, tmp_path):
+    from pipelines.records import load_manifest, write_manifest
+
+    data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
+    manifest = load_manifest(data_dir, "tiny")
+    write_manifest(data_dir / "tiny", dataclasses.replace(manifest, splits={"test": manifest.splits["test"]}))
+    words = [
+        "--run",
+        finished_run,
+        "--data-dir",
+        data_dir,
+        "--out-dir",
+        tmp_path / "out",
+        "--formats",
+        "tflite",
+    ]
+    words = [str(word) for word in words]
+    refused(
+        [*words, "--precision", "int8"], ValueError, r"training split, and tiny has no train \(it has test\)"
+    )
+    export.main(words)
+    card = (tmp_path / "out" / "card.md").read_text()
+    assert "| measured on | test | 16 |" in card
+    assert "trained on |" not in card
+
+
+def test_thresholds_of_another_checkpoint_are_said_to_be(finished_run, tmp_path):
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    calibration = json.loads((run / "thresholds.json").read_text()) | {"checkpoint": "best"}
+    (run / "thresholds.json").write_text(json.dumps(calibration))
+    words = ["--run", str(run), "--out-dir", str(tmp_path / "out"), "--formats", "tflite", "--pictures", "1"]
+    export.main(words)
+    assert (
+        "(the last checkpoint in place of the best one): measure anew"
+        in (tmp_path / "out" / "card.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("count", [5, 16, 20, 100])
+def test_as_many_pictures_are_compared_as_asked_for(finished_run, tiny_set, count):
+    from mcar_tf.runs import load_run
+    from pipelines.records import load_manifest
+
+    split = load_manifest(tiny_set, "tiny").splits["test"]
+    twice = dataclasses.replace(split, examples=32, shards=2 * split.shards)
+    batches = list(export.picture_batches(twice, load_run(finished_run), count))
+    assert sum(len(batch["image"]) for batch in batches) == min(count, 32)
+    for batch in batches:
+        assert {len(value) for value in batch.values()} == {len(batch["image"])}
 
 
 def test_a_model_without_regions_is_exported_in_both_formats(finished_run, tmp_path):
@@ -214,9 +309,17 @@ def test_what_is_no_export_folder_is_never_replaced(finished_run, tmp_path, opti
     assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
 
 
-def test_an_unfinished_run_is_refused(untrained_run, tmp_path):
-    words = ["--run", str(untrained_run), "--out-dir", str(tmp_path / "out")]
+def test_an_unfinished_run_is_refused(tiny_run, tmp_path):
+    (tiny_run / "metrics.json").unlink()
+    words = ["--run", str(tiny_run), "--out-dir", str(tmp_path / "out")]
     refused(words, FileNotFoundError, r"is unfinished: .* Finish it: python -m mcar_tf.fit .* --resume")
+
+
+def test_the_line_that_finishes_a_run_can_be_pasted(tiny_run, tmp_path):
+    run = tiny_run.rename(tmp_path / "my run")
+    (run / "metrics.json").unlink()
+    words = ["--run", str(run), "--out-dir", str(tmp_path / "out")]
+    refused(words, FileNotFoundError, r"--config '.*/my run/config.yaml' --out-dir '.*/my run' --resume")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -250,6 +353,28 @@ def test_an_unknown_split_is_refused(finished_run):
 
 def test_no_pictures_are_refused(finished_run):
     refused(["--run", str(finished_run), "--pictures", "0"], ValueError, "`pictures` must be at least 1")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ("--formats saved_model --precision int8", "`precision` does nothing without --formats tflite"),
+        (
+            "--formats saved_model --tflite-input uint8",
+            "`tflite-input` does nothing without --formats tflite",
+        ),
+        ("--calibration-pictures 50", "`calibration-pictures` does nothing without --precision int8"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(finished_run, options, match):
+    refused(["--run", str(finished_run), *options.split()], ValueError, match)
+
+
+def test_int8_without_its_quantizer_is_refused_at_once(finished_run, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    options = export.ExportOptions(finished_run, precision=["int8"])
+    with pytest.raises(ValueError, match=r"int8 needs ai-edge-quantizer: pip install 'mcar-tf\[phone\]'"):
+        options.check()
 
 
 def test_an_unknown_precision_is_one_line():

@@ -32,9 +32,10 @@ def make_card(
     classes: Sequence[str],
     config: FitConfig,
     manifest: Manifest,
+    pictures: Mapping[str, int],
     metrics: Mapping[str, Any],
     exported_as: Mapping[str, Any],
-    calibrated: bool,
+    calibrated_with: str | None,
 ) -> str:
     """What somebody needs to know who gets the files and nothing else.
 
@@ -43,9 +44,11 @@ def make_card(
         classes: C class names.
         config: what the run was trained with.
         manifest: of the set that it was trained on.
+        pictures: how many each split has, as the run saw them.
         metrics: the run's `metrics.json`, by split.
-        exported_as: options that differ from the run's in what was exported.
-        calibrated: whether there is a threshold a class.
+        exported_as: options that differ from the run's in what was exported; `checkpoint` where it is not the last.
+        calibrated_with: the checkpoint that a threshold a class was chosen with, by the run's own options; None where
+            there are no thresholds.
     """
     sections = [
         f"# {name}",
@@ -54,7 +57,7 @@ def make_card(
         f" {config.top_n} regions that the most probable classes point at.",
         f"Classes: {', '.join(classes)}.",
         "## Data",
-        _data(config, manifest),
+        _data(config, manifest, pictures),
         "## Recipe",
         _table(("option", "value"), [(option, getattr(config, option)) for option in RECIPE]),
         "## Metrics",
@@ -63,13 +66,14 @@ def make_card(
     if exported_as:
         changed = ", ".join(f"{option} {value}" for option, value in exported_as.items())
         sections.append(f"These are the run's. It was exported with other options: {changed}.")
-    sections += ["## Limits", _limits(manifest, calibrated)]
+    sections += ["## Limits", _limits(manifest, exported_as, calibrated_with)]
     return "\n\n".join(sections) + "\n"
 
 
-def _data(config: FitConfig, manifest: Manifest) -> str:
+def _data(config: FitConfig, manifest: Manifest, pictures: Mapping[str, int]) -> str:
     splits = {"trained on": config.train_split, "measured on": config.eval_split}
-    rows = [(what, name, manifest.splits[name].examples) for what, name in splits.items()]
+    # Where a model is exported, the pictures that it was trained on need not be.
+    rows = [(what, name, pictures[name]) for what, name in splits.items() if name in pictures]
     lines = [f"`{manifest.name}`: {manifest.source}."]
     if manifest.licence:
         lines.append(f"Terms of the pictures: {manifest.licence}.")
@@ -92,7 +96,7 @@ def _percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.1f}"
 
 
-def _limits(manifest: Manifest, calibrated: bool) -> str:
+def _limits(manifest: Manifest, exported_as: Mapping[str, Any], calibrated_with: str | None) -> str:
     limits = [
         f"It knows the classes above and no others, as the pictures of {manifest.name} show them. On other pictures"
         " (night, drawings, medical, views from above) expect less than the metrics say, and measure.",
@@ -100,12 +104,24 @@ def _limits(manifest: Manifest, calibrated: bool) -> str:
         " an object or several objects together. They are not detections, and there is at most one a class.",
         "It sees the picture warped to a square: what is very long or very small in it may be lost.",
         "A class has a threshold of its own, from which on it counts as present: `thresholds.json`."
-        if calibrated
+        + _calibrated_otherwise(exported_as, calibrated_with)
+        if calibrated_with
         else "Probabilities are not calibrated: 0.5 does not mean half of the cases. Choose thresholds on pictures of"
         " your own (`python -m mcar_tf.calibrate`).",
         "It inherits the biases of its training pictures. Do not use it to judge people.",
     ]
     return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _calibrated_otherwise(exported_as: Mapping[str, Any], calibrated_with: str) -> str:
+    """A warning where thresholds were chosen on other probabilities than what was exported gives."""
+    differing = [f"{option} {value}" for option, value in exported_as.items() if option != "checkpoint"]
+    checkpoint = exported_as.get("checkpoint", "last")
+    if checkpoint != calibrated_with:
+        differing.append(f"the {checkpoint} checkpoint in place of the {calibrated_with} one")
+    if not differing:
+        return ""
+    return f" They were chosen for other options than it was exported with ({', '.join(differing)}): measure anew."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -20,6 +20,9 @@ Array = npt.NDArray[Any]
 # `image` (B, S, S, 3) float32 in [0, 255]; `encoded` (B,), the files that these are of; and, where labels are known,
 # `labels` and `weights` (B, C)
 PictureBatch = dict[str, Array]
+Answer = Callable[[PictureBatch], dict[str, Array]]
+# Among a form's outputs: `global_probs` by its signature of that name, which is a graph of its own.
+GLOBAL_ONLY = "global_only"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Form:
     """An exported form, loaded.
 
     Attributes:
-        answer: a batch -> outputs of `MCAR.call`, without boxes where N = 0.
+        answer: a batch -> outputs of `MCAR.call`, without boxes where N = 0; and `GLOBAL_ONLY` where it has that.
         whole_levels: it takes bytes, so it is held to the model on pictures of whole levels of brightness.
+        answer_pixels: another way in, for pictures of whole levels of brightness.
     """
 
-    answer: Callable[[PictureBatch], dict[str, Array]]
+    answer: Answer
     whole_levels: bool = False
+    answer_pixels: Answer | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Parity:
 
     Attributes:
         pictures: P.
-        global_difference: (a) largest absolute difference of `global_probs`.
-        local_difference: (b) largest absolute difference of `local_probs`, the model given the form's boxes.
+        global_difference: (a) largest absolute difference of `global_probs`, in whichever signature it is largest.
+        local_difference: (b) the same of `local_probs`, the model given the form's boxes.
         same_classes: (c) share of the model's regions whose class the form looks for too.
         same_boxes: share of the model's regions that are the form's, same class, to half a pixel.
         box_iou: mean intersection over union of regions of the same class.
@@ -112,21 +117,36 @@ def measure_parity(
     predict = tf.function(lambda images: model(images, training=False))
     predict_at = tf.function(lambda images, boxes: model(images, training=False, boxes=boxes)["local_probs"])
     collected: dict[str, list[dict[str, Array]]] = {name: [] for name in forms}
+
+    def ask_model(batch: PictureBatch, whole_levels: bool) -> tuple[PictureBatch, dict[str, Array]]:
+        images = np.round(batch["image"]) if whole_levels else batch["image"]
+        return batch | {"image": images}, {key: value.numpy() for key, value in predict(images).items()}
+
+    def compare(answer: Answer, batch: PictureBatch, ours: dict[str, Array]) -> dict[str, Array]:
+        theirs, local_probs = answer(batch), ours["local_probs"]
+        if model.top_n and np.isfinite(theirs["boxes"]).all():  # a crop of what is no box is an error
+            local_probs = predict_at(batch["image"], theirs["boxes"]).numpy()
+        return _compare(ours, theirs, local_probs, batch, half_a_pixel=0.5 / model.image_size)
+
     for batch in batches:
-        seen: dict[bool, tuple[Array, dict[str, Array]]] = {}  # pictures and the model's outputs for them
+        seen: dict[
+            bool, tuple[PictureBatch, dict[str, Array]]
+        ] = {}  # the batch and the model's outputs for it
         for name, form in forms.items():
-            if form.whole_levels not in seen:
-                images = np.round(batch["image"]) if form.whole_levels else batch["image"]
-                outputs = predict(images)
-                seen[form.whole_levels] = images, {key: value.numpy() for key, value in outputs.items()}
-            images, ours = seen[form.whole_levels]
-            theirs = form.answer(batch | {"image": images})
-            local_probs = ours["local_probs"]
-            if model.top_n and np.isfinite(theirs["boxes"]).all():  # a crop of what is no box is an error
-                local_probs = predict_at(images, theirs["boxes"]).numpy()
-            collected[name].append(
-                _compare(ours, theirs, local_probs, batch, half_a_pixel=0.5 / model.image_size)
-            )
+            ways = [(form.answer, form.whole_levels)]
+            # Pixels go through the network that is held to the model anyway: a batch shows that they reach it.
+            if form.answer_pixels and not collected[name]:
+                ways.append((form.answer_pixels, True))
+            found = []
+            for answer, whole_levels in ways:
+                if whole_levels not in seen:
+                    seen[whole_levels] = ask_model(batch, whole_levels)
+                found.append(compare(answer, *seen[whole_levels]))
+            largest = {
+                key: np.maximum.reduce([columns[key] for columns in found])
+                for key in ("global_difference", "local_difference")
+            }
+            collected[name].append(found[0] | largest)
     if not any(collected.values()):
         raise ValueError("There are no pictures to compare the exported model on.")
     return {
@@ -181,6 +201,9 @@ def _compare(
     columns: dict[str, Array] = {name: batch[name] for name in ("labels", "weights") if name in batch}
     columns |= {"our_probs": ours["probs"], "their_probs": theirs["probs"]}
     columns["global_difference"] = np.abs(theirs["global_probs"] - ours["global_probs"])
+    if GLOBAL_ONLY in theirs:
+        alone = np.abs(theirs[GLOBAL_ONLY] - ours["global_probs"])
+        columns["global_difference"] = np.maximum(columns["global_difference"], alone)
     columns["local_difference"] = np.abs(theirs["local_probs"] - local_probs)
     if ours["box_classes"].size:
         columns["found"], columns["same"], columns["iou"] = match_boxes(ours, theirs, half_a_pixel)

@@ -3,19 +3,20 @@
 Loading it takes TensorFlow alone. Letters: B pictures, C classes, N regions, S px a side.
 """
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
-from mcar_tf.exporting.parity import Array, Form, PictureBatch
+from mcar_tf.exporting.labels import LABELS, THRESHOLDS, labels_text, thresholds_text
+from mcar_tf.exporting.parity import GLOBAL_ONLY, Array, Form, PictureBatch
 from mcar_tf.models.mcar import MCAR, Outputs
 from pipelines.decode import count_pixels, decode_and_resize, read_orientation
 from pipelines.pictures import MAX_MEGAPIXELS
 
-LABELS, THRESHOLDS, CARD = "labels.txt", "thresholds.json", "card.md"
+CARD = "card.md"
 
 
 def write_saved_model(
@@ -51,10 +52,9 @@ def write_saved_model(
     module.variables_of_model = [weight.value for weight in model.weights]
     signatures = _make_signatures(model, classes)
     with tempfile.TemporaryDirectory() as folder:
-        files = {LABELS: "".join(f"{name}\n" for name in classes)}
+        files = {LABELS: labels_text(classes)}
         if thresholds is not None:
-            named = dict(zip(classes, map(float, thresholds), strict=True))
-            files[THRESHOLDS] = json.dumps(named, indent=1, ensure_ascii=False) + "\n"
+            files[THRESHOLDS] = thresholds_text(classes, thresholds)
         if card:
             files[CARD] = card
         for name, text in files.items():
@@ -66,13 +66,20 @@ def write_saved_model(
 
 def load_form(path: Path) -> Form:
     """A SavedModel as a function from files' bytes to outputs, to hold it to its model."""
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    signatures = tf.saved_model.load(str(path)).signatures
 
     def answer(batch: PictureBatch) -> dict[str, Array]:
-        outputs = serve(encoded=tf.constant(batch["encoded"]))
-        return {name: value.numpy() for name, value in outputs.items() if name != "valid"}
+        encoded = tf.constant(batch["encoded"])
+        outputs = dict(signatures["serving_default"](encoded=encoded))
+        del outputs["valid"]
+        outputs[GLOBAL_ONLY] = signatures["global_only"](encoded=encoded)["global_probs"]
+        return {name: value.numpy() for name, value in outputs.items()}
 
-    return Form(answer)
+    def answer_pixels(batch: PictureBatch) -> dict[str, Array]:
+        images = tf.constant(batch["image"].astype(np.uint8))
+        return {name: value.numpy() for name, value in signatures["serve_tensor"](images=images).items()}
+
+    return Form(answer, answer_pixels=answer_pixels)
 
 
 def _make_signatures(

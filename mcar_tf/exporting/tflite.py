@@ -16,7 +16,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from mcar_tf.exporting.flatbuffer import op_name, unpack
 from mcar_tf.exporting.metadata import add_metadata
-from mcar_tf.exporting.parity import Array, Form, PictureBatch
+from mcar_tf.exporting.parity import GLOBAL_ONLY, Array, Form, PictureBatch
 from mcar_tf.exporting.quantize import quantize_tflite
 from mcar_tf.models.crop import crop_and_resize_portable
 from mcar_tf.models.mcar import MCAR, Outputs
@@ -130,11 +130,15 @@ def load_runner(content: bytes, signature: str = "mcar", threads: int = 1) -> An
 
 def load_form(path: Path) -> Form:
     """A TFLite file as a function of a batch of pictures, to hold it to its model."""
-    runner = load_runner(path.read_bytes())
-    dtype = runner.get_input_details()["image"]["dtype"]
+    content = path.read_bytes()
+    both_passes, one_pass = (load_runner(content, signature) for signature in SIGNATURES)
+    dtype = both_passes.get_input_details()["image"]["dtype"]
+
+    def look(image: Array) -> dict[str, Array]:
+        return both_passes(image=image) | {GLOBAL_ONLY: one_pass(image=image)["global_probs"]}
 
     def answer(batch: PictureBatch) -> dict[str, Array]:
-        rows = [runner(image=image[np.newaxis].astype(dtype)) for image in batch["image"]]
+        rows = [look(image[np.newaxis].astype(dtype)) for image in batch["image"]]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     return Form(answer, whole_levels=dtype == np.uint8)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcar_tf.exporting.parity import Form, Parity, match_boxes, measure_parity, missed_bars
+from mcar_tf.exporting.parity import GLOBAL_ONLY, Form, Parity, match_boxes, measure_parity, missed_bars
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,25 @@ def test_a_difference_is_told_by_its_stream(model, exact, batch):
     parity = measure_parity(model, {"form": Form(shifted)}, [batch])["form"]
     assert parity.global_difference == pytest.approx(0.25, abs=1e-5)
     assert parity.local_difference == pytest.approx(0.125, abs=1e-5)
+
+
+def test_every_signature_is_held_to_the_model(model, exact, batch):
+    """The largest difference counts, whichever of a form's signatures it is in."""
+
+    def with_global_only(batch):
+        outputs = exact(batch)
+        return outputs | {GLOBAL_ONLY: outputs["global_probs"] + 0.25}
+
+    def shifted(batch):
+        assert (batch["image"] == np.round(batch["image"])).all()
+        outputs = exact(batch)
+        return outputs | {"global_probs": outputs["global_probs"] - 0.5}
+
+    forms = {"one": Form(with_global_only), "two": Form(exact, answer_pixels=shifted)}
+    parity = measure_parity(model, forms, [batch])
+    assert parity["one"].global_difference == pytest.approx(0.25, abs=1e-5)
+    assert parity["two"].global_difference == pytest.approx(0.5, abs=1e-5)
+    assert parity["two"].model_mean_ap == parity["one"].model_mean_ap
 
 
 def test_local_probs_are_those_of_the_forms_own_boxes(model, batch):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from mcar_tf.exporting.saved_model import write_saved_model
+from mcar_tf.exporting.saved_model import load_form, write_saved_model
 
 CLASSES = ("cat", "dog", "sheep", "Tür", "potted plant")
 OUTPUTS = {"probs", "global_probs", "local_probs", "boxes", "box_classes", "box_probs"}
@@ -61,6 +61,16 @@ def test_global_only_gives_the_global_stream(loaded, encoded):
     part = loaded.signatures["global_only"](encoded=tf.constant(encoded))
     assert set(part) == {"global_probs", "valid"}
     np.testing.assert_allclose(part["global_probs"], whole["global_probs"], atol=1e-6)
+
+
+def test_a_form_to_compare_has_the_answers_of_its_signatures(folder, loaded, batch):
+    form = load_form(folder)
+    whole_levels = batch | {"image": np.round(batch["image"])}
+    answer, by_pixels = form.answer(batch), form.answer_pixels(whole_levels)
+    assert set(answer) == OUTPUTS | {"global_only"}
+    np.testing.assert_allclose(answer["global_only"], answer["global_probs"], atol=1e-6)
+    expected = loaded.signatures["serve_tensor"](images=tf.constant(whole_levels["image"], tf.uint8))
+    np.testing.assert_allclose(by_pixels["probs"], expected["probs"], atol=1e-6)
 
 
 def test_classify_gives_names_the_most_probable_first(loaded, encoded):
