@@ -3,7 +3,8 @@
     python examples/phone_preview.py exported/digits/mcar-float32.tflite photo.jpg --out seen.png
     python examples/phone_preview.py exported/digits/mcar-int8.tflite --camera /dev/video0
 
-Needs ai-edge-litert, numpy and pillow, nothing else; the camera also the program `ffmpeg` (Linux). It is what an app
+Needs ai-edge-litert, numpy and pillow, nothing else; the camera also the program `ffmpeg` (Linux) and Python's
+tkinter, which some systems pack apart (Debian: python3-tk). It is what an app
 does, step by step: upright RGB, resize, one call, names for numbers.
 """
 
@@ -104,11 +105,19 @@ def look_at_picture(model: Model, options: argparse.Namespace) -> None:
 
 def preview(model: Model, device: str) -> None:
     """Show the camera's picture with its regions in a window until that is closed."""
-    import tkinter
+    try:
+        import tkinter
 
-    from PIL import ImageTk
+        from PIL import ImageTk
+    except ImportError as error:
+        raise OSError(
+            f"--camera needs Python's tkinter for its window (Debian: python3-tk): {error}"
+        ) from None
 
-    window = tkinter.Tk()
+    try:
+        window = tkinter.Tk()
+    except tkinter.TclError as error:  # as where there is no screen
+        raise OSError(f"--camera can't open a window: {error}") from None
     window.title("mcar")
     label = tkinter.Label(window)
     label.pack()
@@ -123,9 +132,10 @@ def preview(model: Model, device: str) -> None:
 
 def camera_command(device: str) -> list[str]:
     """What makes ffmpeg write a camera's frames to its output, as plain RGB."""
-    width, height = CAMERA_SIZE
-    source = ["-f", "v4l2", "-video_size", f"{width}x{height}", "-i", device]
-    return ["ffmpeg", "-loglevel", "error", *source, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    size = "{}x{}".format(*CAMERA_SIZE)
+    # Asked for a size that it hasn't, a camera gives the nearest: ffmpeg then resizes.
+    source = ["-f", "v4l2", "-video_size", size, "-i", device]
+    return ["ffmpeg", "-loglevel", "error", *source, "-s", size, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
 
 
 def read_frames(command: list[str], size: tuple[int, int]) -> Iterator[Image.Image]:

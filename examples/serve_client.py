@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 SIGNATURE = "serving_default"
+OUTPUTS = {"valid", "probs", "boxes", "box_classes", "box_probs"}
 
 
 def main() -> None:
@@ -37,9 +38,12 @@ def main() -> None:
             response = ask_saved_model(options.saved_model, request)
             labels = options.saved_model / "assets" / "labels.txt"
         names = labels.read_text(encoding="utf-8").splitlines() if labels else None
-    except OSError as error:
+        predictions = read_predictions(response, len(options.pictures))
+        if names is not None:
+            check_names(names, predictions, labels)
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    for path, prediction in zip(options.pictures, response["predictions"], strict=True):
+    for path, prediction in zip(options.pictures, predictions, strict=True):
         print(
             json.dumps(
                 {"image": str(path)} | describe(prediction, names, options.threshold), ensure_ascii=False
@@ -58,15 +62,20 @@ def ask_server(url: str, request: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         OSError: there is no server, or it refused the request.
+        ValueError: what answered is no such server.
     """
     message = urllib.request.Request(
         f"{url}:predict", json.dumps(request).encode(), {"Content-Type": "application/json"}
     )
     try:
         with urllib.request.urlopen(message, timeout=60) as response:
-            return json.load(response)
+            answer = response.read()
     except urllib.error.HTTPError as error:
         raise OSError(f"{url} refused the request: {error.read().decode(errors='replace')[:300]}") from error
+    try:
+        return json.loads(answer)
+    except ValueError:  # as when something else listens there
+        raise ValueError(f"{url} answered what is not JSON: {answer[:60]!r}") from None
 
 
 def ask_saved_model(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +90,28 @@ def ask_saved_model(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     return {
         "predictions": [{name: value[i] for name, value in outputs.items()} for i in range(len(pictures))]
     }
+
+
+def read_predictions(response: Any, pictures: int) -> list[dict[str, Any]]:
+    """The rows of an answer, one a picture."""
+    predictions = response.get("predictions") if isinstance(response, dict) else None
+    if not isinstance(predictions, list) or len(predictions) != pictures:
+        raise ValueError(
+            f"The answer has no `predictions` for {pictures} pictures: {json.dumps(response)[:60]}"
+        )
+    missing = OUTPUTS - set(predictions[0] if isinstance(predictions[0], dict) else ())
+    if missing:
+        raise ValueError(
+            f"The answer is not one of an exported model: it has no {', '.join(sorted(missing))}."
+        )
+    return predictions
+
+
+def check_names(names: list[str], predictions: list[dict[str, Any]], file: Path) -> None:
+    """Refuse names that are not the model's: a wrong name is worse than none."""
+    classes = len(predictions[0]["probs"])
+    if len(names) != classes:
+        raise ValueError(f"{file} has {len(names)} names, the model has {classes} classes.")
 
 
 def describe(prediction: dict[str, Any], names: list[str] | None, threshold: float) -> dict[str, Any]:

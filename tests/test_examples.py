@@ -1,5 +1,6 @@
 """The example programs, each started as its user starts it, and the parts that no program here can reach."""
 
+import contextlib
 import http.server
 import importlib.util
 import json
@@ -106,6 +107,20 @@ def test_the_phone_preview_reads_frames_until_the_camera_stops():
     assert [frame.getpixel((0, 0)) for frame in frames] == [(1, 1, 1), (2, 2, 2)]
 
 
+def test_frames_have_the_size_that_is_read_whatever_the_camera_gives():
+    words = load("phone_preview").camera_command("/dev/video7")
+    source, output = words[: words.index("-i")], words[words.index("-i") :]
+    assert source[-2:] == ["-video_size", "640x480"]
+    assert output[:4] == ["-i", "/dev/video7", "-s", "640x480"]
+
+
+def test_a_camera_without_a_window_is_one_line(monkeypatch):
+    preview = load("phone_preview")
+    monkeypatch.setitem(sys.modules, "tkinter", None)  # its import then fails
+    with pytest.raises(OSError, match="--camera needs Python's tkinter"):
+        preview.preview(None, "/dev/video0")
+
+
 def test_the_phone_preview_says_in_one_line_what_is_wrong(folder):
     for words in (
         (folder / "absent.tflite", folder / "photo.png"),
@@ -137,13 +152,61 @@ def test_the_client_asks_a_saved_model(folder, model):
     assert all(prob >= 0.5 for prob in good["labels"].values())
 
 
+@contextlib.contextmanager
+def listening(handler):
+    """The address of models on a server that runs here."""
+    with http.server.HTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}/v1/models"
+        server.shutdown()
+
+
+ROW = {"valid": True, "probs": [0.9, 0.1], "box_classes": [0], "box_probs": [0.9], "boxes": [[0, 0, 1, 1]]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"<html>It works!</html>", "answered what is not JSON: b'<html>It works!</html>'"),
+        (b'{"outputs": []}', 'has no `predictions` for 1 pictures: {"outputs": []}'),
+        (b"[]", "has no `predictions` for 1 pictures: []"),
+        (json.dumps({"predictions": [ROW, ROW]}).encode(), "has no `predictions` for 1 pictures"),
+        (b'{"predictions": [{"probs": [0.5]}]}', "has no box_classes, box_probs, boxes, valid"),
+        (b'{"predictions": [0.5]}', "has no box_classes, box_probs, boxes, probs, valid"),
+        (json.dumps({"predictions": [ROW]}).encode(), "labels.txt has 1 names, the model has 2 classes"),
+    ],
+)
+def test_the_client_says_in_one_line_what_is_wrong_with_an_answer(tmp_path, answer, told):
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    (tmp_path / "photo.jpg").write_bytes(b"abc")
+    (tmp_path / "labels.txt").write_text("cat\n")
+    with listening(Server) as address:
+        words = [tmp_path / "photo.jpg", "--labels", tmp_path / "labels.txt", "--url", f"{address}/mcar"]
+        result = start("serve_client", *words)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert told in result.stderr
+
+
 def test_the_client_asks_a_server_the_same(folder):
     """A server in TensorFlow Serving's place, which isn't to be had here: its predict API on the SavedModel."""
     client = load("serve_client")
+    bodies = []
 
     class Server(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            request = json.loads(bodies[-1])
             known = self.path == "/v1/models/mcar:predict"
             answer = (
                 client.ask_saved_model(folder / "saved_model" / "1", request)
@@ -157,13 +220,14 @@ def test_the_client_asks_a_server_the_same(folder):
         def log_message(self, *_):
             pass
 
-    with http.server.HTTPServer(("localhost", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://localhost:{server.server_port}/v1/models"
+    with listening(Server) as address:
         words = [folder / "photo.png", "--labels", folder / "labels.txt", "--url"]
         served = start("serve_client", *words, f"{address}/mcar")
         unknown = start("serve_client", *words, f"{address}/other")
-        server.shutdown()
+        (folder / "tiny.jpg").write_bytes(b"abc")
+        start("serve_client", folder / "tiny.jpg", "--url", f"{address}/other")
+    # The row format of TensorFlow Serving's REST API; "YWJj" is "abc" in base64.
+    assert bodies[2] == b'{"signature_name": "serving_default", "instances": [{"b64": "YWJj"}]}'
     request = client.make_request([(folder / "photo.png").read_bytes()])
     (prediction,) = client.ask_saved_model(folder / "saved_model" / "1", request)["predictions"]
     assert served.returncode == 0, served.stderr
