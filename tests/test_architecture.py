@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = {
-    *("fit", "evaluate", "predict", "calibrate", "export", "report", "sweep"),
+    *("fit", "evaluate", "predict", "calibrate", "export", "report", "compare", "sweep"),
     *("benchmark", "benchmark_metrics"),
 }
 
@@ -29,8 +29,8 @@ ALLOWED = {
     "mcar_tf.report_page": set(),
     "mcar_tf.config": {"mcar_tf.models.backbone_table", "pipelines.command"},
     "mcar_tf.callbacks": {"mcar_tf.metrics", "mcar_tf.keras_metrics", "mcar_tf.visualize"},
-    "mcar_tf.checkpoints": {"mcar_tf.metrics", "mcar_tf.visualize"},
-    "mcar_tf.multi_worker": set(),
+    "mcar_tf.checkpoints": {"pipelines.records"},
+    "mcar_tf.multi_worker": {"mcar_tf.signals"},
     "mcar_tf.evaluation": {"mcar_tf.metrics", "mcar_tf.models", "mcar_tf.visualize", "pipelines"},
     "mcar_tf.exporting": {
         "mcar_tf.config",

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mcar_tf import benchmark_metrics, calibrate, evaluate, report, sweep
+from mcar_tf import benchmark_metrics, calibrate, compare, evaluate, report, sweep
 
 PAGE = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text()
 COMMANDS = {
     **{"evaluate": evaluate, "calibrate": calibrate, "report": report, "sweep": sweep},
-    "benchmark_metrics": benchmark_metrics,
+    **{"compare": compare, "benchmark_metrics": benchmark_metrics},
 }
 
 
@@ -25,7 +25,7 @@ def test_the_pages_commands_run(tiny_run, tmp_path):
         module, *words = line.removeprefix("python -m mcar_tf.").split()
         if {"--voc-results", "--coco-results"} & set(words):
             continue  # these need sets of their own: tests/test_evaluate.py
-        if "OTHER_RUN" in words:
+        if "OTHER_RUN" in words and not other.exists():
             shutil.copytree(tiny_run, other)
         # 576 px as in the paper would take this test a minute; the tiny set has four classes.
         places = {"RUN": str(tiny_run), "OTHER_RUN": str(other), "576": "64", "6": "4"}
@@ -37,6 +37,7 @@ def test_the_pages_commands_run(tiny_run, tmp_path):
         "calibrate",
         "evaluate",
         "report",
+        "compare",
         *["evaluate"] * 5,
         *["sweep"] * 2,
         *["calibrate"] * 2,
