@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -30,8 +31,29 @@ def test_low_memory_trains_the_same_weights_and_statistics(learning):
     for low_memory in (False, True):
         model = small_model(backbone_width=1.0)
         model.compile(TwoRateSGD(0.01), binary_cross_entropy, learning=learning, low_memory=low_memory)
+        convolution = next(
+            layer for layer in model.backbone._flatten_layers() if isinstance(layer, keras.layers.Conv2D)
+        )
+        steps, looks, turns = [], [], []  # of the graphs made, whose number is Keras' business
+        model.find_boxes = counted(model.find_boxes, steps)
+        convolution.call = counted(convolution.call, looks)
+        model._one_stream_after_the_other = counted(model._one_stream_after_the_other, turns)
         dataset = tf.data.Dataset.from_tensors(batch_of(images)).repeat(3)
         model.fit(dataset, steps_per_epoch=3, verbose=0, shuffle=False)
         results.append(model.get_weights())
+        assert len(looks) == (4 if low_memory else 2) * len(
+            steps
+        )  # each of the two streams again, going backward
+        assert len(turns) == (len(steps) if low_memory and learning == "pair" else 0)
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def counted(function, calls):
+    """The function, which notes its calls."""
+
+    def call(*arguments, **named):
+        calls.append(function)
+        return function(*arguments, **named)
+
+    return call
