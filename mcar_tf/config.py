@@ -30,6 +30,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Options that act only where another has this value.
+ONLY_WITH = {
+    ("optimizer", "sgd"): ("head_learning_rate", "momentum", "drop_epochs", "drop_factor"),
+    ("optimizer", "adamw"): ("warmup_epochs",),
+    ("pooling", "gwp"): ("gwp_lambda",),
+}
+
 
 @dataclasses.dataclass
 class FitConfig:
@@ -162,8 +169,23 @@ class FitConfig:
             raise ValueError(
                 "--compare-baseline does nothing with --top-n 0, the baseline itself. Leave one out."
             )
+        for (decider, value), names in ONLY_WITH.items():
+            given = [name for name in names if getattr(self, decider) != value and self._is_given(name)]
+            if given:
+                raise ValueError(
+                    f"--{_spell(given[0])} does nothing with --{decider} {getattr(self, decider)}. Leave it out."
+                )
+        if self.init_from and self._is_given("weights"):
+            raise ValueError(
+                "--weights does nothing with --init-from, which has weights of its own. Leave one out."
+            )
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite exclude each other. Give one of them.")
+
+    def _is_given(self, name: str) -> bool:
+        """Whether someone chose the value: it is neither the default nor that of any set's preset."""
+        presets = [preset[name] for preset in PRESETS.values() if name in preset]
+        return getattr(self, name) not in [getattr(FitConfig(), name), *presets]
 
     @property
     def run_dir(self) -> Path:

@@ -18,7 +18,7 @@ COMMANDS = [
     *(
         f"mcar_tf.{name}"
         for name in (
-            *("fit", "evaluate", "predict", "calibrate", "export", "report", "sweep"),
+            *("fit", "evaluate", "predict", "calibrate", "export", "report", "compare", "sweep"),
             *("benchmark", "benchmark_metrics"),
         )
     ),
@@ -119,6 +119,11 @@ def test_command_line_goes_over_file_over_preset_over_default(tmp_path):
     assert parse_fit_config(["--dataset", "coco"]).backbone == FitConfig().backbone == "mobilenet_v2"
 
 
+def test_what_a_preset_gives_is_not_taken_for_an_option_that_does_nothing():
+    assert parse_fit_config(["--dataset", "digits", "--optimizer", "sgd"]).warmup_epochs == 0.5
+    assert parse_fit_config(["--optimizer", "adamw", "--warmup-epochs", "3"]).warmup_epochs == 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -132,6 +137,14 @@ def test_command_line_goes_over_file_over_preset_over_default(tmp_path):
         (["--resume", "--overwrite"], r"exclude each other"),
         (["--compare-baseline", "--top-n", "0"], r"--compare-baseline does nothing with --top-n 0"),
         (["--drop-epochs", "5", "3"], r"`drop-epochs` must be positive and ascending"),
+        (["--optimizer", "adamw", "--momentum", "0.8"], r"--momentum does nothing with --optimizer adamw"),
+        (
+            ["--optimizer", "adamw", "--drop-epochs", "1"],
+            r"--drop-epochs does nothing with --optimizer adamw",
+        ),
+        (["--warmup-epochs", "3"], r"--warmup-epochs does nothing with --optimizer sgd"),
+        (["--pooling", "gap", "--gwp-lambda", "0.2"], r"--gwp-lambda does nothing with --pooling gap"),
+        (["--weights", "a.h5", "--init-from", "run"], r"--weights does nothing with --init-from"),
         (["--backbone", "resnet-50"], r"`backbone` must be one of .* Did you mean 'resnet50'"),
         (["--backbone-width", "0"], r"`backbone-width` must be positive. Received: 0"),
         (["--backbone", "resnet50", "--backbone-width", "0.5"], r"`backbone-width` must be 1 for resnet50"),
