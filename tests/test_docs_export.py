@@ -75,6 +75,20 @@ def test_what_was_not_run_is_said_not_to_have_been(page):
         assert "has not been run here" in PAGES[page]
 
 
+def test_the_apps_are_given_a_file_of_what_they_feed():
+    (export_line,) = [
+        line for _, text in blocks("phones") for line in text.splitlines() if "mcar_tf.export" in line
+    ]
+    words = shlex.split(export_line)
+    apps = {language: text for language, text in blocks("phones") if language in ("kotlin", "swift")}
+    assert set(apps) == {"kotlin", "swift"}
+    assert "writeFloat(image)" in apps["kotlin"]
+    assert "_ image: [Float32]" in apps["swift"]
+    assert "--tflite-input" not in words  # floats unless told otherwise
+    assert "mcar-int8.tflite" in apps["kotlin"]
+    assert "int8" in words
+
+
 @pytest.mark.slow
 def test_the_table_of_ops_is_that_of_mobilenet():
     from mcar_tf.exporting.tflite import convert_tflite, list_ops
