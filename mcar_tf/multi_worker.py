@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -120,6 +121,8 @@ def make_multi_worker_strategy() -> "tf.distribute.Strategy":
         raise ValueError(
             f"this worker can't listen on its address in TF_CONFIG, is it in use? [{reason}]"
         ) from error
+    # TensorFlow has taken SIGTERM for a notice of preemption that nobody reads: back to who handled it.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     let_keras_train()
     return strategy
 

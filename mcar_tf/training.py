@@ -145,7 +145,11 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
     watch = StallWatch([file.path if isinstance(file, Part) else file for file in train_files], say=say)
     # Of several workers the chief, which saves, leaves first: who left before it would break its step.
     leads = config.strategy != "multi_worker" or read_worker().index == 0
-    guard = StepGuard(save, config.checkpoint_minutes, lambda: leads and stopping.requested)
+
+    def must_stop() -> bool:
+        return leads and stopping.requested
+
+    guard = StepGuard(save, config.checkpoint_minutes, must_stop)
 
     began, epochs_before = time.monotonic(), state.epoch
     while state.epoch < config.epochs and not out_of_patience(config, state):
@@ -185,7 +189,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
             row = {"epoch": state.epoch + 1} | {mean.name: float(mean.result()) for mean in model.metrics}
             row["learning_rate"] = float(model.optimizer.learning_rate)
             row["images_per_second"] = steps_left * config.batch_size / (trained - started)
-            if stopping.requested:  # since the last step asked
+            if must_stop():  # since the last step asked
                 stopping.leave()
             if validation:
                 with weights_in_use():
@@ -214,7 +218,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
         save(0)
         print(epoch_line(row, config.epochs), flush=True)
         stopping.can_wait = False
-        if stopping.requested:
+        if must_stop():
             stopping.leave()
 
     if state.epoch > epochs_before:

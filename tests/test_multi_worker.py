@@ -135,12 +135,13 @@ def launch(tiny_set):
         of_last: tuple[str, ...] = (),
         by_slurm: bool = False,
         ports: list[int] | None = None,
+        epochs: int = 3,
     ) -> list[subprocess.Popen]:
         words = [sys.executable, "-m", "mcar_tf.fit", "--resume", "--out-dir", run, *more]
         words += ["--dataset", "tiny", "--data-dir", tiny_set, "--backbone", "tiny_resnet"]
         words += ["--backbone-width", "0.25", "--weights", "none", "--image-size", "32", "--batch-size", "6"]
         # Regions that are whole images: another order of a sum can't move them by a pixel.
-        words += ["--epochs", "3", "--top-n", "2", "--tau", "0"]
+        words += ["--epochs", epochs, "--top-n", "2", "--tau", "0"]
         if not workers:
             return [start_worker(words)]
         # BatchNorm that sees the batch which one process would see.
@@ -254,10 +255,10 @@ def test_a_port_in_use_is_said_in_one_line(launch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_is_killed_and_all_resume_to_the_same_result(launch, tmp_path):
-    finish(launch(tmp_path / "undisturbed", 2))
+def test_workers_are_killed_or_terminated_and_resume_to_the_same_result(launch, tmp_path):
+    finish(launch(tmp_path / "undisturbed", 2, epochs=12))
     run = tmp_path / "run"
-    workers = launch(run, 2, "--checkpoint-minutes", "0.000001")
+    workers = launch(run, 2, "--checkpoint-minutes", "0.000001", epochs=12)
     while not any(run.glob("checkpoints/epoch-*-step-0000001")):
         time.sleep(0.01)
         assert all(worker.poll() is None for worker in workers)
@@ -266,5 +267,16 @@ def test_a_worker_is_killed_and_all_resume_to_the_same_result(launch, tmp_path):
     workers[1].communicate()
     assert workers[0].returncode == 2
     assert "another worker ended or can't be reached. Start all workers again with --resume" in errors
-    finish(launch(run, 2))
+
+    before = set(run.glob("checkpoints/epoch-*"))
+    workers = launch(run, 2, "--checkpoint-minutes", "0.000001", epochs=12)
+    while not set(run.glob("checkpoints/epoch-*")) - before:
+        time.sleep(0.01)
+        assert all(worker.poll() is None for worker in workers)
+    workers[1].send_signal(signal.SIGTERM)  # the chief hears of it later, and still nobody breaks its step
+    time.sleep(0.2)
+    workers[0].send_signal(signal.SIGTERM)
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [143, 143], errors
+    finish(launch(run, 2, epochs=12))
     assert_same_result(run, tmp_path / "undisturbed", 0)
