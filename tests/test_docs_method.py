@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from mcar_tf import benchmark, evaluate, report, sweep
+from mcar_tf import benchmark, compare, evaluate, report, sweep
 from mcar_tf.config import parse_fit_config
 from pipelines.command import parse_options
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "method.md").read_text()
-COMMANDS = re.findall(r"`(python -m [^`]+)`", PAGE)
+COMMANDS = re.findall(r"(?:`|^)(python -m [^`\n]+)", PAGE, re.MULTILINE)
 OPTIONS = {
     "benchmark": benchmark.BenchmarkOptions,
+    "compare": compare.CompareOptions,
     "evaluate": evaluate.EvaluateOptions,
     "report": report.ReportOptions,
     "sweep": sweep.SweepOptions,
