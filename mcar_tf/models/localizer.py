@@ -5,7 +5,7 @@ Letters: B images, N regions, H x W pixels, h x w cells of a map, L the length o
 
 import tensorflow as tf
 
-# A range below float32's smallest normal number is no range: processors flush it to zero.
+# A range of halved scores below float32's smallest normal number is no range: processors flush it to zero.
 _TINY = 1.1754944e-38
 # Doubling steps where the length of an axis is not known when the graph is made: enough for 32,768 px.
 _DYNAMIC_STEPS = 15
