@@ -144,7 +144,7 @@ def test_a_run_that_went_on_after_it_was_evaluated_is_refused(evaluated, tmp_pat
     written = json.loads((run / "metrics.json").read_text())
     written["test"]["fused"]["mAP"] += 0.01
     write_text(run / "metrics.json", json.dumps(written))
-    with pytest.raises(ValueError, match=r"went on after it was evaluated. Run again: .*evaluate --run"):
+    with pytest.raises(ValueError, match=r"went on after its evaluation. Run again: .*evaluate --run"):
         report.read_evaluated_run(run, "run", 0.6)
 
 
