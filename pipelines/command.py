@@ -149,9 +149,7 @@ def load_tensorflow() -> None:
 
 def describe_error(error: BaseException) -> tuple[int, str]:
     """The exit code and the one line that a user gets for an exception."""
-    full = os.strerror(
-        errno.ENOSPC
-    )  # what TensorFlow's writers say of it; to them it is an exhausted resource
+    full = os.strerror(errno.ENOSPC)  # TensorFlow's writers say so of what is an exhausted resource to them
     if getattr(error, "errno", None) == errno.ENOSPC or full in str(error):
         file = getattr(error, "filename", None)
         where = f" while writing {file}" if file else ""

@@ -107,16 +107,22 @@ def find_interval(scores: tf.Tensor, tau: float) -> tuple[tf.Tensor, tf.Tensor]:
 
 def upsample_height(maps: tf.Tensor, rows: tf.Tensor, height: int | tf.Tensor) -> tf.Tensor:
     """(B, N, h, w) -> (B, N, P, w): upsampled to `height`, at P of its rows, as `interpolation_matrix` says."""
-    steps = tf.concat([maps[:, :, 1:], maps[:, :, -1:]], axis=2) - maps
-    weights = interpolation_matrix(rows, tf.shape(maps)[2], height)
-    return tf.einsum("bnhx,Yh->bnYx", tf.concat([maps, steps], axis=2), weights)
+    size = tf.shape(maps)[2]
+    cells_and_steps = tf.einsum("bnhx,sh->bnsx", maps, step_matrix(size))
+    return tf.einsum("bnsx,Ys->bnYx", cells_and_steps, interpolation_matrix(rows, size, height))
 
 
 def upsample_width(maps: tf.Tensor, columns: tf.Tensor, width: int | tf.Tensor) -> tf.Tensor:
     """(B, N, h, w) -> (B, N, h, P): as `upsample_height`."""
-    steps = tf.concat([maps[..., 1:], maps[..., -1:]], axis=3) - maps
-    weights = interpolation_matrix(columns, tf.shape(maps)[3], width)
-    return tf.einsum("bnhw,xw->bnhx", tf.concat([maps, steps], axis=3), weights)
+    size = tf.shape(maps)[3]
+    cells_and_steps = tf.einsum("bnhw,sw->bnhs", maps, step_matrix(size))
+    return tf.einsum("bnhs,Xs->bnhX", cells_and_steps, interpolation_matrix(columns, size, width))
+
+
+def step_matrix(size: int | tf.Tensor) -> tf.Tensor:
+    """(2 size, size): takes `size` cells to themselves and to their steps to the next, 0 for the last; exactly."""
+    cells = tf.eye(size)
+    return tf.concat([cells, tf.concat([cells[1:], cells[-1:]], axis=0) - cells], axis=0)
 
 
 def interpolation_matrix(positions: tf.Tensor, size: int | tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
