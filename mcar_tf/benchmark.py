@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mcar_tf.benchmarking.timing import median_interval, time_in_turn
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
-from mcar_tf.run_folder import write_text
-from mcar_tf.timing import median_interval, time_in_turn
+from mcar_tf.runs.folder import write_text
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def time_models(options: BenchmarkOptions) -> list[dict[str, Any]]:
 
 def time_export(folder: Path, rounds: int) -> list[dict[str, Any]]:
     """What each exported form costs, printed line by line."""
-    from mcar_tf import benchmark_export
+    from mcar_tf.benchmarking import exports as benchmark_export
 
     results = []
     print(benchmark_export.HEADER)
@@ -158,10 +158,10 @@ def make_parts(
     """A function for each of `PARTS` that computes it once and waits for the result."""
     import tensorflow as tf
 
-    from mcar_tf.losses import binary_cross_entropy
     from mcar_tf.models.crop import crop_and_resize_portable
     from mcar_tf.models.mcar import build_mcar
-    from mcar_tf.optimizers import TwoRateSGD
+    from mcar_tf.training.losses import binary_cross_entropy
+    from mcar_tf.training.optimizers import TwoRateSGD
 
     def build(top_n: int) -> "MCAR":
         model = build_mcar(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcar_tf import metrics
-from mcar_tf.run_folder import write_text
+from mcar_tf.runs.folder import write_text
 from pipelines.command import option, parse_options, run_command
 
 Array = npt.NDArray[Any]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from mcar_tf import metrics
 from mcar_tf.config import FitConfig
-from mcar_tf.run_folder import read_run_config, write_text
-from mcar_tf.splits import find_split, split_names
+from mcar_tf.runs.folder import read_run_config, write_text
+from mcar_tf.runs.splits import find_split, split_names
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import Manifest, load_manifest
 
@@ -67,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     split = find_split(config, manifest, options.split)
 
     load_tensorflow()
-    from mcar_tf.evaluation import predict_dataset, to_json
-    from mcar_tf.runs import load_run
+    from mcar_tf.evaluating.evaluation import predict_dataset, to_json
+    from mcar_tf.runs.loading import load_run
     from pipelines.input_pipeline import make_eval_dataset
 
     run = load_run(options.run, checkpoint=options.checkpoint)

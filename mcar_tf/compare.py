@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mcar_tf import metrics
-from mcar_tf.run_folder import command_on
+from mcar_tf.runs.folder import command_on
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 
 if TYPE_CHECKING:
-    from mcar_tf.evaluation import Predictions
+    from mcar_tf.evaluating.evaluation import Predictions
 
 Stream = Literal["fused", "global", "local"]
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{folder} holds no predictions.npz. Run first: {command_on(folder, 'evaluate')}"
             )
     load_tensorflow()
-    from mcar_tf.evaluation import read_predictions
+    from mcar_tf.evaluating.evaluation import read_predictions
 
     read = [read_predictions(folder / "predictions.npz") for folder in folders]
     first, classes, split = read[0]

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcar_tf.config import FitConfig
-from mcar_tf.run_folder import command_on, own_results, read_run_config, write_text
-from mcar_tf.splits import find_split
+from mcar_tf.runs.folder import command_on, own_results, read_run_config, write_text
+from mcar_tf.runs.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import Manifest, Portion, Split, load_manifest
 
 if TYPE_CHECKING:
-    from mcar_tf.evaluation import Predictions
-    from mcar_tf.runs import Run
+    from mcar_tf.evaluating.evaluation import Predictions
+    from mcar_tf.runs.loading import Run
 
 DATA, MODEL, METRICS, OUTPUT = "data", "model, without retraining", "metrics", "output"
 SIX = ("CP", "CR", "CF1", "OP", "OR", "OF1")
@@ -72,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = options.out_dir or results_folder(options, config, split_name)
 
     load_tensorflow()
-    from mcar_tf.evaluation import predict_dataset, write_predictions
-    from mcar_tf.runs import check_classes, load_run
+    from mcar_tf.evaluating.evaluation import predict_dataset, write_predictions
+    from mcar_tf.runs.loading import check_classes, load_run
     from pipelines.input_pipeline import make_eval_dataset
 
     run = load_run(
@@ -128,7 +128,7 @@ def check_options(
     options: EvaluateOptions, manifest: Manifest, split_name: str, split: Split | Portion
 ) -> None:
     """Refuse numbers out of range and files that the set is not for."""
-    from pipelines.classes import COCO_CATEGORIES, VOC_CLASSES
+    from pipelines.readers.classes import COCO_CATEGORIES, VOC_CLASSES
 
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"`threshold` must lie in [0, 1]. Received: {options.threshold}")
@@ -183,7 +183,7 @@ def write_metrics(
     import csv
     import io
 
-    from mcar_tf.evaluation import (
+    from mcar_tf.evaluating.evaluation import (
         evaluate_classes,
         evaluate_localization,
         evaluate_predictions,
@@ -220,9 +220,9 @@ def write_submissions(
     predictions: "Predictions",
 ) -> list[str]:
     """Write what evaluation servers take; the names of all files that lie in the folder now."""
-    from mcar_tf.submission import coco_results, write_voc_results
-    from pipelines.classes import COCO_CATEGORIES
+    from mcar_tf.evaluating.submission import coco_results, write_voc_results
     from pipelines.input_pipeline import read_samples
+    from pipelines.readers.classes import COCO_CATEGORIES
 
     written = ["metrics.json", "per_class.csv"] if has_labels(split) else []
     if options.voc_results:

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mcar_tf.config import FitConfig, read_config
-from mcar_tf.splits import find_split, split_names
+from mcar_tf.runs.splits import find_split, split_names
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
 from pipelines.records import Manifest, Portion, Split, load_manifest
 
 if TYPE_CHECKING:
     from mcar_tf.exporting.parity import Parity, PictureBatch
-    from mcar_tf.runs import Run
+    from mcar_tf.runs.loading import Run
 
 WHAT, MODEL, CHECK = "what", "model, without retraining", "check"
 BATCH_SIZE = 16
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_place(folder, options.overwrite)
 
     load_tensorflow()
-    from mcar_tf.runs import check_classes, load_run
+    from mcar_tf.runs.loading import check_classes, load_run
 
     run = load_run(
         options.run,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
-from mcar_tf.multi_worker import losing_workers, own_folder, read_worker
-from mcar_tf.run_folder import command_on, open_run_folder
-from mcar_tf.signals import Stopping, stop_between_steps
-from mcar_tf.splits import VALIDATION, find_split, holds_out, split_names
+from mcar_tf.runs.folder import command_on, open_run_folder
+from mcar_tf.runs.splits import VALIDATION, find_split, holds_out, split_names
+from mcar_tf.training.multi_worker import losing_workers, own_folder, read_worker
+from mcar_tf.training.signals import Stopping, stop_between_steps
 from pipelines.command import load_tensorflow, run_command
 from pipelines.records import MANIFEST, Manifest, load_manifest
 
@@ -51,7 +51,7 @@ def fit(
         # Of several workers each comes along, for the others may not be as far.
         if several or not (folder / "metrics.json").is_file():
             load_tensorflow()
-            from mcar_tf.training import train
+            from mcar_tf.training.loop import train
 
             started = time.monotonic()
             with losing_workers(stopping) if several else contextlib.nullcontext():
@@ -73,7 +73,7 @@ def worker_folder(config: FitConfig) -> Iterator[Path]:
 def prepare_data(config: FitConfig) -> Manifest:
     """The prepared set's manifest; the set is built first where it is absent and its source is known."""
     from pipelines.build import READERS, build_set, read_raw_set
-    from pipelines.classes import nearest
+    from pipelines.readers.classes import nearest
 
     absent = not (config.data_dir / config.dataset / MANIFEST).is_file()
     if absent and config.dataset not in READERS:

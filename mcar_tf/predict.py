@@ -14,7 +14,7 @@ from pipelines.command import load_tensorflow, option, parse_options, run_comman
 if TYPE_CHECKING:
     import numpy as np
 
-    from mcar_tf.runs import Run
+    from mcar_tf.runs.loading import Run
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 CSV_COLUMNS = ("image", "class", "prob", "global_prob", "local_prob", "ymin", "xmin", "ymax", "xmax")
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = find_images(options.images)
 
     load_tensorflow()
-    from mcar_tf.runs import load_run
+    from mcar_tf.runs.loading import load_run
 
     run = load_run(
         options.run, checkpoint=options.checkpoint, top_n=options.top_n, image_size=options.image_size
@@ -114,7 +114,7 @@ def predict_files(
     import tensorflow as tf
     from tqdm import tqdm
 
-    from mcar_tf.evaluation import check_numbers
+    from mcar_tf.evaluating.evaluation import check_numbers
     from pipelines.decode import decode_and_resize, read_orientation
 
     size = run.config.image_size
@@ -205,7 +205,7 @@ def draw(file: Path, prediction: dict[str, Any], path: Path) -> None:
     import numpy as np
     from PIL import Image, ImageOps
 
-    from mcar_tf.visualize import draw_regions, encode_png, enlarge
+    from mcar_tf.reporting.drawing import draw_regions, encode_png, enlarge
 
     predicted = {label["class"] for label in prediction["labels"]}
     shown = [r for r in prediction["regions"] if r["class"] in predicted and r["global_prob"] > 0.1]

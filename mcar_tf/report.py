@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mcar_tf import metrics, report_page, visualize
+from mcar_tf import metrics
 from mcar_tf.config import FitConfig, config_to_yaml
-from mcar_tf.report_page import Html
-from mcar_tf.run_folder import command_on, own_results, read_run_config, write_text
-from mcar_tf.splits import find_split
+from mcar_tf.reporting import drawing as visualize
+from mcar_tf.reporting import page as report_page
+from mcar_tf.reporting.page import Html
+from mcar_tf.runs.folder import command_on, own_results, read_run_config, write_text
+from mcar_tf.runs.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.records import load_manifest
 
 if TYPE_CHECKING:
-    from mcar_tf.evaluation import Predictions
+    from mcar_tf.evaluating.evaluation import Predictions
 
 Array = npt.NDArray[Any]
 
@@ -135,7 +137,7 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
             f"{results} holds no predictions.npz yet. Run first: {command_on(folder, 'evaluate')}"
         )
     load_tensorflow()
-    from mcar_tf.evaluation import evaluate_predictions, read_predictions
+    from mcar_tf.evaluating.evaluation import evaluate_predictions, read_predictions
 
     predictions, classes, split = read_predictions(results / "predictions.npz")
     if not predictions.weights.any():
@@ -236,7 +238,7 @@ def find_class_map(run: EvaluatedRun, image: Array, class_index: int) -> Array:
     """The class activation map of a picture after the sigmoid, (h, w) in [0, 1]."""
     import tensorflow as tf
 
-    from mcar_tf.runs import load_run
+    from mcar_tf.runs.loading import load_run
 
     model = load_run(run.folder).model
     size = run.config.image_size
@@ -336,7 +338,7 @@ def comparison_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
 
 def training_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
     """Curves of the losses and of mAP on the validation split."""
-    from mcar_tf.figures import plot_losses, plot_validation_map
+    from mcar_tf.reporting.figures import plot_losses, plot_validation_map
 
     # The plain backbone has one stream, whose name the other two columns bear too.
     one_stream = {"val_mAP_local", "val_mAP_fused"}
@@ -359,8 +361,8 @@ def training_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
 
 def class_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
     """AP of each class against the other runs', precision over recall, and all numbers."""
-    from mcar_tf.evaluation import evaluate_classes
-    from mcar_tf.figures import plot_class_ap, plot_precision_recall
+    from mcar_tf.evaluating.evaluation import evaluate_classes
+    from mcar_tf.reporting.figures import plot_class_ap, plot_precision_recall
 
     run, truth = runs[0], runs[0].predictions
     if not _has_positives(run).any():
@@ -408,7 +410,7 @@ def confusion_parts(run: EvaluatedRun, threshold: float) -> list[Html]:
     )
     if not claimed.any():
         return [report_page.paragraph("No class is claimed where it is not.")]
-    from mcar_tf.figures import plot_confusions
+    from mcar_tf.reporting.figures import plot_confusions
 
     # By count and not by rate: one of one would lead.
     pairs = np.argwhere(claimed > 0)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
-from mcar_tf.run_folder import read_run_config, write_text
+from mcar_tf.runs.folder import read_run_config, write_text
 from pipelines.command import Terminated, option, parse_options, run_command
 
 # Name in the table -> where it stands in `metrics.json`.
@@ -176,7 +176,7 @@ def write_figure(
     folder: Path, varied: Mapping[str, Sequence[str]], rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write `sweep.svg`, Fig. 5: mAP over the first varied option whose values are numbers, if there is one."""
-    from mcar_tf.figures import plot_over_option
+    from mcar_tf.reporting.figures import plot_over_option
 
     axis = next(
         (name for name, values in varied.items() if len(values) > 1 and all(map(_is_number, values))), None

@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 # name -> module, reader and its options; all but `digits` take the folder of the original files first.
 READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "digits": ("pipelines.digits", "read_digits", {}),
-    "coco": ("pipelines.coco", "read_coco", {"year": 2014}),
-    "coco2017": ("pipelines.coco", "read_coco", {"year": 2017}),
-    "voc2007": ("pipelines.voc", "read_voc", {"year": 2007}),
-    "voc2012": ("pipelines.voc", "read_voc", {"year": 2012}),
-    "table": ("pipelines.table", "read_table", {}),
+    "digits": ("pipelines.readers.digits", "read_digits", {}),
+    "coco": ("pipelines.readers.coco", "read_coco", {"year": 2014}),
+    "coco2017": ("pipelines.readers.coco", "read_coco", {"year": 2017}),
+    "voc2007": ("pipelines.readers.voc", "read_voc", {"year": 2007}),
+    "voc2012": ("pipelines.readers.voc", "read_voc", {"year": 2012}),
+    "table": ("pipelines.readers.table", "read_table", {}),
 }
 TFDS_NAMES = {"coco": "coco/2014", "coco2017": "coco/2017", "voc2007": "voc/2007", "voc2012": "voc/2012"}
 OnBadImage = Literal["skip", "stop"]
@@ -176,7 +176,7 @@ def read_raw_set(dataset: str, source: Path | str | None = None, **options: Any)
     if scheme == "tfds":
         if dataset not in TFDS_NAMES:
             raise ValueError(f"TFDS is a source of {', '.join(TFDS_NAMES)}. Received: {dataset!r}")
-        module, function, fixed = "pipelines.tfds_source", "read_tfds", {}
+        module, function, fixed = "pipelines.readers.tfds", "read_tfds", {}
         arguments = [TFDS_NAMES[dataset], folder or None]
     read = getattr(importlib.import_module(module), function)
     for name in options:

@@ -54,10 +54,10 @@ def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -
     """A run folder as `fit` leaves it, but for training."""
     import keras
 
-    from mcar_tf.checkpoints import write_weights
     from mcar_tf.config import FitConfig
-    from mcar_tf.run_folder import open_run_folder, write_history, write_text
-    from mcar_tf.runs import build_model
+    from mcar_tf.runs.folder import open_run_folder, write_history, write_text
+    from mcar_tf.runs.loading import build_model
+    from mcar_tf.training.checkpoints import write_weights
     from pipelines.records import load_manifest
 
     config = FitConfig(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mcar_tf import calibrate, metrics
-from mcar_tf.run_folder import write_text
+from mcar_tf.runs.folder import write_text
 from pipelines.build import build_set
 from pipelines.samples import RawSet
 

@@ -10,10 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from mcar_tf import evaluate, evaluation, metrics, report
-from mcar_tf.run_folder import write_text
+from mcar_tf import evaluate, metrics, report
+from mcar_tf.evaluating import evaluation
+from mcar_tf.runs.folder import write_text
 from pipelines.build import build_set
-from pipelines.classes import COCO_CATEGORIES, VOC_CLASSES
+from pipelines.readers.classes import COCO_CATEGORIES, VOC_CLASSES
 from pipelines.records import load_manifest
 from pipelines.samples import RawSet
 
@@ -48,7 +49,7 @@ def test_a_class_without_positives_is_an_empty_field(evaluated):
 
 
 def test_predictions_are_those_of_the_run_in_the_files_order(evaluated, tiny_set):
-    from mcar_tf.runs import load_run
+    from mcar_tf.runs.loading import load_run
     from pipelines.input_pipeline import make_eval_dataset
 
     predictions, _, _ = evaluation.read_predictions(evaluated / "predictions.npz")

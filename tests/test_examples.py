@@ -19,7 +19,7 @@ CLASSES = ("red", "green", "blue", "<b>rare & odd</b>")
 
 @pytest.fixture(scope="module")
 def model(untrained_run):
-    from mcar_tf.runs import load_run
+    from mcar_tf.runs.loading import load_run
 
     return load_run(untrained_run).model
 

@@ -176,7 +176,7 @@ def test_thresholds_of_another_checkpoint_are_said_to_be(finished_run, tmp_path)
 
 @pytest.mark.parametrize("count", [5, 16, 20, 100])
 def test_as_many_pictures_are_compared_as_asked_for(finished_run, tiny_set, count):
-    from mcar_tf.runs import load_run
+    from mcar_tf.runs.loading import load_run
     from pipelines.records import load_manifest
 
     split = load_manifest(tiny_set, "tiny").splits["test"]

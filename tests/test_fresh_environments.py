@@ -48,7 +48,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def run(untrained_run):
-    from mcar_tf.runs import load_run
+    from mcar_tf.runs.loading import load_run
 
     return load_run(untrained_run)
 

@@ -10,8 +10,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from mcar_tf import evaluate, evaluation, report
-from mcar_tf.run_folder import write_text
+from mcar_tf import evaluate, report
+from mcar_tf.evaluating import evaluation
+from mcar_tf.runs.folder import write_text
 
 
 class Page(html.parser.HTMLParser):

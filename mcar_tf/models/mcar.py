@@ -231,7 +231,7 @@ class MCAR(keras.Model):
 
         Args:
             optimizer: of all weights.
-            loss: of one stream, `mcar_tf.losses.binary_cross_entropy`.
+            loss: of one stream, `mcar_tf.training.losses.binary_cross_entropy`.
             learning: "pair": the sum of both streams' losses (8); "single": that of the fused logits (12).
             jit_compile: whether XLA compiles the step; crops are then cut by the portable form.
             low_memory: with the pair loss, train the streams one after the other; and compute the backbone's

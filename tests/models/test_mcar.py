@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models import backbones
 from mcar_tf.models.backbone_table import BACKBONES
 from mcar_tf.models.backbones import build_backbone, to_caffe_bgr, to_unit_range
 from mcar_tf.models.heads import Classifier, global_pool
 from mcar_tf.models.mcar import build_mcar
-from mcar_tf.optimizers import TwoRateSGD
+from mcar_tf.training.losses import binary_cross_entropy
+from mcar_tf.training.optimizers import TwoRateSGD
 from pipelines.command import describe_error
 
 SIZE, CLASSES = 32, 5

@@ -4,10 +4,10 @@ import pytest
 import tensorflow as tf
 from test_mcar import batch_of, small_model
 
-from mcar_tf.losses import binary_cross_entropy
 from mcar_tf.models.backbones import build_backbone
 from mcar_tf.models.rematerialize import cut
-from mcar_tf.optimizers import TwoRateSGD
+from mcar_tf.training.losses import binary_cross_entropy
+from mcar_tf.training.optimizers import TwoRateSGD
 
 
 @pytest.mark.parametrize(("name", "width"), [("tiny_resnet", 1.0), ("mobilenet_v2", 0.35)])

@@ -1,0 +1,1 @@
+"""Functions and exported files in; time and memory out."""

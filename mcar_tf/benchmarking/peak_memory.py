@@ -1,0 +1,61 @@
+"""A model file in, the memory that loading and asking it takes out: in a process of its own, for a fresh start.
+
+    python -m mcar_tf.benchmarking.peak_memory exported/x/mcar-float32.tflite mcar 2
+    python -m mcar_tf.benchmarking.peak_memory exported/x/saved_model/1 serve_tensor 0
+
+Prints MiB: the process's peak, less what it held when the runtime was imported and nothing loaded.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+RUNS = 3
+
+
+def main() -> None:
+    path, signature, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    load = load_saved_model if path.is_dir() else load_tflite
+    before, ask = load(path, signature, threads)
+    for _ in range(RUNS):
+        ask()
+    print(max(0, memory("VmHWM") - before))
+
+
+def load_tflite(path: Path, signature: str, threads: int) -> tuple[float, Callable[[], object]]:
+    """MiB held before the file is loaded, and a function that asks it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    before = memory("VmRSS")
+    runner = Interpreter(str(path), num_threads=threads).get_signature_runner(signature)
+    image = runner.get_input_details()["image"]
+    zeros = np.zeros(image["shape"], image["dtype"])
+    return before, lambda: runner(image=zeros)
+
+
+def load_saved_model(path: Path, signature: str, threads: int) -> tuple[float, Callable[[], object]]:
+    """The same for a SavedModel, asked for one picture of 256 x 256 px. TensorFlow chooses its threads itself."""
+    import tensorflow as tf
+
+    # What TensorFlow takes for itself at its first op is not the model's.
+    pixels = tf.zeros((1, 256, 256, 3), tf.uint8)
+    inputs = {"images": pixels, "encoded": tf.io.encode_jpeg(pixels[0])[tf.newaxis]}
+    before = memory("VmRSS")
+    ask = tf.saved_model.load(str(path)).signatures[signature]
+    (name,) = ask.structured_input_signature[1]
+    return before, lambda: ask(**{name: inputs[name]})
+
+
+def memory(line: str) -> float:
+    """MiB that this process holds now (`VmRSS`) or held at its peak (`VmHWM`), as Linux tells it.
+
+    `getrusage` would tell the peak of the process that started this one, if that was larger.
+    """
+    status = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
+    return int(status[line].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    main()

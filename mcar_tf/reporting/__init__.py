@@ -1,0 +1,1 @@
+"""Predictions in; figures, drawn pictures and one HTML page out."""

@@ -1,0 +1,1 @@
+"""The run folder: opened, locked, described, and loaded again."""

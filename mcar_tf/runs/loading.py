@@ -1,0 +1,110 @@
+"""A run folder in, its model with weights, classes and config out: what every command but `fit` starts from."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from mcar_tf.config import FitConfig, read_config
+from mcar_tf.models.mcar import MCAR, build_mcar
+from mcar_tf.runs.folder import read_classes
+from pipelines.records import Manifest
+
+
+@dataclasses.dataclass
+class Run:
+    """A trained model and what belongs to it.
+
+    Attributes:
+        path: the run folder.
+        config: what it was trained with, plus the overrides it was loaded with.
+        classes: C class names, in the order of the model's outputs.
+        model: with the run's weights.
+        weights_file: where these came from.
+        calibration: content of `thresholds.json`, or None where `calibrate` has not been run.
+    """
+
+    path: Path
+    config: FitConfig
+    classes: tuple[str, ...]
+    model: MCAR
+    weights_file: Path
+    calibration: dict[str, Any] | None
+
+    @property
+    def thresholds(self) -> list[float] | None:
+        """The calibrated decision threshold of each class, or None."""
+        if self.calibration is None:
+            return None
+        return [float(self.calibration["thresholds"][name]) for name in self.classes]
+
+
+def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **overrides: Any) -> Run:
+    """Load the model of a run.
+
+    Args:
+        path: the run folder.
+        checkpoint: "last", the result of the run, or "best", where it had a validation split.
+        selection: which classes' maps become regions: "top", "bottom" or "random".
+        **overrides: other values for `image_size`, `local_size`, `top_n`, `tau`, ... of the config; None changes
+            nothing. A model has no weights that depend on these.
+
+    Raises:
+        FileNotFoundError: no run there, or it has not finished an epoch yet.
+        ValueError: a run of another version, or an override outside its range.
+    """
+    path = Path(path)
+    if not (path / "config.yaml").is_file():
+        raise FileNotFoundError(
+            f"{path} is not a run folder (it holds no config.yaml). python -m mcar_tf.fit makes one."
+        )
+    weights_file = path / "checkpoints" / f"{checkpoint}.weights.h5"
+    if not weights_file.is_file():
+        reason = (
+            "has not finished an epoch yet"
+            if checkpoint == "last"
+            else "had no validation split to choose by"
+        )
+        raise FileNotFoundError(f"{path} holds no {checkpoint} weights: the run {reason}.")
+    config = read_config(path / "config.yaml")
+    changed = {name: value for name, value in overrides.items() if value is not None}
+    config = dataclasses.replace(config, **changed)
+    classes = read_classes(path)
+    model = build_model(config, len(classes), weights=None, selection=selection)
+    try:
+        model.load_weights(weights_file)
+    except Exception as error:
+        raise ValueError(
+            f"{weights_file} does not fit the model that {path / 'config.yaml'} describes:"
+            f" {' '.join(str(error).split())[:200]}"
+        ) from error
+    calibration_file = path / "thresholds.json"
+    calibration = json.loads(calibration_file.read_text()) if calibration_file.is_file() else None
+    return Run(path, config, classes, model, weights_file, calibration)
+
+
+def check_classes(run: Run, manifest: Manifest) -> None:
+    """Refuse a set of other classes than the run's."""
+    if run.classes != manifest.classes:
+        raise ValueError(
+            f"{run.path} knows {len(run.classes)} classes ({', '.join(run.classes[:3])}, ...), {manifest.name} has"
+            f" {len(manifest.classes)} ({', '.join(manifest.classes[:3])}, ...): they must be the same."
+        )
+
+
+def build_model(config: FitConfig, num_classes: int, *, weights: str | None, selection: str = "top") -> MCAR:
+    """The model that a config describes."""
+    return build_mcar(
+        num_classes,
+        backbone=config.backbone,
+        image_size=config.image_size,
+        pooling=config.pooling,
+        top_n=config.top_n,
+        tau=config.tau,
+        weights=weights,
+        backbone_width=config.backbone_width,
+        gwp_lambda=config.gwp_lambda,
+        local_size=config.local_size,
+        selection=selection,
+        selection_seed=config.seed,
+    )

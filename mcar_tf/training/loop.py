@@ -1,0 +1,404 @@
+"""The training of one run: a config and a prepared set in, a finished run folder out.
+
+A run is a sequence of epochs, each of them one call of Keras' `fit` on that epoch's own dataset. All that carries
+over from step to step lies in variables, and all that carries over from epoch to epoch in `RunState`, so a
+checkpoint of both is the whole run.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mcar_tf.config import FitConfig
+from mcar_tf.evaluating.evaluation import draw_examples, evaluate_predictions, predict_dataset, to_json
+from mcar_tf.models.mcar import MCAR
+from mcar_tf.reporting.drawing import encode_png
+from mcar_tf.runs.folder import (
+    append_history,
+    deciding_options,
+    learnt_from,
+    versions,
+    write_bytes,
+    write_history,
+    write_text,
+)
+from mcar_tf.runs.loading import build_model, load_run
+from mcar_tf.runs.splits import VALIDATION, find_split, split_names
+from mcar_tf.training.callbacks import (
+    MovingAverage,
+    NonFiniteLossError,
+    ProgressBar,
+    ResumedMeans,
+    StallWatch,
+    StepGuard,
+    StopRequestedError,
+)
+from mcar_tf.training.checkpoints import Checkpoints, write_weights
+from mcar_tf.training.losses import binary_cross_entropy
+from mcar_tf.training.multi_worker import agree, as_on_the_chief, make_multi_worker_strategy, read_worker
+from mcar_tf.training.optimizers import StepDecay, TwoRateSGD
+from mcar_tf.training.signals import Stopping
+from mcar_tf.training.tensorboard import TensorBoardLog
+from pipelines.augment import UNSEEDED
+from pipelines.cache import cache_resized
+from pipelines.command import Terminated
+from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
+from pipelines.records import Manifest, Part
+
+
+@dataclasses.dataclass
+class RunState:
+    """Where a run stands, beside its variables.
+
+    Attributes:
+        epoch: whole epochs done.
+        steps: done of the current one.
+        history: a row an epoch, as in `history.csv`.
+        best: the row with the highest mAP on the validation split.
+    """
+
+    epoch: int = 0
+    steps: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+class Stopwatch:
+    """The seconds inside its `with` blocks, all together."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self.started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.monotonic() - self.started
+
+
+def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stopping) -> None:
+    """Bring a run from wherever it stands to its end: the last file written is `metrics.json`."""
+    strategy = make_strategy(config)
+    if config.augment in UNSEEDED:
+        print(
+            f"--augment {config.augment} draws random numbers of its own: another run with this seed, or this one"
+            " resumed, gives other numbers",
+            flush=True,
+        )
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    train_split = find_split(config, manifest, config.train_split)
+    eval_split = find_split(config, manifest, config.eval_split)
+    validates = VALIDATION in split_names(config, manifest)
+    validation = find_split(config, manifest, VALIDATION) if validates else None
+    train_files: Sequence[Path | Part] = train_split.files
+    validation_files: Sequence[Path | Part] = validation.files if validation else []
+    if config.cache_dir:
+        train_files = cache_resized(train_files, config.image_size, config.cache_dir)
+        validation_files = cache_resized(validation_files, config.image_size, config.cache_dir)
+    num_classes = len(manifest.classes)
+    data: dict[str, Any] = {
+        "num_classes": num_classes,
+        "image_size": config.image_size,
+        "batch_size": config.batch_size,
+    }
+    steps_per_epoch = train_split.examples // config.batch_size
+
+    if config.strategy == "multi_worker":
+        alike = {"compare-baseline": config.compare_baseline, "data": learnt_from(config, manifest)}
+        agree(strategy, versions() | deciding_options(config) | alike | {"classes": manifest.classes})
+    with strategy.scope():
+        model = build_trainable(config, manifest.classes, steps_per_epoch)
+    average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    variables += average.variables if average else []
+    weights_in_use = average.in_place if average else contextlib.nullcontext
+    say = functools.partial(print, flush=True)  # a log that is read while the run stands still
+    checkpoints = Checkpoints(folder / "checkpoints", variables, keep=config.keep_checkpoints, warn=say)
+    restored = checkpoints.restore_latest()
+    if config.strategy == "multi_worker":
+        restored = as_on_the_chief(strategy, variables, restored)
+    state = RunState(**(restored or {}))
+    write_history(folder / "history.csv", state.history)
+    log = TensorBoardLog(folder / "tensorboard", config, manifest.classes)
+    shown = make_eval_dataset(validation_files or train_files, **data | {"batch_size": 8})
+    panel = next(iter(shown))["image"]
+
+    writing = Stopwatch()
+
+    def save(steps: int) -> None:
+        with writing:
+            checkpoints.save(state.epoch, steps, dataclasses.asdict(state) | {"steps": steps})
+
+    bar = ProgressBar(steps_per_epoch, config.batch_size, config.epochs)
+    watch = StallWatch([file.path if isinstance(file, Part) else file for file in train_files], say=say)
+    # Of several workers the chief, which saves, leaves first: who left before it would break its step.
+    leads = config.strategy != "multi_worker" or read_worker().index == 0
+
+    def must_stop() -> bool:
+        return leads and stopping.requested
+
+    guard = StepGuard(save, config.checkpoint_minutes, must_stop)
+
+    began, epochs_before = time.monotonic(), state.epoch
+    while state.epoch < config.epochs and not out_of_patience(config, state):
+        freeze_backbone(model, state.epoch < config.freeze_backbone_epochs)
+        steps_left = steps_per_epoch - state.steps
+        started = time.monotonic()
+        if steps_left:  # none, if the run was stopped between the last step and the end of validation
+            shares = functools.partial(make_share, config, train_files, num_classes, state)
+            dataset = strategy.distribute_datasets_from_function(shares)
+            bar.first_step = guard.steps_done = state.steps
+            resumed = [ResumedMeans(model)] if state.steps else []
+            averaging = [average] if average else []
+            stopping.can_wait = True
+            try:
+                model.fit(
+                    dataset,
+                    initial_epoch=state.epoch,
+                    epochs=state.epoch + 1,
+                    # Without it Keras asks for one batch too many, and the step that gets none still counts.
+                    steps_per_epoch=steps_left,
+                    callbacks=[*resumed, *averaging, bar, watch, guard],
+                    verbose=0,
+                    shuffle=False,
+                )
+            except StopRequestedError:
+                stopping.leave()
+            except NonFiniteLossError as error:
+                raise NonFiniteLossError(
+                    f"{error} The last good checkpoint: {checkpoints.latest() or 'none yet'}."
+                ) from error
+            finally:
+                watch.close()
+                bar.close()
+                stopping.can_wait = False
+        try:
+            trained = time.monotonic()
+            row = {"epoch": state.epoch + 1} | {mean.name: float(mean.result()) for mean in model.metrics}
+            row["learning_rate"] = float(model.optimizer.learning_rate)
+            row["images_per_second"] = steps_left * config.batch_size / (trained - started)
+            if must_stop():  # since the last step asked
+                stopping.leave()
+            if validation:
+                with weights_in_use():
+                    predictions = predict_dataset(model, _whole(make_eval_dataset(validation_files, **data)))
+                metrics = evaluate_predictions(predictions)
+                row |= {
+                    f"val_mAP_{stream}": metrics[stream]["mAP"] for stream in ("global", "local", "fused")
+                }
+            row["seconds"] = time.monotonic() - started
+            stopping.can_wait = True  # until all of the epoch is written, which is soon
+        except (KeyboardInterrupt, Terminated):
+            if average:
+                average.give_way()
+            save(steps_per_epoch)
+            raise
+
+        state.epoch, state.steps = state.epoch + 1, 0
+        state.history.append(row)
+        with writing, weights_in_use():
+            if validation and (state.best is None or row["val_mAP_fused"] > state.best["val_mAP_fused"]):
+                state.best = row
+                write_weights(model, folder / "checkpoints" / "best.weights.h5")
+            write_weights(model, folder / "checkpoints" / "last.weights.h5")
+            append_history(folder / "history.csv", row)
+            log.write_epoch(row, model, panel, predictions if validation else None)
+        save(0)
+        print(epoch_line(row, config.epochs), flush=True)
+        stopping.can_wait = False
+        if must_stop():
+            stopping.leave()
+
+    if state.epoch > epochs_before:
+        share = writing.seconds / (time.monotonic() - began)
+        print(
+            f"checkpoints and logs took {writing.seconds:.1f} s, {share:.1%} of the time of training",
+            flush=True,
+        )
+
+    print(f"evaluating on {config.eval_split} ({eval_split.examples} images)", flush=True)
+    dataset = _whole(make_eval_dataset(eval_split.files, **data, difficult="ignore"))
+    with weights_in_use():
+        predictions = predict_dataset(model, dataset, images=eval_split.examples)
+    metrics = evaluate_predictions(predictions)
+    log.write_result(config.eval_split, metrics, predictions)
+    if config.top_n:
+        panel = draw_examples(eval_split.files, predictions, manifest.classes)
+        write_bytes(folder / "regions.png", encode_png(panel))
+    write_text(folder / "metrics.json", json.dumps({config.eval_split: to_json(metrics)}, indent=1) + "\n")
+
+
+def make_strategy(config: FitConfig) -> tf.distribute.Strategy:
+    """The strategy of a config: one device costs nothing."""
+    if config.strategy == "multi_worker":
+        strategy = _multi_worker()
+        check_replicas(config, strategy.num_replicas_in_sync)
+        return strategy
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    devices = [device.name for device in tf.config.list_logical_devices(kind)]
+    mirrored = config.strategy == "mirrored" or (
+        config.strategy == "auto" and kind == "GPU" and len(devices) > 1
+    )
+    for name, asked in (("strategy mirrored", mirrored), ("sync-batch-norm", config.sync_batch_norm)):
+        if asked and not (mirrored and len(devices) > 1):
+            raise ValueError(f"--{name} needs several devices to train on. There is {len(devices)} {kind}.")
+    if not mirrored:
+        return tf.distribute.get_strategy()
+    check_replicas(config, len(devices))
+    return _mirrored(tuple(devices))
+
+
+def check_replicas(config: FitConfig, replicas: int) -> None:
+    """Refuse what does not work on several devices."""
+    if replicas > 1 and config.accumulate_steps > 1:  # Keras' is a condition around a sum over replicas
+        raise ValueError(
+            f"--accumulate-steps works on one device, not on {replicas}: raise --batch-size, or give"
+            " --strategy one_device."
+        )
+    if config.batch_size % replicas:
+        raise ValueError(
+            f"`batch-size` must be a multiple of {replicas}, the devices. Received: {config.batch_size}"
+        )
+
+
+@functools.cache  # a second one in a process (the baseline's) would find the first one's collective operations
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def _multi_worker() -> tf.distribute.Strategy:
+    return make_multi_worker_strategy()
+
+
+def make_share(
+    config: FitConfig,
+    files: Sequence[Path | Part],
+    num_classes: int,
+    state: RunState,
+    context: tf.distribute.InputContext,
+) -> tf.data.Dataset:
+    """This worker's share of what is left of an epoch, in batches for one replica; all replicas' make one step."""
+    workers = context.num_input_pipelines
+    return make_train_dataset(
+        files,
+        num_classes=num_classes,
+        image_size=config.image_size,
+        batch_size=context.get_per_replica_batch_size(config.batch_size),
+        seed=config.seed,
+        epoch=state.epoch,
+        skip_batches=state.steps * (context.num_replicas_in_sync // workers),
+        augment=config.augment,
+        difficult=config.difficult,
+        shard=(context.input_pipeline_id, workers),
+    ).map(_without_id)
+
+
+def build_trainable(config: FitConfig, classes: Sequence[str], steps_per_epoch: int) -> MCAR:
+    """A compiled model with first weights, its optimizer's variables made."""
+    model = build_model(config, len(classes), weights=None if config.init_from else config.backbone_weights)
+    if config.init_from:
+        source = load_run(config.init_from)
+        theirs, ours = ((c.backbone, c.backbone_width) for c in (source.config, config))
+        if theirs != ours:
+            names = [f"{backbone} of width {width:g}" for backbone, width in (theirs, ours)]
+            raise ValueError(f"{config.init_from} is a run of {names[0]}, not of {names[1]}: no weights fit.")
+        model.backbone.set_weights(source.model.backbone.get_weights())
+        if set(classes) == set(source.classes):  # by name: another set may have them in another order
+            order = [source.classes.index(name) for name in classes]
+            kernel, bias = source.model.classifier.get_weights()
+            model.classifier.set_weights([kernel[:, order], bias[order]])
+    for layer in model.backbone._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = config.sync_batch_norm
+    model.compile(
+        make_optimizer(config, steps_per_epoch),
+        loss=binary_cross_entropy,
+        learning=config.loss,
+        jit_compile=config.xla,
+        low_memory=config.low_memory,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def make_optimizer(config: FitConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a config, its schedule counted in updates of the weights."""
+    updates_per_epoch = steps_per_epoch / config.accumulate_steps
+    common: dict[str, Any] = {
+        "weight_decay": config.weight_decay,
+        "global_clipnorm": config.clip_norm or None,
+        "gradient_accumulation_steps": config.accumulate_steps if config.accumulate_steps > 1 else None,
+    }
+    if config.optimizer == "sgd":
+        return TwoRateSGD(
+            StepDecay(config.learning_rate, config.drop_epochs, updates_per_epoch, config.drop_factor),
+            head_factor=config.head_learning_rate / config.learning_rate,
+            momentum=config.momentum,
+            **common,
+        )
+    warmup = round(config.warmup_epochs * updates_per_epoch)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        decay_steps=max(1, round(config.epochs * updates_per_epoch) - warmup),
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    return keras.optimizers.AdamW(schedule, **common)
+
+
+def freeze_backbone(model: MCAR, frozen: bool) -> None:
+    """Leave the backbone's weights and statistics as they are, or train them; a change costs another trace."""
+    if model.backbone.trainable == frozen:
+        model.backbone.trainable = not frozen
+        model.make_train_function(force=True)
+
+
+def out_of_patience(config: FitConfig, state: RunState) -> bool:
+    """Whether the last epochs, as many as `early_stopping_epochs`, brought nothing better."""
+    best_epoch = state.best["epoch"] if state.best else 0
+    return 0 < config.early_stopping_epochs <= state.epoch - best_epoch
+
+
+def epoch_line(row: dict[str, Any], epochs: int) -> str:
+    """One line about an epoch, for people."""
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {row['loss']:.4f}"]
+    if "global_loss" in row:
+        parts[-1] += f" (global {row['global_loss']:.4f}, local {row['local_loss']:.4f})"
+    if "val_mAP_fused" in row:
+        parts.append(f"val mAP {_percent(row['val_mAP_fused'])}")
+        if "global_loss" in row:
+            parts[-1] += (
+                f" (global {_percent(row['val_mAP_global'])}, local {_percent(row['val_mAP_local'])})"
+            )
+    parts.append(f"{row['images_per_second']:.0f} images/s")
+    left = round((epochs - row["epoch"]) * row["seconds"])
+    parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left" if left else "done")
+    return "  ".join(parts)
+
+
+def _percent(fraction: float) -> str:
+    return "none" if math.isnan(fraction) else f"{100 * fraction:.1f}"
+
+
+def _whole(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same for every worker: each evaluates all images, and all come to the same result."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)
+
+
+def _without_id(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: value for name, value in batch.items() if name != "id"}

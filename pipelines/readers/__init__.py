@@ -1,0 +1,1 @@
+"""Raw sets as they lie on a disk in, labelled samples out."""
