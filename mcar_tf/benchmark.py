@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mcar_tf.benchmarking.timing import median_interval, time_in_turn
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
-from mcar_tf.runs.folder import write_text
 from pipelines.command import load_tensorflow, option, parse_options, run_command
+from pipelines.files import write_text
 
 if TYPE_CHECKING:
     import tensorflow as tf

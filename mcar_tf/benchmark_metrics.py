@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mcar_tf import metrics
-from mcar_tf.runs.folder import write_text
 from pipelines.command import option, parse_options, run_command
+from pipelines.files import write_text
 
 Array = npt.NDArray[Any]
 PRESENT = 0.036  # share of pairs of image and class that are positive: COCO's 2.9 labels an image

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcar_tf.config import FitConfig
-from mcar_tf.runs.folder import command_on, own_results, read_run_config, write_text
+from mcar_tf.runs.folder import command_on, own_results, read_run_config
 from mcar_tf.runs.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
+from pipelines.files import write_text
 from pipelines.records import Manifest, Portion, Split, load_manifest
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import itertools
 import json
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 from mcar_tf.config import FitConfig, read_config
 from mcar_tf.runs.splits import find_split, split_names
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
+from pipelines.files import folder_written_whole
 from pipelines.records import Manifest, Portion, Split, load_manifest
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         **{name: getattr(options, name) for name in ("image_size", "local_size", "top_n", "tau")},
     )
     check_classes(run, manifest)
-    with written_beside(folder) as partial:
+    with folder_written_whole(folder) as partial:
         card = make_run_card(options, config, run, manifest)
         files = write_forms(options, run, calibration, card, partial)
         parities, missed = check_forms(options, run, split, files)
@@ -182,31 +182,6 @@ def check_place(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{folder} is there already. --overwrite replaces it, --out-dir puts this one elsewhere."
         )
-
-
-@contextlib.contextmanager
-def written_beside(folder: Path) -> Iterator[Path]:
-    """A folder that takes the place of `folder` once what is done in it is done; and is gone where that fails.
-
-    It lies in a folder of its own name beside `folder`, so nothing else is touched, and nobody else's export either.
-    """
-    folder = folder.resolve()  # of `.` there is no name, and what a link points at may lie on another disk
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f"partial-{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
-    ) as beside:
-        # One folder deeper: a temporary folder is its owner's alone, an export is everybody's.
-        new, old = Path(beside) / "new", Path(beside) / "old"
-        new.mkdir()
-        yield new
-        try:
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-        except BaseException:  # a signal between the two, too
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            raise
 
 
 def make_run_card(options: ExportOptions, config: FitConfig, run: "Run", manifest: Manifest) -> str:

@@ -73,7 +73,7 @@ def worker_folder(config: FitConfig) -> Iterator[Path]:
 def prepare_data(config: FitConfig) -> Manifest:
     """The prepared set's manifest; the set is built first where it is absent and its source is known."""
     from pipelines.build import READERS, build_set, read_raw_set
-    from pipelines.readers.classes import nearest
+    from pipelines.words import nearest
 
     absent = not (config.data_dir / config.dataset / MANIFEST).is_file()
     if absent and config.dataset not in READERS:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.command import load_tensorflow, option, parse_options, run_command
+from pipelines.files import written_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,7 +225,7 @@ def _title(found: dict[str, Any]) -> str:
 def write_predictions(
     path: Path, predictions: Iterable[dict[str, Any]], form: Literal["jsonl", "csv"]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Write each prediction as it comes; `path` is there once all are, until then `partial-NAME`, which an
+    """Write each prediction as it comes; `path` is there once all are, until then `partial-...-NAME`, which an
     interruption leaves behind.
 
     jsonl: an object a line. csv: a row a label, with its region where it has one; an image without labels has a row
@@ -235,9 +236,11 @@ def write_predictions(
     """
     first: list[dict[str, Any]] = []
     count = 0
-    partial = path.with_name(f"partial-{path.name}")
     # A file's name that is no text is written as JSON would escape it.
-    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    with (
+        written_whole(path, keep_partial=True) as partial,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         rows = csv.writer(file, lineterminator="\n")
         if form == "csv":
             rows.writerow(CSV_COLUMNS)
@@ -249,7 +252,6 @@ def write_predictions(
             count += 1
             if len(first) < SHOWN:
                 first.append(prediction)
-    partial.replace(path)
     return first, count
 
 

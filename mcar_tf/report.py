@@ -17,9 +17,10 @@ from mcar_tf.config import FitConfig, config_to_yaml
 from mcar_tf.reporting import drawing as visualize
 from mcar_tf.reporting import page as report_page
 from mcar_tf.reporting.page import Html
-from mcar_tf.runs.folder import command_on, own_results, read_run_config, write_text
+from mcar_tf.runs.folder import command_on, own_results, read_run_config
 from mcar_tf.runs.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
+from pipelines.files import write_text
 from pipelines.records import load_manifest
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
-from mcar_tf.runs.folder import read_run_config, write_text
+from mcar_tf.runs.folder import read_run_config
 from pipelines.command import Terminated, option, parse_options, run_command
+from pipelines.files import write_text
 
 # Name in the table -> where it stands in `metrics.json`.
 RESULTS = {

@@ -7,7 +7,6 @@ many pictures there are, and a build that was stopped anywhere goes on with the 
 
 import concurrent.futures
 import dataclasses
-import fcntl
 import hashlib
 import importlib
 import inspect
@@ -20,7 +19,6 @@ import shutil
 import signal
 import sys
 import threading
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,9 +27,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from pipelines import records
 from pipelines.command import load_tensorflow, option, parse_options, run_command
+from pipelines.files import PARTIAL, file_sha256, locked, write_text
 from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS, BadPicture, check_picture
 from pipelines.records import Manifest, Shard, Split
 from pipelines.samples import RawSet, Sample, Skip
+from pipelines.words import spell
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -181,7 +181,7 @@ def read_raw_set(dataset: str, source: Path | str | None = None, **options: Any)
     read = getattr(importlib.import_module(module), function)
     for name in options:
         if name not in inspect.signature(read).parameters:
-            raise ValueError(f"`--{name.replace('_', '-')}` does nothing for {dataset}. Leave it out.")
+            raise ValueError(f"`--{spell(name)}` does nothing for {dataset}. Leave it out.")
     return read(*arguments, **fixed, **options)
 
 
@@ -236,7 +236,7 @@ def build_set(
             try:
                 built = _run(tasks, min(processes, len(tasks)), bar)
             except BaseException:
-                _remove(folder.glob("*.part"))  # another process was ended amid its shard
+                _remove(folder.glob(f"{PARTIAL}*"))  # another process was ended amid its shard
                 raise
         by_split: dict[str, list[BuiltShard]] = {split: [] for split in layout}
         for task, shard in zip(tasks, built, strict=True):
@@ -337,7 +337,7 @@ def build_shard(
 def begin_anew(folder: Path) -> None:
     """From here on there is no set, until its manifest is written."""
     (folder / records.MANIFEST).unlink(missing_ok=True)
-    _remove(folder.glob("*.part"))
+    _remove(folder.glob(f"{PARTIAL}*"))
 
 
 def complete_set(raw: RawSet, folder: Path, built: dict[str, list[BuiltShard]]) -> Manifest:
@@ -561,9 +561,7 @@ def finish_shard(
         on_picture=on_picture,
     )
     note = json.dumps({"digest": digest, **dataclasses.asdict(built)})
-    half_written = task.note.with_name(f"{task.note.name}.{uuid.uuid4().hex}.part")
-    half_written.write_text(note)
-    half_written.replace(task.note)
+    write_text(task.note, note)
     return built
 
 
@@ -586,7 +584,7 @@ def _read_note(task: ShardTask, digest: str) -> BuiltShard | None:
     if not task.note.exists() or not task.path.exists():
         return None
     note = json.loads(task.note.read_text())
-    if note.pop("digest") != digest or records.file_sha256(task.path) != note["shard"]["sha256"]:
+    if note.pop("digest") != digest or file_sha256(task.path) != note["shard"]["sha256"]:
         return None
     return BuiltShard(
         shard=Shard(**note["shard"]),
@@ -613,13 +611,7 @@ def refuse_complete(folder: Path) -> None:
 @contextmanager
 def only_build_in(work: Path) -> Iterator[None]:
     """Two builds of one set at the same time would undo each other's work."""
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"Another process is building {work.parent} at this moment. Wait for it."
-            ) from error
+    with locked(work / "lock", f"Another process is building {work.parent} at this moment. Wait for it."):
         yield
 
 

@@ -13,13 +13,13 @@ import errno
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pipelines.files import file_sha256, write_text, written_whole
 from pipelines.pictures import Picture
 from pipelines.samples import Sample, Skip
 
@@ -153,28 +153,16 @@ def write_shard(path: Path, records: Iterable[bytes]) -> Shard:
     """Write serialized records, in the order given, into a file that is not there before it is whole."""
     import tensorflow as tf
 
-    # No process id: on a cluster, two machines that write the same shard may have the same one.
-    half_written = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    half_written.touch()  # an unwritable folder ends here, as an OSError that names it
     examples = 0
     try:
-        with tf.io.TFRecordWriter(str(half_written)) as writer:
-            for record in records:
-                writer.write(record)
-                examples += 1
-        flush_to_disk(half_written)
-        shard = Shard(path.name, examples, half_written.stat().st_size, file_sha256(half_written))
-        half_written.replace(path)
+        with written_whole(path) as partial:
+            with tf.io.TFRecordWriter(str(partial)) as writer:
+                for record in records:
+                    writer.write(record)
+                    examples += 1
+            return Shard(path.name, examples, partial.stat().st_size, file_sha256(partial))
     except tf.errors.ResourceExhaustedError as error:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-    finally:
-        half_written.unlink(missing_ok=True)
-    return shard
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- Manifest
@@ -325,10 +313,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         },
     }
     content["checksum"] = _checksum(content)
-    half_written = folder / f"{MANIFEST}.part"
-    half_written.write_text(json.dumps(content, indent=1) + "\n")
-    flush_to_disk(half_written)
-    half_written.replace(folder / MANIFEST)
+    write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -355,12 +340,3 @@ def _from_json(content: dict[str, Any], folder: Path) -> Manifest:
         licence=content["licence"],
         splits=splits,
     )
-
-
-def flush_to_disk(path: Path) -> None:
-    """Write through a file's bytes or a folder's entries: a power cut must not leave a whole name on half a file."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from pipelines import records
+from pipelines.files import file_sha256
 from pipelines.records import Shard
 
 
@@ -47,7 +48,7 @@ def _find_problem(file: Path, shard: Shard) -> str:
     size = file.stat().st_size
     if size != shard.bytes:
         return f"has {size} bytes instead of {shard.bytes}"
-    if records.file_sha256(file) != shard.sha256:
+    if file_sha256(file) != shard.sha256:
         return f"is damaged ({_first_bad_record(file)})"
     return ""
 

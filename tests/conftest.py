@@ -55,9 +55,10 @@ def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -
     import keras
 
     from mcar_tf.config import FitConfig
-    from mcar_tf.runs.folder import open_run_folder, write_history, write_text
+    from mcar_tf.runs.folder import open_run_folder, write_history
     from mcar_tf.runs.loading import build_model
     from mcar_tf.training.checkpoints import write_weights
+    from pipelines.files import write_text
     from pipelines.records import load_manifest
 
     config = FitConfig(

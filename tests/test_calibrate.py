@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mcar_tf import calibrate, metrics
-from mcar_tf.runs.folder import write_text
 from pipelines.build import build_set
+from pipelines.files import write_text
 from pipelines.samples import RawSet
 
 

@@ -110,7 +110,8 @@ def test_pictures_held_out_of_training_are_a_split_and_int8_looks_at_none(
 ):
     """A set without a validation split of its own, of which the run held a quarter out: 4 of 16 pictures."""
     from mcar_tf.exporting.tflite import write_tflite
-    from pipelines.records import load_manifest, write_manifest
+    from pipelines.files import folder_written_whole
+from pipelines.records import load_manifest, write_manifest
 
     data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
     manifest = load_manifest(data_dir, "tiny")
@@ -137,7 +138,8 @@ def test_pictures_held_out_of_training_are_a_split_and_int8_looks_at_none(
 
 
 def test_the_pictures_that_were_trained_on_are_needed_by_int8_alone(finished_run, tiny_set, tmp_path):
-    from pipelines.records import load_manifest, write_manifest
+    from pipelines.files import folder_written_whole
+from pipelines.records import load_manifest, write_manifest
 
     data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
     manifest = load_manifest(data_dir, "tiny")
@@ -177,7 +179,8 @@ def test_thresholds_of_another_checkpoint_are_said_to_be(finished_run, tmp_path)
 @pytest.mark.parametrize("count", [5, 16, 20, 100])
 def test_as_many_pictures_are_compared_as_asked_for(finished_run, tiny_set, count):
     from mcar_tf.runs.loading import load_run
-    from pipelines.records import load_manifest
+    from pipelines.files import folder_written_whole
+from pipelines.records import load_manifest
 
     split = load_manifest(tiny_set, "tiny").splits["test"]
     twice = dataclasses.replace(split, examples=32, shards=2 * split.shards)
@@ -224,14 +227,14 @@ def test_a_folder_of_a_similar_name_is_left_alone(tmp_path):
     """A run called `partial-digits` may have been exported beside one called `digits`."""
     (tmp_path / "partial-digits").mkdir()
     (tmp_path / "partial-digits" / "parity.json").write_text("{}")
-    with export.written_beside(tmp_path / "digits") as partial:
+    with folder_written_whole(tmp_path / "digits") as partial:
         (partial / "parity.json").write_text("{}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "partial-digits"]
     assert (tmp_path / "partial-digits" / "parity.json").is_file()
 
 
 def test_two_exports_at_once_have_a_folder_each(tmp_path):
-    with export.written_beside(tmp_path / "out") as one, export.written_beside(tmp_path / "out") as other:
+    with folder_written_whole(tmp_path / "out") as one, folder_written_whole(tmp_path / "out") as other:
         (one / "file").write_text("one")
         (other / "file").write_text("other")
     assert (tmp_path / "out" / "file").read_text() == "one"  # it ended last
@@ -251,7 +254,7 @@ def test_a_signal_at_the_worst_moment_leaves_the_export_before_it(tmp_path, monk
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", stopped)
-    with pytest.raises(stop), export.written_beside(tmp_path / "out"):
+    with pytest.raises(stop), folder_written_whole(tmp_path / "out"):
         pass
     assert (tmp_path / "out" / "file").read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -263,7 +266,7 @@ def test_an_export_into_the_working_folder_and_through_a_link(tmp_path, monkeypa
     mode = (tmp_path / "here").stat().st_mode
     monkeypatch.chdir(tmp_path / "here")
     for folder in (Path(), tmp_path / "link"):
-        with export.written_beside(folder) as partial:
+        with folder_written_whole(folder) as partial:
             (partial / "file").write_text(str(folder))
         assert (tmp_path / "here" / "file").read_text() == str(folder)
         assert (tmp_path / "here").stat().st_mode == mode
@@ -332,7 +335,8 @@ def test_int8_without_the_set_to_calibrate_on_is_refused(finished_run, tmp_path)
 
 
 def test_a_set_of_other_classes_is_refused(finished_run, tiny_set, tmp_path):
-    from pipelines.records import load_manifest, write_manifest
+    from pipelines.files import folder_written_whole
+from pipelines.records import load_manifest, write_manifest
 
     data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
     manifest = load_manifest(data_dir, "tiny")

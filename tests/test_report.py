@@ -12,7 +12,7 @@ import pytest
 
 from mcar_tf import evaluate, report
 from mcar_tf.evaluating import evaluation
-from mcar_tf.runs.folder import write_text
+from pipelines.files import write_text
 
 
 class Page(html.parser.HTMLParser):

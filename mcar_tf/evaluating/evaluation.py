@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mcar_tf import metrics
 from mcar_tf.reporting.drawing import draw_regions, enlarge, make_panel, select_regions
 from pipelines.decode import decode, turn_upright
+from pipelines.files import written_whole
 from pipelines.input_pipeline import read_samples
 from pipelines.records import Part
 
@@ -278,10 +279,9 @@ def to_json(value: Any) -> Any:
 
 def write_predictions(path: Path, predictions: Predictions, classes: Sequence[str], split: str) -> None:
     """Write `predictions.npz`, whole or not at all: every field of `Predictions`, `classes` and `split`."""
-    partial = path.with_name(f"partial-{path.name}")
     fields = {f.name: getattr(predictions, f.name) for f in dataclasses.fields(Predictions)}
-    np.savez_compressed(partial, classes=np.array(classes), split=np.array(split), **fields)
-    partial.replace(path)
+    with written_whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, classes=np.array(classes), split=np.array(split), **fields)
 
 
 def read_predictions(path: Path) -> tuple[Predictions, tuple[str, ...], str]:

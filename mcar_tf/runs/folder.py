@@ -12,7 +12,6 @@ metrics.json        the result, by split: the run is complete
 import contextlib
 import csv
 import dataclasses
-import fcntl
 import hashlib
 import io
 import json
@@ -29,7 +28,9 @@ from typing import Any
 from mcar_tf import __version__
 from mcar_tf.config import FitConfig, config_to_yaml, read_config
 from mcar_tf.runs.splits import VALIDATION
-from pipelines.records import Manifest, flush_to_disk
+from pipelines import files
+from pipelines.files import flush_to_disk, write_text
+from pipelines.records import Manifest
 
 # Options that may differ when a run is resumed: they change where and how often, not what is computed.
 MAY_CHANGE = {"source", "data_dir", "checkpoint_minutes", "keep_checkpoints"}
@@ -139,11 +140,7 @@ def check_resumable(config: FitConfig, folder: Path, manifest: Manifest) -> None
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep a second writer out of a run folder; the lock goes with the process, however it ends."""
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FileExistsError(_being_written(folder)) from None
+    with files.locked(folder / LOCK, _being_written(folder)):
         yield
 
 
@@ -207,17 +204,3 @@ def _known(row: dict[str, Any]) -> dict[str, Any]:
     return {
         name: "" if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
     }
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, whatever happens, a power cut included."""
-    partial = path.with_name(f"partial-{path.name}")
-    partial.write_bytes(content)
-    flush_to_disk(partial)
-    partial.replace(path)
-    flush_to_disk(path.parent)

@@ -11,7 +11,6 @@ of its other files, which are verified before anything is restored.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pipelines.records import flush_to_disk
+from pipelines.files import file_sha256, flush_to_disk, folder_written_whole, remove_partial, written_whole
 
 
 class Checkpoints:
@@ -65,16 +64,13 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.folder).free < 1.1 * self.bytes + 2**20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
-        partial = self.folder / f"partial-{target.name}"
-        with _room_or_nothing(partial):
-            partial.mkdir()
+        with _full_disk_named(self.folder), folder_written_whole(target) as partial:
             self._checkpoint.write(str(partial / "variables"))
             (partial / "state.json").write_text(json.dumps(state))
-            checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
+            checksums = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
             (partial / "checksums.json").write_text(json.dumps(checksums))
             for path in [*partial.iterdir(), partial]:
                 flush_to_disk(path)
-        partial.rename(target)
         flush_to_disk(self.folder)
         for old in self._saved()[: -self.keep]:
             shutil.rmtree(old)
@@ -87,8 +83,7 @@ class Checkpoints:
         Raises:
             ValueError: the newest checkpoint is whole, but of another model or optimizer.
         """
-        for partial in self.folder.glob("partial-*"):
-            _delete(partial)
+        remove_partial(self.folder)
         for path in reversed(self._saved()):
             problem = _problem_of(path)
             if problem is None:
@@ -114,16 +109,13 @@ class Checkpoints:
 def write_weights(model: keras.Model, path: Path) -> None:
     """Save a model's weights as `path`, which ends in `.weights.h5`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"partial-{path.name}")
-    with _room_or_nothing(partial):
+    with _full_disk_named(path.parent), written_whole(path) as partial:
         model.save_weights(partial)
-        flush_to_disk(partial)
-    partial.replace(path)
 
 
 @contextlib.contextmanager
-def _room_or_nothing(partial: Path) -> Iterator[None]:
-    """Where writing fails, take away what was written, and say in the operating system's words what is wrong.
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Where the disk is full, say so in the operating system's words.
 
     TensorFlow and HDF5 have words of their own: a full disk is a `ResourceExhaustedError` to the one, as is a
     full memory, and a number inside a longer text to the other.
@@ -131,19 +123,11 @@ def _room_or_nothing(partial: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, tf.errors.OpError) as error:
-        _delete(partial)
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             known = getattr(error, "errno", None) == number or os.strerror(number) in str(error)
             if known:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial.parent)) from error
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _problem_of(path: Path) -> str | None:
@@ -153,7 +137,7 @@ def _problem_of(path: Path) -> str | None:
         if not {"state.json", "variables.index"} <= checksums.keys():
             return "checksums.json is damaged"
         for name, checksum in checksums.items():
-            if _checksum(path / name) != checksum:
+            if file_sha256(path / name) != checksum:
                 return f"{name} is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -162,8 +146,3 @@ def _problem_of(path: Path) -> str | None:
     except (ValueError, AttributeError):
         return "checksums.json is damaged"
     return None
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

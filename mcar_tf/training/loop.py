@@ -27,9 +27,7 @@ from mcar_tf.runs.folder import (
     deciding_options,
     learnt_from,
     versions,
-    write_bytes,
     write_history,
-    write_text,
 )
 from mcar_tf.runs.loading import build_model, load_run
 from mcar_tf.runs.splits import VALIDATION, find_split, split_names
@@ -51,6 +49,7 @@ from mcar_tf.training.tensorboard import TensorBoardLog
 from pipelines.augment import UNSEEDED
 from pipelines.cache import cache_resized
 from pipelines.command import Terminated
+from pipelines.files import write_bytes, write_text
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
 from pipelines.records import Manifest, Part
 

@@ -1,7 +1,5 @@
 """Class names of COCO and Pascal VOC in their official order, and what to say about a name that is none."""
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 
 # Pascal VOC 2007 and 2012: the devkit's own, alphabetical order.
@@ -124,9 +122,3 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"{path} names no class. Expected one class name a line.")
     return names
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """` Did you mean X?`, X the valid name nearest to `name`, or nothing: the end of an error's sentence."""
-    matches = difflib.get_close_matches(name, list(valid), n=1)
-    return f" Did you mean `{matches[0]}`?" if matches else ""

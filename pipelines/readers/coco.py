@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.readers.classes import COCO_CATEGORIES, COCO_CLASSES, nearest
+from pipelines.readers.classes import COCO_CATEGORIES, COCO_CLASSES
 from pipelines.samples import RawSet, Sample, Skip
+from pipelines.words import nearest
 
 HOMEPAGE = "https://cocodataset.org"
 LICENCE = (

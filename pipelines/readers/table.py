@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.readers.classes import nearest, read_class_names
+from pipelines.files import file_sha256
+from pipelines.readers.classes import read_class_names
 from pipelines.readers.coco import Box, labels_of, read_instances
 from pipelines.readers.stratify import seeded_keys, stratified_split
 from pipelines.records import sort_key
 from pipelines.samples import RawSet, Sample, Skip
+from pipelines.words import nearest
 
 COLUMNS = ("file", "labels", "difficult", "split")
 SEPARATOR = ";"  # between the labels of one cell
@@ -117,7 +119,7 @@ def read_table(
         name=name,
         classes=classes,
         splits=splits,
-        source=", ".join(f"{table.path.name} (sha256 {_sha256(table.path)[:16]})" for table in tables)
+        source=", ".join(f"{table.path.name} (sha256 {file_sha256(table.path)[:16]})" for table in tables)
         + f"; splits {rule}"
         + (f"; columns not read: {', '.join(ignored)}" if ignored else ""),
         licence=licence,
@@ -493,8 +495,3 @@ def _samples(
             boxes=row.boxes,
             box_labels=tuple(index[name] for name in row.box_labels),
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

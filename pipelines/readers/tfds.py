@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.readers import coco, voc
-from pipelines.readers.classes import COCO_CLASSES, VOC_CLASSES, nearest
+from pipelines.readers.classes import COCO_CLASSES, VOC_CLASSES
 from pipelines.samples import RawSet, Sample, Skip
+from pipelines.words import nearest
 
 DEFAULT_DATA_DIR = Path("~/tensorflow_datasets")  # TFDS' own
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pipelines.readers.classes import VOC_CLASSES, nearest
+from pipelines.readers.classes import VOC_CLASSES
 from pipelines.samples import RawSet, Sample, Skip
+from pipelines.words import nearest
 
 HOMEPAGE = "http://host.robots.ox.ac.uk/pascal/VOC/voc{year}/"
 LICENCE = "Pictures: their photographers' terms on Flickr, https://www.flickr.com/help/terms; research use"

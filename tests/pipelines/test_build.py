@@ -253,7 +253,7 @@ def test_two_builds_of_one_set_at_a_time_are_refused(tmp_path):
     raw = raw_set(tmp_path / "source", count=3)
     work = tmp_path / "data" / "tiny" / build.WORK_FOLDER
     work.mkdir(parents=True)
-    with build.only_build_in(work), pytest.raises(ValueError, match="Another process is building"):
+    with build.only_build_in(work), pytest.raises(FileExistsError, match="Another process is building"):
         build_set(raw, tmp_path / "data")
 
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from mcar_tf.training.checkpoints import Checkpoints
 from pipelines.command import describe_error
+from pipelines.files import partial_path
 
 
 @pytest.fixture
@@ -124,8 +125,8 @@ def test_a_changed_number_in_the_state_is_damage(checkpoints, variables, said):
 
 def test_what_a_killed_process_left_is_taken_away(checkpoints, variables):
     save(checkpoints, variables, 1)
-    (checkpoints.folder / "partial-epoch-0002-step-0000000").mkdir()
-    (checkpoints.folder / "partial-last.weights.h5").write_bytes(b"half")
+    partial_path(checkpoints.folder / "epoch-0002-step-0000000").mkdir()
+    partial_path(checkpoints.folder / "last.weights.h5").write_bytes(b"half")
     assert checkpoints.restore_latest()["epoch"] == 1
     assert names(checkpoints) == ["epoch-0001-step-0000000"]
 
@@ -161,6 +162,7 @@ import resource, signal, sys, tempfile
 import keras, numpy as np
 from pathlib import Path
 from mcar_tf.training.checkpoints import Checkpoints, write_weights
+from pipelines.files import partial_path
 from pipelines.command import describe_error
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder = Path(tempfile.mkdtemp())

@@ -181,11 +181,11 @@ def stop_somewhere(process: subprocess.Popen, run: Path, how: str, checkpoints: 
             times.append(time.monotonic())
     time.sleep(moment * min(1.0, times[-1] - times[-2]))
     while how == "amid a checkpoint" and process.poll() is None:
-        if any(run.glob("checkpoints/partial-epoch-*")):
+        if any(run.glob("checkpoints/partial-*-epoch-*")):
             # Stand still, and see whether it is still being written: no kill can come too late then.
             process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-            if any(run.glob("checkpoints/partial-epoch-*")):
+            if any(run.glob("checkpoints/partial-*-epoch-*")):
                 break
             process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM if how == "terminate" else signal.SIGKILL)
@@ -205,7 +205,7 @@ def test_killed_and_terminated_processes_leave_no_trace(launch, undisturbed, tmp
     every_step = {"checkpoint_minutes": 1e-6}
     assert stop_somewhere(launch(run, **every_step), run, "terminate", 1, 0) == 143
     assert stop_somewhere(launch(run, **every_step), run, "amid a checkpoint", 1, 0) == -signal.SIGKILL
-    assert any(run.glob("checkpoints/partial-epoch-*"))
+    assert any(run.glob("checkpoints/partial-*-epoch-*"))
     finish(launch(run))
     assert_same_run(run, undisturbed)
 

@@ -1,6 +1,7 @@
 import pytest
 
-from pipelines.readers.classes import COCO_CATEGORIES, COCO_CLASSES, VOC_CLASSES, nearest, read_class_names
+from pipelines.readers.classes import COCO_CATEGORIES, COCO_CLASSES, VOC_CLASSES, read_class_names
+from pipelines.words import nearest
 
 
 def test_the_sets_have_their_numbers_of_classes():

@@ -1,0 +1,141 @@
+"""Files written whole or not at all, locks that go with their process, checksums. Knows nothing of what it writes.
+
+A file or folder that is being written lies beside its place under a name of its own: `partial-<random>-<name>`. It
+gets its real name once it is whole and on the disk, so a reader sees the old content or the new, never a half, and
+two processes that write one file at once don't mix.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+PARTIAL = "partial-"
+
+
+def partial_path(path: Path) -> Path:
+    """A name beside `path`, never used before, for what is to take its place."""
+    return path.with_name(f"{PARTIAL}{uuid.uuid4().hex[:12]}-{path.name}")
+
+
+def remove_partial(folder: Path, name: str = "*") -> None:
+    """Remove what processes that were killed left half-written in a folder.
+
+    Args:
+        folder: where to look; call this only where no other process can be writing.
+        name: of the files that were being written; a pattern of `fnmatch`.
+    """
+    for path in folder.glob(f"{PARTIAL}*-{name}"):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a whole folder; nothing where none is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path, keep_partial: bool = False) -> Iterator[Path]:
+    """A path to write a file to inside the `with` block; afterwards the file stands at `path`.
+
+    Where the block fails, nothing is left of it and `path` is as it was. A power cut can't leave a whole name on half
+    a file either.
+
+    Args:
+        path: where the file goes.
+        keep_partial: leave what was written before an interruption, under its partial name.
+    """
+    partial = partial_path(path)
+    # The file is made here: one that is there already, or a link that somebody laid, is an error.
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
+    try:
+        yield partial
+        flush_to_disk(partial)
+        partial.replace(path)
+    finally:
+        if not keep_partial:
+            partial.unlink(missing_ok=True)
+    flush_to_disk(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+@contextlib.contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """A new folder to fill inside the `with` block; afterwards it stands at `folder`, in place of one that was there.
+
+    Where the block fails, or a signal comes, nothing is left of the new folder and the old one is as it was.
+    """
+    folder = folder.resolve()  # `.` has no name, and what a link points at may lie on another disk
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new, old = partial_path(folder), partial_path(folder)
+    new.mkdir()
+    try:
+        yield new
+        try:
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+        except BaseException:  # a signal between the two, too
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+    finally:
+        remove(new)
+    remove(old)
+
+
+@contextlib.contextmanager
+def locked(path: Path, message: str) -> Iterator[None]:
+    """Hold the lock file `path` inside the `with` block; the lock goes with the process, however that ends.
+
+    Args:
+        path: of the lock file. It is made where absent, a link in its place is refused, and it stays.
+        message: of the error.
+
+    Raises:
+        FileExistsError: another process holds the lock.
+    """
+    import filelock  # here, since importing it takes a fifth of a second
+
+    lock = filelock.FileLock(path, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise FileExistsError(message) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def flush_to_disk(path: Path) -> None:
+    """Write through a file's bytes or a folder's entries: a power cut must not leave a whole name on half a file."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders, and writes their entries by itself
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

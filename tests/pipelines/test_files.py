@@ -1,0 +1,135 @@
+"""Files that are whole or absent, folders that take another's place, locks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.files import (
+    file_sha256,
+    folder_written_whole,
+    locked,
+    partial_path,
+    remove_partial,
+    write_text,
+    written_whole,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def interrupt(writing, inside: str = "") -> None:
+    """Write half of something, then be interrupted."""
+    with writing as partial:
+        (partial / inside).write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    with written_whole(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+        assert not (tmp_path / "a.txt").exists()
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(written_whole(tmp_path / "a.txt"))
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_an_interruption_can_leave_what_was_done(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(written_whole(tmp_path / "a.txt", keep_partial=True))
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith("partial-")
+    assert left.name.endswith("-a.txt")
+    assert left.read_text() == "half"
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
+    with written_whole(tmp_path / "a.txt") as first, written_whole(tmp_path / "a.txt") as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "a.txt").read_text() == "first"  # whose block ends last
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_in_a_half_written_files_place_is_not_followed(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    monkeypatch.setattr("pipelines.files.partial_path", lambda path: path.with_name("partial-known"))
+    (tmp_path / "partial-known").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_text(tmp_path / "a.txt", "new")
+    assert victim.read_text() == "precious"
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
+    old = tmp_path / "made"
+    old.mkdir()
+    (old / "old.txt").touch()
+    with folder_written_whole(old) as new:
+        (new / "new.txt").touch()
+        assert names(old) == ["old.txt"]
+    assert names(tmp_path) == ["made"]
+    assert names(old) == ["new.txt"]
+
+
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path):
+    old = tmp_path / "made"
+    old.mkdir()
+    (old / "old.txt").touch()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(folder_written_whole(old), "new.txt")
+    assert names(tmp_path) == ["made"]
+    assert names(old) == ["old.txt"]
+
+
+def test_leftovers_of_killed_processes_go_by_name(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        partial_path(tmp_path / name).touch()
+    (tmp_path / "partial-of-mine").touch()  # somebody else's word
+    partial_path(tmp_path / "a.txt").mkdir()
+    remove_partial(tmp_path, "a.txt")
+    assert [name.split("-")[-1] for name in names(tmp_path)] == ["b.txt", "mine"]
+
+
+def test_a_lock_keeps_another_process_out_and_goes_with_its_holder(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from pipelines.files import locked\n"
+        "with locked(Path(sys.argv[1]), ''): print('in', flush=True); time.sleep(100)"
+    )
+    root = Path(__file__).parent.parent.parent
+    command = [sys.executable, "-c", code, tmp_path / "lock"]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b"in\n"
+        with pytest.raises(FileExistsError, match="held"), locked(tmp_path / "lock", "held"):
+            pass
+        first.kill()
+    with locked(tmp_path / "lock", "held"):
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_in_a_locks_place_is_refused(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "lock").symlink_to(victim)
+    with pytest.raises(OSError, match="lock"), locked(tmp_path / "lock", "held"):
+        pass
+    assert victim.read_text() == "precious"
+
+
+def test_a_checksum_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    assert file_sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
