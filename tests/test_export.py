@@ -110,8 +110,7 @@ def test_pictures_held_out_of_training_are_a_split_and_int8_looks_at_none(
 ):
     """A set without a validation split of its own, of which the run held a quarter out: 4 of 16 pictures."""
     from mcar_tf.exporting.tflite import write_tflite
-    from pipelines.files import folder_written_whole
-from pipelines.records import load_manifest, write_manifest
+    from pipelines.records import load_manifest, write_manifest
 
     data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
     manifest = load_manifest(data_dir, "tiny")
@@ -138,8 +137,7 @@ from pipelines.records import load_manifest, write_manifest
 
 
 def test_the_pictures_that_were_trained_on_are_needed_by_int8_alone(finished_run, tiny_set, tmp_path):
-    from pipelines.files import folder_written_whole
-from pipelines.records import load_manifest, write_manifest
+    from pipelines.records import load_manifest, write_manifest
 
     data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
     manifest = load_manifest(data_dir, "tiny")
@@ -179,8 +177,7 @@ def test_thresholds_of_another_checkpoint_are_said_to_be(finished_run, tmp_path)
 @pytest.mark.parametrize("count", [5, 16, 20, 100])
 def test_as_many_pictures_are_compared_as_asked_for(finished_run, tiny_set, count):
     from mcar_tf.runs.loading import load_run
-    from pipelines.files import folder_written_whole
-from pipelines.records import load_manifest
+    from pipelines.records import load_manifest
 
     split = load_manifest(tiny_set, "tiny").splits["test"]
     twice = dataclasses.replace(split, examples=32, shards=2 * split.shards)
@@ -221,58 +218,6 @@ def test_an_export_that_fails_leaves_the_one_before_it(finished_run, exported, t
         export.main(["--run", str(finished_run), "--out-dir", str(folder), "--overwrite"])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (folder / "parity.json").read_bytes() == (exported / "parity.json").read_bytes()
-
-
-def test_a_folder_of_a_similar_name_is_left_alone(tmp_path):
-    """A run called `partial-digits` may have been exported beside one called `digits`."""
-    (tmp_path / "partial-digits").mkdir()
-    (tmp_path / "partial-digits" / "parity.json").write_text("{}")
-    with folder_written_whole(tmp_path / "digits") as partial:
-        (partial / "parity.json").write_text("{}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "partial-digits"]
-    assert (tmp_path / "partial-digits" / "parity.json").is_file()
-
-
-def test_two_exports_at_once_have_a_folder_each(tmp_path):
-    with folder_written_whole(tmp_path / "out") as one, folder_written_whole(tmp_path / "out") as other:
-        (one / "file").write_text("one")
-        (other / "file").write_text("other")
-    assert (tmp_path / "out" / "file").read_text() == "one"  # it ended last
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
-def test_a_signal_at_the_worst_moment_leaves_the_export_before_it(tmp_path, monkeypatch, stop):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "file").write_text("before")
-    rename = Path.rename
-
-    def stopped(self, target):
-        if self.name == "new":
-            assert not (tmp_path / "out").exists()
-            raise stop
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", stopped)
-    with pytest.raises(stop), folder_written_whole(tmp_path / "out"):
-        pass
-    assert (tmp_path / "out" / "file").read_text() == "before"
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_an_export_into_the_working_folder_and_through_a_link(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "here")
-    mode = (tmp_path / "here").stat().st_mode
-    monkeypatch.chdir(tmp_path / "here")
-    for folder in (Path(), tmp_path / "link"):
-        with folder_written_whole(folder) as partial:
-            (partial / "file").write_text(str(folder))
-        assert (tmp_path / "here" / "file").read_text() == str(folder)
-        assert (tmp_path / "here").stat().st_mode == mode
-        monkeypatch.chdir(tmp_path / "here")
-    assert (tmp_path / "link").is_symlink()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link"]
 
 
 def test_an_export_that_another_came_before_does_not_replace_it(
@@ -335,8 +280,7 @@ def test_int8_without_the_set_to_calibrate_on_is_refused(finished_run, tmp_path)
 
 
 def test_a_set_of_other_classes_is_refused(finished_run, tiny_set, tmp_path):
-    from pipelines.files import folder_written_whole
-from pipelines.records import load_manifest, write_manifest
+    from pipelines.records import load_manifest, write_manifest
 
     data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
     manifest = load_manifest(data_dir, "tiny")

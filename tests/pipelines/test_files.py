@@ -133,3 +133,55 @@ def test_a_checksum_is_that_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     assert file_sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_of_a_similar_name_is_left_alone(tmp_path):
+    """A run called `partial-digits` may lie beside one called `digits`."""
+    (tmp_path / "partial-digits").mkdir()
+    (tmp_path / "partial-digits" / "parity.json").write_text("{}")
+    with folder_written_whole(tmp_path / "digits") as partial:
+        (partial / "parity.json").write_text("{}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "partial-digits"]
+    assert (tmp_path / "partial-digits" / "parity.json").is_file()
+
+
+def test_two_writers_of_one_folder_have_a_folder_each(tmp_path):
+    with folder_written_whole(tmp_path / "out") as one, folder_written_whole(tmp_path / "out") as other:
+        (one / "file").write_text("one")
+        (other / "file").write_text("other")
+    assert (tmp_path / "out" / "file").read_text() == "one"  # it ended last
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_a_signal_at_the_worst_moment_leaves_the_folder_before_it(tmp_path, monkeypatch, stop):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("before")
+    rename = Path.rename
+
+    def stopped(self, target):
+        if target.name == "out" and not (self / "file").exists():  # the new folder
+            assert not (tmp_path / "out").exists()
+            raise stop
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(stop), folder_written_whole(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out" / "file").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_written_into_the_working_folder_and_through_a_link(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    mode = (tmp_path / "here").stat().st_mode
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in (Path(), tmp_path / "link"):
+        with folder_written_whole(folder) as partial:
+            (partial / "file").write_text(str(folder))
+        assert (tmp_path / "here" / "file").read_text() == str(folder)
+        assert (tmp_path / "here").stat().st_mode == mode
+        monkeypatch.chdir(tmp_path / "here")
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link"]
