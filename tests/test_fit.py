@@ -187,7 +187,7 @@ def test_a_run_of_another_version_is_refused_in_one_sentence(finished, tmp_path)
 
 def test_a_run_that_starts_from_another_takes_its_classes_by_name(untrained_run):
     from mcar_tf.runs.loading import load_run
-    from mcar_tf.training.loop import build_trainable
+    from mcar_tf.training.model import build_trainable
 
     source = load_run(untrained_run)
     config = dataclasses.replace(source.config, init_from=untrained_run)

@@ -24,12 +24,11 @@ from mcar_tf.training.callbacks import (
 from mcar_tf.training.loop import (
     RunState,
     check_replicas,
-    freeze_backbone,
-    make_optimizer,
     make_strategy,
     out_of_patience,
 )
 from mcar_tf.training.losses import binary_cross_entropy
+from mcar_tf.training.model import freeze_backbone, make_optimizer
 from pipelines.command import describe_error
 from pipelines.records import load_manifest
 

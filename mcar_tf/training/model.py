@@ -1,0 +1,72 @@
+"""A config in, a compiled model with first weights out; and which of its weights are trained."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from mcar_tf.config import FitConfig
+from mcar_tf.models.mcar import MCAR
+from mcar_tf.runs.loading import build_model, load_run
+from mcar_tf.training.losses import binary_cross_entropy
+from mcar_tf.training.optimizers import StepDecay, TwoRateSGD
+
+
+def build_trainable(config: FitConfig, classes: Sequence[str], steps_per_epoch: int) -> MCAR:
+    """A compiled model with first weights, its optimizer's variables made."""
+    model = build_model(config, len(classes), weights=None if config.init_from else config.backbone_weights)
+    if config.init_from:
+        source = load_run(config.init_from)
+        theirs, ours = ((c.backbone, c.backbone_width) for c in (source.config, config))
+        if theirs != ours:
+            names = [f"{backbone} of width {width:g}" for backbone, width in (theirs, ours)]
+            raise ValueError(f"{config.init_from} is a run of {names[0]}, not of {names[1]}: no weights fit.")
+        model.backbone.set_weights(source.model.backbone.get_weights())
+        if set(classes) == set(source.classes):  # by name: another set may have them in another order
+            order = [source.classes.index(name) for name in classes]
+            kernel, bias = source.model.classifier.get_weights()
+            model.classifier.set_weights([kernel[:, order], bias[order]])
+    for layer in model.backbone._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = config.sync_batch_norm
+    model.compile(
+        make_optimizer(config, steps_per_epoch),
+        loss=binary_cross_entropy,
+        learning=config.loss,
+        jit_compile=config.xla,
+        low_memory=config.low_memory,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def make_optimizer(config: FitConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a config, its schedule counted in updates of the weights."""
+    updates_per_epoch = steps_per_epoch / config.accumulate_steps
+    common: dict[str, Any] = {
+        "weight_decay": config.weight_decay,
+        "global_clipnorm": config.clip_norm or None,
+        "gradient_accumulation_steps": config.accumulate_steps if config.accumulate_steps > 1 else None,
+    }
+    if config.optimizer == "sgd":
+        return TwoRateSGD(
+            StepDecay(config.learning_rate, config.drop_epochs, updates_per_epoch, config.drop_factor),
+            head_factor=config.head_learning_rate / config.learning_rate,
+            momentum=config.momentum,
+            **common,
+        )
+    warmup = round(config.warmup_epochs * updates_per_epoch)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        decay_steps=max(1, round(config.epochs * updates_per_epoch) - warmup),
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    return keras.optimizers.AdamW(schedule, **common)
+
+
+def freeze_backbone(model: MCAR, frozen: bool) -> None:
+    """Leave the backbone's weights and statistics as they are, or train them; a change costs another trace."""
+    if model.backbone.trainable == frozen:
+        model.backbone.trainable = not frozen
+        model.make_train_function(force=True)
