@@ -13,13 +13,15 @@ def global_pool(features: tf.Tensor, pooling: str, gwp_lambda: float = 0.5) -> t
     """GAP: average (13); GMP: maximum (14); GWP: lambda * GAP + (1 - lambda) * GMP (15).
 
     Args:
-        features: (B, h, w, d).
+        features: (B, h, w, d), of any floating-point type.
         pooling: "gap", "gmp" or "gwp".
         gwp_lambda: weight of the average in GWP, in [0, 1].
 
     Returns:
-        (B, d).
+        (B, d) float32.
     """
+    # On a CPU, TensorFlow adds halves up in half precision: a mean over 14 x 14 cells is then off by percents.
+    features = tf.cast(features, tf.float32)
     if pooling == "gap":
         return tf.reduce_mean(features, axis=[1, 2])
     if pooling == "gmp":

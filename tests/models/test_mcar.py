@@ -156,6 +156,18 @@ def test_pooling_is_that_of_equations_13_to_15():
     assert global_pool(features, "gwp", 0.75).numpy() == [[3.75]]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_pooling_adds_up_in_single_precision(dtype):
+    # All 30, exact in both types; but 196 of them make 5880, where neighbours in float16 are 4 apart, in bfloat16 32.
+    features = tf.fill([1, 14, 14, 1], tf.constant(30, dtype))
+    for pooling in ("gap", "gmp", "gwp"):
+        pooled = global_pool(features, pooling)
+        assert pooled.dtype == tf.float32
+        assert pooled.numpy() == [[30]]
+    large = tf.fill([1, 14, 14, 1], tf.constant(400, dtype))  # 78400 in sum: more than float16 can hold
+    assert global_pool(large, "gap").numpy() == [[400]]
+
+
 def test_the_mean_of_a_class_activation_map_is_the_logit_of_average_pooling():
     classifier = Classifier(4)
     classifier.build((None, 6))
