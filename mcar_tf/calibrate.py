@@ -15,7 +15,7 @@ from mcar_tf.runs.folder import read_run_config
 from mcar_tf.runs.splits import find_split, split_names
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
-from pipelines.records import Manifest, load_manifest
+from pipelines.manifest import Manifest, load_manifest
 
 Array = npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
-from pipelines.command import option, parse_options
+from pipelines.command import option, options_from, parse_options
 
 DATA, MODEL, RECIPE, RUN = "data", "model", "recipe", "run"
 
@@ -248,10 +248,7 @@ def read_config(path: Path) -> FitConfig:
         raise ValueError(
             f"{path} was written by another version of mcar_tf, which holds {', '.join(unknown)}."
         )
-    # An option that came later was at its default then.
-    for name in ("source", "data_dir", "cache_dir", "init_from"):
-        values[name] = None if values.get(name) is None else Path(values[name])
-    return FitConfig(**values)
+    return options_from(FitConfig, values, str(path))  # an option that came later was at its default then
 
 
 def _check(holds: bool, name: str, allowed: str, value: Any) -> None:

@@ -27,7 +27,7 @@ from mcar_tf.config import FitConfig, read_config
 from mcar_tf.runs.splits import find_split, split_names
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
 from pipelines.files import folder_written_whole
-from pipelines.records import Manifest, Portion, Split, load_manifest
+from pipelines.manifest import Manifest, Portion, Split, load_manifest
 
 if TYPE_CHECKING:
     from mcar_tf.exporting.parity import Parity, PictureBatch

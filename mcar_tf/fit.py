@@ -15,7 +15,7 @@ from mcar_tf.runs.splits import VALIDATION, find_split, holds_out, split_names
 from mcar_tf.training.multi_worker import losing_workers, own_folder, read_worker
 from mcar_tf.training.signals import Stopping, stop_between_steps
 from pipelines.command import load_tensorflow, run_command
-from pipelines.records import MANIFEST, Manifest, load_manifest
+from pipelines.manifest import MANIFEST, Manifest, load_manifest
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,7 +72,8 @@ def worker_folder(config: FitConfig) -> Iterator[Path]:
 
 def prepare_data(config: FitConfig) -> Manifest:
     """The prepared set's manifest; the set is built first where it is absent and its source is known."""
-    from pipelines.build import READERS, build_set, read_raw_set
+    from pipelines.building.sets import build_set
+    from pipelines.readers.registry import READERS, read_raw_set
     from pipelines.words import nearest
 
     absent = not (config.data_dir / config.dataset / MANIFEST).is_file()

@@ -21,7 +21,7 @@ from mcar_tf.runs.folder import command_on, own_results, read_run_config
 from mcar_tf.runs.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
-from pipelines.records import load_manifest
+from pipelines.manifest import load_manifest
 
 if TYPE_CHECKING:
     from mcar_tf.evaluating.evaluation import Predictions

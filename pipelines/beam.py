@@ -1,31 +1,23 @@
-"""The same build on Apache Beam, for sets that outgrow one machine.
+"""The same build on Apache Beam, for sets that outgrow one machine: python -m pipelines.beam.
 
     python -m pipelines.beam --dataset table --source DIR --data-dir DIR -- --runner=FlinkRunner --parallelism=64
 
-Readers, records, shards and manifest are those of `pipelines.build`, to the byte, whatever runs it: the place of a
-picture follows from its id and the number of shards. Between the workers travel ids, paths and labels; a picture is
-read, decoded and written by the worker that makes its shard. Every worker, and the machine that starts the build,
-must see source and data directory under the same paths. See docs/building-at-scale.md.
+Readers, records, shards and manifest are those of `pipelines.build`, to the byte, whatever runs it.
 """
 
-import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from pipelines import build, records
-from pipelines.command import load_tensorflow, parse_options, run_command
-from pipelines.pictures import MAX_MEGAPIXELS
-from pipelines.samples import RawSet
+from pipelines.building.outcome import BuildOptions, print_outcome, read_to_build
+from pipelines.command import parse_options, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
-    ours, theirs = (words, []) if "--" not in words else _split_at(words, "--")
+    mark = words.index("--") if "--" in words else len(words)
+    ours, theirs = words[:mark], words[mark + 1 :]
     options = parse_options(
-        build.SourceOptions,
+        BuildOptions,
         ours,
         module="pipelines.beam",
         description="Turn a set's original files into TFRecords on Apache Beam. What follows `--` is for Beam.",
@@ -36,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             setattr(options, name, path.absolute())
     # To look for all the pictures here, one after the other, would take longer than to build them: the workers will.
     more = {"check_files": False} if options.dataset == "table" else {}
-    raw = build.read_by_options(options, **more)
+    raw = read_to_build(options, **more)
+    from pipelines.building.on_beam import build_set_on_beam
+
     manifest = build_set_on_beam(
         raw,
         options.data_dir,
@@ -45,155 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         max_megapixels=options.max_megapixels,
         overwrite=options.overwrite,
     )
-    build.print_outcome(manifest, options.data_dir)
-
-
-def build_set_on_beam(
-    raw: RawSet,
-    data_dir: Path | str,
-    beam_options: Sequence[str] = (),
-    *,
-    on_bad_image: build.OnBadImage = "skip",
-    max_megapixels: float = MAX_MEGAPIXELS,
-    overwrite: bool = False,
-) -> records.Manifest:
-    """Write the prepared set `<data_dir>/<raw.name>` as `build.build_set` does, and go on where one was stopped.
-
-    Args:
-        raw: what a reader returned; its paths must be valid on every worker.
-        data_dir: where prepared sets lie.
-        beam_options: Beam's own, as on a command line: `["--runner=FlinkRunner", "--parallelism=64"]`.
-        on_bad_image: as in `build.build_set`, like those that follow.
-        max_megapixels: larger pictures count as bad.
-        overwrite: build a complete set anew, instead of refusing to.
-    """
-    try:
-        import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise ValueError("Apache Beam is not installed: pip install 'mcar-tf[beam]'") from error
-
-    build.check_handling(on_bad_image, max_megapixels)
-    folder = Path(data_dir).absolute() / raw.name
-    if not overwrite:
-        build.refuse_complete(folder)
-    work = folder / build.WORK_FOLDER
-    work.mkdir(parents=True, exist_ok=True)
-    with build.only_build_in(work), _brief_errors():
-        build.begin_anew(folder)
-        with beam.Pipeline(options=PipelineOptions(list(beam_options))) as pipeline:
-            # One worker a split goes through the reader, then the rows are dealt out to all.
-            listed = (
-                pipeline
-                | "Splits" >> beam.Create(list(raw.splits))
-                | "List" >> beam.FlatMap(_list_split, raw).with_outputs("skipped", main="samples")
-            )
-            # A step of its own: as a side input, BundleBasedDirectRunner takes a tagged output for the main one.
-            left_out = listed.skipped | "Left out" >> beam.Map(tuple)
-            stamped = listed.samples | beam.Reshuffle() | "Stamp" >> beam.Map(_stamp)
-            # The bytes of all files of a split decide its number of shards.
-            num_shards = (
-                stamped
-                | "Weigh" >> beam.Map(_weigh)
-                | beam.CombinePerKey(sum)
-                | "Count shards" >> beam.Map(_count_shards)
-            )
-            # A shard that gets no picture is written too.
-            placed = stamped | "Place" >> beam.Map(_place, beam.pvalue.AsDict(num_shards))
-            shards = num_shards | "Shards" >> beam.FlatMap(_list_shards)
-            built = (
-                (placed, shards)
-                | beam.Flatten()
-                | beam.GroupByKey()
-                | "Write" >> beam.Map(_write_shard, folder, len(raw.classes), on_bad_image, max_megapixels)
-            )
-            (
-                built
-                | beam.combiners.ToList()
-                | "Manifest" >> beam.Map(_write_manifest, raw, folder, beam.pvalue.AsDict(left_out))
-            )
-    shutil.rmtree(work)
-    return records.load_manifest(folder.parent, raw.name)
-
-
-@contextmanager
-def _brief_errors() -> Iterator[None]:
-    """Runners with workers of their own raise a `RuntimeError` around the worker's whole traceback."""
-    try:
-        yield
-    except RuntimeError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason given"]
-        raise RuntimeError(f"the job on Beam failed: {lines[-1].strip()}") from error
-
-
-def _split_at(words: list[str], mark: str) -> tuple[list[str], list[str]]:
-    place = words.index(mark)
-    return words[:place], words[place + 1 :]
-
-
-# --- The steps, in their order. An element is (split, ...) until its shard is known.
-
-
-def _list_split(split: str, raw: RawSet) -> Iterator[Any]:
-    """A split's samples, and in the end those that its reader left out."""
-    from apache_beam.pvalue import TaggedOutput
-
-    for sample in raw.splits[split]():
-        build.check_sample(sample, split, len(raw.classes))
-        yield split, sample
-    yield TaggedOutput("skipped", (split, list(raw.skipped.get(split, []))))
-
-
-def _stamp(element: Any) -> Any:
-    split, sample = element
-    return split, build.StampedSample(sample, build.stamp(sample))
-
-
-def _weigh(element: Any) -> Any:
-    split, item = element
-    return split, build.encoded_size(item.sample)
-
-
-def _count_shards(element: Any) -> Any:
-    split, encoded_bytes = element
-    return split, records.count_shards(encoded_bytes)
-
-
-def _place(element: Any, num_shards: dict[str, int]) -> Any:
-    """The key is the shard: its split, its number, and of how many it is one."""
-    split, item = element
-    return (split, records.shard_of(item.sample.id, num_shards[split]), num_shards[split]), item
-
-
-def _list_shards(element: Any) -> Iterator[Any]:
-    split, num_shards = element
-    for shard in range(num_shards):
-        yield (split, shard, num_shards), None
-
-
-def _write_shard(
-    element: Any, folder: Path, num_classes: int, on_bad_image: build.OnBadImage, max_megapixels: float
-) -> Any:
-    from apache_beam.metrics import Metrics
-
-    if "tensorflow" not in sys.modules:
-        load_tensorflow()
-    (split, shard, num_shards), items = element
-    task = build.ShardTask(folder, split, shard, num_shards, num_classes, on_bad_image, max_megapixels)
-    pictures = Metrics.counter("mcar_tf", "pictures")
-    return split, shard, build.finish_shard(task, [item for item in items if item is not None], pictures.inc)
-
-
-def _write_manifest(built: Iterable[Any], raw: RawSet, folder: Path, skipped: dict[str, Any]) -> None:
-    raw.skipped = skipped
-    by_split: dict[str, list[build.BuiltShard]] = {split: [] for split in raw.splits}
-    for split, _, shard in sorted(built, key=lambda entry: entry[:2]):
-        by_split[split].append(shard)
-    build.complete_set(raw, folder, by_split)
+    print_outcome(manifest, options.data_dir)
 
 
 if __name__ == "__main__":
-    # Under its own name, not as `__main__`: so workers find what they are sent by importing it.
-    from pipelines.beam import main as main_by_name
-
-    run_command(main_by_name)
+    run_command(main)

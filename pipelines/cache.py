@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from pipelines import records
 from pipelines.decode import decode_and_resize
+from pipelines.manifest import Part
 from pipelines.pictures import Picture
-from pipelines.records import Part
 
 
 def cache_resized(files: Sequence[Path | Part], image_size: int, cache_dir: Path) -> list[Path | Part]:

@@ -1,7 +1,9 @@
-"""What every command line shares: options from a dataclass, one line for an error, exit codes."""
+"""What every command shares: options from a dataclass, one line for an error, exit codes, the list of commands."""
 
+import ast
 import dataclasses
 import errno
+import importlib
 import io
 import os
 import signal
@@ -9,10 +11,13 @@ import sys
 import tempfile
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from jsonargparse import ActionYesNo, ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
+
+from pipelines.words import spell
 
 Options = TypeVar("Options")
 
@@ -56,32 +61,7 @@ def parse_options(
         description: what the command does, for `--help`.
         presets: a field's name, and per value of that field what the other fields' defaults then are.
     """
-    parser = _Parser(prog=f"python -m {module}", description=description)
-    parser.add_argument(
-        "--config", action="config", help="YAML file of options; the command line goes before it."
-    )
-    groups: dict[str, Any] = {}
-    hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        title = field.metadata["group"]
-        group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
-        default = field.default
-        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        required = default is dataclasses.MISSING
-        name = "--" + field.name.replace("_", "-")
-        kwargs: dict[str, Any] = {"help": field.metadata["help"], "default": None if required else default}
-        hint = hints[field.name]
-        item = next((a for a in typing.get_args(hint) if typing.get_origin(a) is list), hint)
-        if hint is bool:
-            kwargs["action"] = ActionYesNo(no_prefix="no-")
-        elif typing.get_origin(item) is list:
-            kwargs |= {"nargs": "+", "type": typing.get_args(item)[0]}
-        else:
-            kwargs["type"] = hint
-        if required:
-            kwargs["required"] = True
-        group.add_argument(name, **kwargs)
+    parser = _make_parser(cls, module, description)
     words = sys.argv[1:] if argv is None else list(argv)
     if presets:
         key, defaults = presets
@@ -94,10 +74,63 @@ def parse_options(
     return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
 
 
+def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> Options:
+    """Options as a file has them -> the dataclass, each of its own type again: a path is a `Path`.
+
+    Args:
+        cls: a dataclass whose fields are made by `option`. What `values` lacks keeps its default.
+        values: name -> value, as YAML or JSON gives them.
+        where: the file, for errors.
+
+    Raises:
+        ValueError: names the file and the option that is not one of `cls`, or not of its type.
+    """
+    parser = _make_parser(cls, "", "", exit_on_error=False)
+    typed: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            typed[name] = parser.parse_object({name: value})[name]
+        except (ArgumentError, TypeError, KeyError) as error:
+            raise ValueError(f"{where}: `{name}: {value!r:.60}` is no such option: {error}") from None
+    return cls(**typed)
+
+
+def _make_parser(cls: type[Any], module: str, description: str, **more: Any) -> "_Parser":
+    parser = _Parser(prog=f"python -m {module}", description=description, **more)
+    parser.add_argument(
+        "--config", action="config", help="YAML file of options; the command line goes before it."
+    )
+    groups: dict[str, Any] = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        title = field.metadata["group"]
+        group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
+        default = field.default
+        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        required = default is dataclasses.MISSING
+        name = "--" + spell(field.name)
+        kwargs: dict[str, Any] = {"help": field.metadata["help"], "default": None if required else default}
+        hint = hints[field.name]
+        item = next((a for a in typing.get_args(hint) if typing.get_origin(a) is list), hint)
+        if hint is bool:
+            kwargs["action"] = ActionYesNo(no_prefix="no-")
+        elif typing.get_origin(item) is list:
+            kwargs |= {"nargs": "+", "type": typing.get_args(item)[0]}
+        else:
+            kwargs["type"] = hint
+        if required:
+            kwargs["required"] = True
+        group.add_argument(name, **kwargs)
+    return parser
+
+
 class _Parser(ArgumentParser):
     """jsonargparse's parser, whose errors are one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            super().error(message, ex)
         _fail(EXIT_USER, f"{self.prog}: {_one_line(message)} (--help lists the options)")
 
 
@@ -128,6 +161,17 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             traceback.print_exc()
         _fail(*describe_error(error))
     sys.exit(code)
+
+
+def list_commands(package: str) -> None:
+    """Print the commands of a package, by the sentence that each one's file opens with; nothing is imported."""
+    (folder,) = importlib.import_module(package).__path__
+    for path in sorted(Path(folder).glob("*.py")):
+        module = ast.parse(path.read_text())
+        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in module.body):
+            sentence = (ast.get_docstring(module) or "").partition("\n\n")[0]
+            print(f"python -m {package}.{path.stem}\n    {_one_line(sentence)}")
+    print("Each of them tells its options with --help.")
 
 
 def load_tensorflow() -> None:

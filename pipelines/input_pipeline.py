@@ -15,7 +15,7 @@ import tensorflow as tf
 from pipelines import records
 from pipelines.augment import Policy, make_augmentation, picture_seed
 from pipelines.decode import decode_and_resize
-from pipelines.records import Part
+from pipelines.manifest import Part
 from pipelines.samples import Sample
 
 # A class that a picture shows as "difficult" objects only (VOC): a positive, of no weight, or a negative.
@@ -52,7 +52,7 @@ def make_train_dataset(
     that is resumed by `skip_batches` goes on with the very batches that it would have had.
 
     Args:
-        files: shards of one split, or parts of them (`records.hold_out`).
+        files: shards of one split, or parts of them (`manifest.hold_out`).
         num_classes: C.
         image_size: S in px.
         batch_size: B of this worker.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.records import Manifest
+from pipelines.manifest import Manifest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipelines import records
 from pipelines.files import file_sha256
-from pipelines.records import Shard
+from pipelines.manifest import Shard, load_manifest
 
 
 def verify_set(data_dir: Path, name: str) -> str:
@@ -19,7 +19,7 @@ def verify_set(data_dir: Path, name: str) -> str:
     """
     from tqdm import tqdm
 
-    manifest = records.load_manifest(data_dir, name, check_files=False)
+    manifest = load_manifest(data_dir, name, check_files=False)
     files = [
         (file, shard)
         for split in manifest.splits.values()

@@ -14,7 +14,7 @@ TINY_CLASSES = ("red", "green", "blue", "<b>rare & odd</b>")
 @pytest.fixture(scope="session")
 def tiny_set(tmp_path_factory) -> Path:
     """The folder that holds the prepared set `tiny`: coloured squares, 16 pictures a split."""
-    from pipelines.build import build_set
+    from pipelines.building.sets import build_set
     from pipelines.samples import RawSet
 
     data_dir = tmp_path_factory.mktemp("tiny") / "data"
@@ -59,7 +59,7 @@ def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -
     from mcar_tf.runs.loading import build_model
     from mcar_tf.training.checkpoints import write_weights
     from pipelines.files import write_text
-    from pipelines.records import load_manifest
+    from pipelines.manifest import load_manifest
 
     config = FitConfig(
         dataset=dataset,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mcar_tf import calibrate, metrics
-from pipelines.build import build_set
+from pipelines.building.sets import build_set
 from pipelines.files import write_text
 from pipelines.samples import RawSet
 

@@ -12,10 +12,10 @@ import pytest
 
 from mcar_tf import evaluate, metrics, report
 from mcar_tf.evaluating import evaluation
-from pipelines.build import build_set
+from pipelines.building.sets import build_set
 from pipelines.files import write_text
+from pipelines.manifest import load_manifest
 from pipelines.readers.classes import COCO_CATEGORIES, VOC_CLASSES
-from pipelines.records import load_manifest
 from pipelines.samples import RawSet
 
 

@@ -110,7 +110,7 @@ def test_pictures_held_out_of_training_are_a_split_and_int8_looks_at_none(
 ):
     """A set without a validation split of its own, of which the run held a quarter out: 4 of 16 pictures."""
     from mcar_tf.exporting.tflite import write_tflite
-    from pipelines.records import load_manifest, write_manifest
+    from pipelines.manifest import load_manifest, write_manifest
 
     data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
     manifest = load_manifest(data_dir, "tiny")
@@ -137,7 +137,7 @@ def test_pictures_held_out_of_training_are_a_split_and_int8_looks_at_none(
 
 
 def test_the_pictures_that_were_trained_on_are_needed_by_int8_alone(finished_run, tiny_set, tmp_path):
-    from pipelines.records import load_manifest, write_manifest
+    from pipelines.manifest import load_manifest, write_manifest
 
     data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
     manifest = load_manifest(data_dir, "tiny")
@@ -177,7 +177,7 @@ def test_thresholds_of_another_checkpoint_are_said_to_be(finished_run, tmp_path)
 @pytest.mark.parametrize("count", [5, 16, 20, 100])
 def test_as_many_pictures_are_compared_as_asked_for(finished_run, tiny_set, count):
     from mcar_tf.runs.loading import load_run
-    from pipelines.records import load_manifest
+    from pipelines.manifest import load_manifest
 
     split = load_manifest(tiny_set, "tiny").splits["test"]
     twice = dataclasses.replace(split, examples=32, shards=2 * split.shards)
@@ -280,7 +280,7 @@ def test_int8_without_the_set_to_calibrate_on_is_refused(finished_run, tmp_path)
 
 
 def test_a_set_of_other_classes_is_refused(finished_run, tiny_set, tmp_path):
-    from pipelines.records import load_manifest, write_manifest
+    from pipelines.manifest import load_manifest, write_manifest
 
     data_dir = Path(shutil.copytree(tiny_set, tmp_path / "data"))
     manifest = load_manifest(data_dir, "tiny")

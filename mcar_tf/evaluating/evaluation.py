@@ -23,7 +23,7 @@ from mcar_tf.reporting.drawing import draw_regions, enlarge, make_panel, select_
 from pipelines.decode import decode, turn_upright
 from pipelines.files import written_whole
 from pipelines.input_pipeline import read_samples
-from pipelines.records import Part
+from pipelines.manifest import Part
 
 Array = npt.NDArray[Any]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcar_tf.config import FitConfig
-from pipelines.records import Manifest
+from pipelines.manifest import Manifest
 
 STREAMS = {"global": "global stream", "local": "local stream", "fused": "both, fused"}
 MEASURES = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")

@@ -30,7 +30,7 @@ from mcar_tf.config import FitConfig, config_to_yaml, read_config
 from mcar_tf.runs.splits import VALIDATION
 from pipelines import files
 from pipelines.files import flush_to_disk, write_text
-from pipelines.records import Manifest
+from pipelines.manifest import Manifest
 
 # Options that may differ when a run is resumed: they change where and how often, not what is computed.
 MAY_CHANGE = {"source", "data_dir", "checkpoint_minutes", "keep_checkpoints"}

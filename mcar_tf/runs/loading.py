@@ -8,7 +8,7 @@ from typing import Any
 from mcar_tf.config import FitConfig, read_config
 from mcar_tf.models.mcar import MCAR, build_mcar
 from mcar_tf.runs.folder import read_classes
-from pipelines.records import Manifest
+from pipelines.manifest import Manifest
 
 
 @dataclasses.dataclass

@@ -1,7 +1,7 @@
 """A run's config and its prepared set in, the pictures of a split out, held-out ones too. Loads no TensorFlow."""
 
 from mcar_tf.config import FitConfig
-from pipelines.records import Manifest, Portion, Split, hold_out
+from pipelines.manifest import Manifest, Portion, Split, hold_out
 
 VALIDATION = "validation"
 

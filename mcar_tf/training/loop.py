@@ -48,7 +48,7 @@ from pipelines.cache import cache_resized
 from pipelines.command import Terminated
 from pipelines.files import write_bytes, write_text
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
-from pipelines.records import Manifest, Part
+from pipelines.manifest import Manifest, Part
 
 
 @dataclasses.dataclass

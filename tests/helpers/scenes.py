@@ -79,7 +79,7 @@ def build_command(
     driver.write_text(
         "import sys, time\nfrom pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import scenes\nfrom pipelines import records\nfrom pipelines.build import build_set\n"
+        "import scenes\nfrom pipelines import records\nfrom pipelines.building.sets import build_set\n"
         "from pipelines.command import load_tensorflow, run_command\n"
         f"records.SHARD_BYTES = {shard_bytes}\n"
         "serialize = records.serialize_record\n"

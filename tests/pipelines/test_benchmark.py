@@ -4,7 +4,8 @@ import pytest
 from scenes import raw_set
 
 from pipelines import benchmark
-from pipelines.build import build_set
+from pipelines.benchmarking.speed import photographs
+from pipelines.building.sets import build_set
 
 
 def test_every_way_is_measured_on_the_same_pictures(tmp_path, capsys):
@@ -40,7 +41,7 @@ def test_twenty_times_the_pictures_need_hardly_more_memory(tmp_path, capsys):
 def test_its_own_photographs_are_of_cocos_size():
     from pipelines.pictures import check_picture
 
-    first, second = benchmark.photographs(2).splits["train"]()
+    first, second = photographs(2).splits["train"]()
     for sample in (first, second):
         picture = check_picture(sample.image)
         assert (picture.height, picture.width) == (480, 640)

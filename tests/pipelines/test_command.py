@@ -1,11 +1,14 @@
+import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Literal
 
 import pytest
 import tensorflow as tf
 
-from pipelines.command import describe_error
+from pipelines.command import describe_error, option, options_from
 
 
 def test_out_of_memory_names_what_to_lower():
@@ -56,3 +59,39 @@ def test_what_the_terminal_cannot_show_is_printed_as_an_escape():
         check=True,
     )
     assert done.stdout == b"caf\\udce9, \\u732b\n"
+
+
+@dataclasses.dataclass
+class Choices:
+    data_dir: Path = option(Path("data"), "")
+    cache_dir: Path | None = option(None, "")
+    kind: Literal["a", "b"] = option("a", "")
+    drops: list[int] = option([30, 50], "")
+    xla: bool = option(False, "")
+
+
+def test_a_path_in_a_file_of_options_is_a_path_again():
+    found = options_from(Choices, {"data_dir": "x/y", "cache_dir": None, "drops": [1]}, "config.yaml")
+    assert found == Choices(data_dir=Path("x/y"), cache_dir=None, drops=[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("kind", "c"), ("drops", 7), ("drops", ["x"]), ("xla", "maybe"), ("data_dir", 3), ("colour", "red")],
+)
+def test_a_wrong_value_in_a_file_of_options_is_named_with_its_file(name, value):
+    with pytest.raises(ValueError, match=f"^config.yaml: `{name}: "):
+        options_from(Choices, {name: value}, "config.yaml")
+
+
+@pytest.mark.parametrize(("package", "command"), [("pipelines", "build"), ("mcar_tf", "fit")])
+def test_a_package_lists_its_commands(package, command):
+    done = subprocess.run([sys.executable, "-m", package], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert f"python -m {package}.{command}" in lines
+    assert lines[-1] == "Each of them tells its options with --help."
+    assert f"python -m {package}.command" not in lines
+    for name, sentence in zip(lines[:-1:2], lines[1:-1:2], strict=True):
+        assert name.startswith(f"python -m {package}.")
+        assert sentence.startswith("    ")
+        assert sentence.endswith((".", "?"))

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 from scenes import raw_set, small_shards
 
-from pipelines.build import build_set
+from pipelines.building.sets import build_set
 from pipelines.cache import cache_resized
 from pipelines.command import describe_error
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset, read_boxes
-from pipelines.records import hold_out, load_manifest
+from pipelines.manifest import hold_out, load_manifest
 
 COUNT = 50
 SHAPE = {"num_classes": 4, "image_size": 16}

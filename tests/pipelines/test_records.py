@@ -7,9 +7,9 @@ import tensorflow as tf
 from scenes import encode, gradient, raw_set, small_shards
 
 from pipelines import records
-from pipelines.build import build_set
+from pipelines.building.sets import build_set
+from pipelines.manifest import Part, hold_out, load_manifest
 from pipelines.pictures import Picture
-from pipelines.records import Part, hold_out, load_manifest
 from pipelines.samples import Sample
 
 SAMPLE = Sample(

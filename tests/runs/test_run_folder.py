@@ -19,7 +19,7 @@ from mcar_tf.runs.folder import (
     read_classes,
     write_history,
 )
-from pipelines.records import Manifest, Shard, Split
+from pipelines.manifest import Manifest, Shard, Split
 
 CLASSES = ("cat", "dog")
 

@@ -6,7 +6,7 @@ import pytest
 
 from mcar_tf.config import FitConfig
 from mcar_tf.runs.splits import find_split, split_names
-from pipelines.records import Manifest, Shard, Split
+from pipelines.manifest import Manifest, Shard, Split
 
 
 def manifest_of(*names):

@@ -11,7 +11,7 @@ import pytest
 from mcar_tf import calibrate, evaluate, predict, report
 from mcar_tf.fit import print_closing
 from mcar_tf.runs.folder import append_history, read_run_config
-from pipelines.build import build_set
+from pipelines.building.sets import build_set
 from pipelines.files import write_text
 from pipelines.samples import RawSet
 

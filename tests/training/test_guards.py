@@ -30,7 +30,7 @@ from mcar_tf.training.loop import (
 from mcar_tf.training.losses import binary_cross_entropy
 from mcar_tf.training.model import freeze_backbone, make_optimizer
 from pipelines.command import describe_error
-from pipelines.records import load_manifest
+from pipelines.manifest import load_manifest
 
 
 @pytest.fixture

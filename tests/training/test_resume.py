@@ -19,7 +19,7 @@ from mcar_tf.training import callbacks, checkpoints
 from mcar_tf.training import loop as training
 from mcar_tf.training.signals import Stopping, stop_between_steps
 from pipelines.command import Terminated
-from pipelines.records import load_manifest
+from pipelines.manifest import load_manifest
 
 ROOT = Path(__file__).parent.parent.parent
 TIMINGS = {"images_per_second", "seconds"}

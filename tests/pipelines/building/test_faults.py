@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from scenes import build_command, raw_set, small_shards
 
-from pipelines.build import build_set
-from pipelines.records import load_manifest
+from pipelines.building.sets import build_set
+from pipelines.manifest import load_manifest
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""A prepared set in; how fast pictures come out of it, and in how much memory."""

@@ -1,0 +1,88 @@
+"""Shards to be built in, built ones out: here, or in many processes at once."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pipelines.building.shards import WORK_FOLDER, BuiltShard, ShardTask, finish_shard
+from pipelines.building.spool import read_spool, spool_file
+from pipelines.command import load_tensorflow
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+BYTES_A_PROCESS = 64 * 2**20  # of pictures, below which another process costs more than it brings
+
+
+def count_cores() -> int:
+    """Those that this process may use, where the system tells (Linux does)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(tasks: list[ShardTask], processes: int, bar: "tqdm") -> list[BuiltShard]:
+    if processes == 1:
+        return [_finish(task, bar.update) for task in tasks]
+    # Spawned, not forked: TensorFlow's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    others = set(multiprocessing.active_children())
+    executor = concurrent.futures.ProcessPoolExecutor(processes, context, _start_worker, (counter,))
+    try:
+        futures = [executor.submit(_finish_in_worker, task) for task in tasks]
+        waiting = set(futures)
+        while waiting:
+            done, waiting = concurrent.futures.wait(waiting, 0.5, concurrent.futures.FIRST_EXCEPTION)
+            bar.update(counter.value - bar.n)
+            for future in done:
+                future.result()
+        return [future.result() for future in futures]
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise RuntimeError(
+            "a process of the build was killed, perhaps for want of memory; the same command goes on, with"
+            f" --processes {max(1, processes // 2)} it needs less"
+        ) from error
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+_counter: Any = None  # in a worker: how many pictures all of them have done
+
+
+def _start_worker(counter: Any) -> None:
+    global _counter
+    _counter = counter
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
+    load_tensorflow()
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")  # or every process would take memory of it
+
+
+def _leave_with_parent() -> None:
+    """A parent that was killed can't end us: we would write into what may be another build by then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _finish_in_worker(task: ShardTask) -> BuiltShard:
+    def on_picture(count: int) -> None:
+        with _counter.get_lock():
+            _counter.value += count
+
+    return _finish(task, on_picture)
+
+
+def _finish(task: ShardTask, on_picture: Callable[[int], object]) -> BuiltShard:
+    spool = spool_file(task.folder / WORK_FOLDER, task.split, task.shard, task.num_shards)
+    return finish_shard(task, list(read_spool(spool)), on_picture)

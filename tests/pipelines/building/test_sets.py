@@ -1,0 +1,341 @@
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from miniature import real_data
+from scenes import build_command, encode, gradient, noise, raw_set, small_shards
+
+from pipelines.building import sets, shards
+from pipelines.building.sets import build_set
+from pipelines.manifest import load_manifest
+from pipelines.readers.registry import read_raw_set
+from pipelines.records import parse_sample
+from pipelines.samples import RawSet, Sample, Skip
+from pipelines.verify import verify_set
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch):
+    small_shards(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A prepared set of two splits, undisturbed; (its raw set, its data directory)."""
+    folder = tmp_path_factory.mktemp("built")
+    raw = raw_set(folder / "source", count=20, splits=("train", "test"))
+    with pytest.MonkeyPatch.context() as patch:
+        small_shards(patch)
+        build_set(raw, folder / "data")
+    return raw, folder / "data"
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def read_all(manifest, split="train"):
+    files = [str(file) for file in manifest.splits[split].files]
+    return [parse_sample(record) for record in tf.data.TFRecordDataset(files).as_numpy_iterator()]
+
+
+def test_records_hold_the_very_bytes_and_labels_of_the_source(built):
+    raw, data = built
+    manifest = load_manifest(data, "tiny")
+    for split in ("train", "test"):
+        originals = {sample.id: sample for sample in raw.splits[split]()}
+        found = read_all(manifest, split)
+        assert len(found) == len(originals) == manifest.splits[split].examples == 20
+        for sample, picture in found:
+            original = originals[sample.id]
+            assert picture.encoded == original.image.read_bytes()
+            assert dataclasses.replace(sample, image=original.image) == original
+
+
+def test_nothing_but_shards_and_manifest_is_left(built):
+    _, data = built
+    manifest = load_manifest(data, "tiny")
+    named = {file.name for split in manifest.splits.values() for file in split.files}
+    assert {file.name for file in (data / "tiny").iterdir()} == named | {"dataset.json"}
+    assert len(named) > 4
+
+
+def test_the_order_of_the_source_and_the_number_of_processes_change_no_byte(built, tmp_path):
+    raw, data = built
+    backwards = dataclasses.replace(
+        raw, splits={s: lambda f=f: reversed(list(f())) for s, f in reversed(raw.splits.items())}
+    )
+    build_set(backwards, tmp_path, processes=1)
+    assert set(content(tmp_path)) == set(content(data))
+    for name, digest in content(data).items():
+        if not name.endswith(".json"):  # which lists the splits in the source's order
+            assert content(tmp_path)[name] == digest
+
+
+def test_a_complete_set_is_refused_unless_it_may_be_overwritten(built, tmp_path):
+    raw, data = built
+    build_set(raw, tmp_path)
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        build_set(raw, tmp_path)
+    build_set(raw, tmp_path, overwrite=True)
+    assert content(tmp_path) == content(data)
+
+
+def test_shards_of_a_larger_build_before_do_not_stay(built, tmp_path, monkeypatch):
+    raw, _ = built
+    build_set(raw, tmp_path)
+    small_shards(monkeypatch, 10**6)
+    build_set(raw, tmp_path, overwrite=True)
+    assert sorted(content(tmp_path)) == [
+        "tiny/dataset.json",
+        "tiny/test-00000-of-00001.tfrecord",
+        "tiny/train-00000-of-00001.tfrecord",
+    ]
+
+
+class UnpluggedError(Exception):
+    pass
+
+
+def interrupt(monkeypatch, after: int):
+    """Let the build end with an exception after so many pictures."""
+    pictures = Counter()
+
+    def check(encoded, *args):
+        pictures["seen"] += 1
+        if pictures["seen"] > after:
+            raise UnpluggedError
+        return real(encoded, *args)
+
+    real = shards.check_picture
+    monkeypatch.setattr(shards, "check_picture", check)
+    return pictures
+
+
+def test_a_build_that_was_stopped_goes_on_and_ends_the_same(built, tmp_path, monkeypatch):
+    raw, data = built
+    with monkeypatch.context() as patch:
+        interrupt(patch, after=23)
+        with pytest.raises(UnpluggedError):
+            build_set(raw, tmp_path)
+    with pytest.raises(FileNotFoundError, match="unfinished"):
+        load_manifest(tmp_path, "tiny")
+    assert not list(tmp_path.rglob("*.part"))
+
+    pictures = interrupt(monkeypatch, after=10**6)
+    build_set(raw, tmp_path)
+    assert content(tmp_path) == content(data)
+    # What was in finished shards is not decoded again: at most the 23rd picture's shard is.
+    assert pictures["seen"] < 40 - 23 + max(
+        shard.examples for split in load_manifest(data, "tiny").splits.values() for shard in split.shards
+    )
+
+
+def test_a_finished_shard_is_made_anew_if_it_was_damaged_or_its_source_changed(built, tmp_path, monkeypatch):
+    raw, data = built
+    with monkeypatch.context() as patch:
+        interrupt(patch, after=39)
+        with pytest.raises(UnpluggedError):
+            build_set(raw, tmp_path)
+    shards = sorted((tmp_path / "tiny").glob("*.tfrecord"))
+    damaged = bytearray(shards[0].read_bytes())
+    damaged[100] ^= 1
+    shards[0].write_bytes(damaged)
+    changed = parse_sample(next(iter(tf.data.TFRecordDataset(str(shards[1])))).numpy())[0].id
+    file = next(s.image for samples in raw.splits.values() for s in samples() if s.id == changed)
+    os.utime(file, ns=(1, 1))  # same bytes, another time of change
+
+    pictures = interrupt(monkeypatch, after=10**6)
+    build_set(raw, tmp_path)
+    assert content(tmp_path) == content(data)
+    sizes = {
+        s.name: s.examples for split in load_manifest(data, "tiny").splits.values() for s in split.shards
+    }
+    last = next(size for name, size in reversed(sizes.items()))
+    assert pictures["seen"] >= sizes[shards[0].name] + sizes[shards[1].name]
+    assert pictures["seen"] <= sizes[shards[0].name] + sizes[shards[1].name] + last
+
+
+def with_bad_pictures(folder: Path) -> RawSet:
+    raw = raw_set(folder, count=6)
+    (folder / "train002.jpg").write_bytes(noise(2)[:-20])
+    (folder / "train003.jpg").write_bytes(b"")
+    (folder / "train004.jpg").write_bytes(encode(gradient(), "GIF"))
+    return raw
+
+
+def test_a_bad_picture_is_left_out_and_named_with_the_reason(tmp_path):
+    manifest = build_set(with_bad_pictures(tmp_path / "source"), tmp_path / "data")
+    assert manifest == load_manifest(tmp_path / "data", "tiny")
+    split = manifest.splits["train"]
+    assert split.examples == 3
+    assert split.present == (1, 1, 2, 0)  # of pictures 0, 1 and 5
+    why = {skip.id: skip.why for skip in split.skipped}
+    assert set(why) == {"train002", "train003", "train004"}
+    assert why["train003"] == "is an empty file"
+    assert "GIF" in why["train004"]
+    assert {sample.id for sample, _ in read_all(manifest)} == {"train000", "train001", "train005"}
+
+
+def test_what_a_file_is_called_does_not_matter(tmp_path):
+    raw = raw_set(tmp_path / "source", count=2)
+    (tmp_path / "source" / "train001.jpg").write_bytes(encode(gradient(), "PNG"))
+    split = build_set(raw, tmp_path / "data").splits["train"]
+    assert (split.examples, split.skipped) == (2, ())
+
+
+def test_a_bad_picture_stops_the_build_if_it_is_to(tmp_path):
+    with pytest.raises(ValueError, match=r"train00[234]\.jpg .*--on-bad-image skip"):
+        build_set(with_bad_pictures(tmp_path / "source"), tmp_path / "data", on_bad_image="stop")
+
+
+def test_what_the_reader_left_out_is_named_too(tmp_path):
+    raw = raw_set(tmp_path / "source", count=3)
+    raw.skipped["train"] = [Skip("train999", "shows nothing")]
+    assert build_set(raw, tmp_path / "data").splits["train"].skipped == (Skip("train999", "shows nothing"),)
+
+
+def samples_of(*samples: Sample) -> RawSet:
+    return RawSet("odd", ("a", "b"), {"train": lambda: iter(samples)}, source="made by a test")
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (samples_of(), "split train of odd holds no usable picture"),
+        (samples_of(Sample("x", b"", ())), "holds no usable picture.*x is an empty file"),
+        (samples_of(Sample("ü", noise(0), ())), "'ü' in train has characters"),
+        (samples_of(Sample("x", noise(0), (2,))), "x in train has class 2; there are 2"),
+        (
+            samples_of(Sample("x", noise(0), ()), Sample("x", noise(1), ())),
+            "Two pictures of train have the id 'x'",
+        ),
+    ],
+    ids=["empty", "only bad", "id", "class", "twice"],
+)
+def test_what_makes_no_set_is_refused_and_leaves_none(raw, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        build_set(raw, tmp_path)
+    assert not (tmp_path / "odd" / "dataset.json").exists()
+
+
+def test_a_source_file_that_vanishes_is_named_and_nothing_is_lost(built, tmp_path, monkeypatch):
+    raw = raw_set(tmp_path / "source", count=20, splits=("train", "test"))
+    lost = tmp_path / "source" / "test007.jpg"
+    with monkeypatch.context() as patch:
+        patch.setattr(sets, "_refuse_if_short_of_space", lambda *args: lost.unlink())  # behind the listing
+        with pytest.raises(FileNotFoundError, match=r"test007\.jpg"):
+            build_set(raw, tmp_path / "data")
+    kept = content(tmp_path / "data")
+    assert any(name.endswith(".tfrecord") for name in kept)
+    lost.write_bytes(noise(7))
+    build_set(raw, tmp_path / "data")
+    assert content(tmp_path / "data") == content(built[1])
+
+
+def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    with pytest.raises(ValueError, match=r"need .* MB, and .* has 0 MB free"):
+        build_set(raw_set(tmp_path / "source"), tmp_path / "data")
+    assert not list((tmp_path / "data").rglob("*.tfrecord"))
+
+
+def test_two_builds_of_one_set_at_a_time_are_refused(tmp_path):
+    raw = raw_set(tmp_path / "source", count=3)
+    work = tmp_path / "data" / "tiny" / shards.WORK_FOLDER
+    work.mkdir(parents=True)
+    with sets.only_build_in(work), pytest.raises(FileExistsError, match="Another process is building"):
+        build_set(raw, tmp_path / "data")
+
+
+def test_each_of_50_flipped_bytes_is_found_and_named(built, tmp_path):
+    data = Path(shutil.copytree(built[1], tmp_path / "data"))
+    assert "40 pictures" in verify_set(data, "tiny")
+    files = [file for split in load_manifest(data, "tiny").splits.values() for file in split.files]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        file = files[rng.integers(len(files))]
+        whole = file.read_bytes()
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        file.write_bytes(damaged)
+        named = rf"1 of {len(files)} shards .*{file.name} is damaged \(record \d+ cannot be read"
+        with pytest.raises(ValueError, match=named):
+            verify_set(data, "tiny")
+        file.write_bytes(whole)
+    assert "40 pictures" in verify_set(data, "tiny")
+
+
+def test_verifying_names_every_shard_that_is_gone_or_cut_off(built, tmp_path):
+    data = Path(shutil.copytree(built[1], tmp_path / "data"))
+    first, second, *_ = load_manifest(data, "tiny").splits["train"].files
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-3])
+    with pytest.raises(
+        ValueError, match=rf"2 of .*{first.name} is gone; .*{second.name} has \d+ bytes instead of"
+    ):
+        verify_set(data, "tiny")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "kills"), [(1, 15), (2, 5)])
+def test_a_build_killed_at_random_moments_ends_as_the_undisturbed_one(processes, kills, tmp_path):
+    """The real thing: processes, SIGKILL, the same command again."""
+    raw = raw_set(tmp_path / "source", count=300)
+    manifest = build_set(raw, tmp_path / "undisturbed", processes=1)
+    num_shards = len(manifest.splits["train"].shards)
+    assert num_shards > 5 * kills
+    command = build_command(tmp_path, processes=processes, count=300, seconds_a_picture=0.01)
+    manifest_file = tmp_path / "data" / raw.name / "dataset.json"
+    rng = np.random.default_rng(processes)
+    killed = 0
+    # Each process lives until it has brought the build a little further, and then for a moment more: so the kills
+    # fall on everything from the listing to the last shards, however fast the machine is.
+    for goal in np.linspace(0, 0.9 * num_shards, kills):
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len([*manifest_file.parent.glob("*.tfrecord")]) < goal:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02 if goal else 3))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+        if manifest_file.exists():
+            break
+    assert killed > kills / 2
+    if manifest_file.exists():  # killed in the last moment, when all was written; the refusal tidies up
+        with pytest.raises(FileExistsError, match="complete"):
+            build_set(raw, tmp_path / "data")
+    else:
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert content(tmp_path / "data") == content(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "split"), [("coco", "coco", "test"), ("voc2012", "voc", "devkit_val")]
+)
+def test_real_pictures_go_through_whole_and_every_class_is_counted(
+    name, folder, split, tmp_path, monkeypatch
+):
+    small_shards(monkeypatch, 4_000_000)
+    raw = read_raw_set(name, real_data(folder))
+    raw.splits = {split: raw.splits[split]}
+    originals = {sample.id: sample for sample in raw.splits[split]()}
+    manifest = build_set(raw, tmp_path, processes=1)
+    counts = Counter(label for sample in originals.values() for label in sample.present)
+    assert manifest.splits[split].present == tuple(counts[label] for label in range(len(raw.classes)))
+    assert manifest.splits[split].skipped == ()
+    found = read_all(manifest, split)
+    assert len(found) == len(originals)
+    for sample, picture in found:
+        assert picture.encoded == originals[sample.id].image.read_bytes()
