@@ -54,9 +54,11 @@ class FitConfig:
                                  " where the set has no validation split of its own.", group=DATA)
     difficult: Literal["positive", "ignore", "negative"] = option(
         "positive", "What classes seen only as difficult objects (VOC) are in the loss.", group=DATA)
-    augment: Literal["none", "flip", "color", "paper", "cutout", "gridmask", "randaugment"] = option(
+    augment: Literal["none", "flip", "color", "paper", "cutout", "gridmask", "randaugment",
+                     "randaugment_cutout"] = option(
         "paper", "paper: horizontal flip and colour jitter; flip, color: one of the two; cutout, gridmask: both, and"
-        " grey painted over; randaugment: flip and two operations of Keras'.", group=DATA)
+        " grey painted over; randaugment: flip and two operations of Keras'; randaugment_cutout: that, and grey"
+        " painted over.", group=DATA)
     cache_dir: Path | None = option(None, "Folder on a fast disk for the pictures in their final size, 3 bytes a"
                                     " pixel: made once, then read instead of decoding.", group=DATA)
 

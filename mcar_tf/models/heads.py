@@ -3,6 +3,8 @@
 Letters: B images, h x w cells, d channels, C classes, N selected classes.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -28,6 +30,31 @@ def global_pool(features: tf.Tensor, pooling: str, gwp_lambda: float = 0.5) -> t
         return tf.reduce_max(features, axis=[1, 2])
     average, maximum = tf.reduce_mean(features, axis=[1, 2]), tf.reduce_max(features, axis=[1, 2])
     return gwp_lambda * average + (1.0 - gwp_lambda) * maximum
+
+
+def csra(maps: tf.Tensor, temperature: float, lam: float) -> tf.Tensor:
+    """Class-specific residual attention: each class's mean over its own map, and the mean of where it is strongest.
+
+    mean(F) + lam * sum(softmax(temperature * F) * F), over the cells of a class's map F.
+
+    Args:
+        maps: class activation maps F of all classes, (B, h, w, C) logits.
+        temperature: T, positive; infinity takes the maximum (which the authors' code writes as 99).
+        lam: weight of the attention, 0 or more; 0 is average pooling.
+
+    Returns:
+        Logits (B, C) float32.
+
+    Source: K. Zhu and J. Wu, "Residual Attention: A Simple but Effective Method for Multi-Label Recognition", ICCV
+    2021, equations (3) to (8), with one head.
+    """
+    maps = tf.cast(maps, tf.float32)
+    average, highest = tf.reduce_mean(maps, axis=[1, 2]), tf.reduce_max(maps, axis=[1, 2], keepdims=True)
+    if math.isinf(temperature):
+        return average + lam * highest[:, 0, 0]
+    attention = tf.exp(temperature * (maps - tf.stop_gradient(highest)))  # of the highest cell: 1
+    weighted = tf.reduce_sum(attention * maps, axis=[1, 2]) / tf.reduce_sum(attention, axis=[1, 2])
+    return average + lam * weighted
 
 
 def check_pooling(pooling: str, gwp_lambda: float) -> None:

@@ -16,3 +16,55 @@ def binary_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tenso
     """
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=tf.cast(logits, tf.float32))
     return tf.reduce_mean(weights * entropy)
+
+
+def asymmetric(
+    labels: tf.Tensor,
+    logits: tf.Tensor,
+    weights: tf.Tensor,
+    gamma_positive: float = 0.0,
+    gamma_negative: float = 4.0,
+    margin: float = 0.05,
+) -> tf.Tensor:
+    """Asymmetric loss: cross-entropy in which what is easy counts less, negatives most of all (ICCV 2021).
+
+    For each label y with probability p = sigmoid(logit), and p_m = max(p - margin, 0)::
+
+        y * (1 - p)^gamma_positive * -log(p)  +  (1 - y) * p_m^gamma_negative * -log(1 - p_m)
+
+    The two powers are constants to the gradient, as in the authors' training code (Alibaba-MIIL/ASL,
+    `disable_torch_grad_focal_loss=True`), with which they got their results; equation (8) of the paper differentiates
+    them too. With both gammas and the margin 0 this is `binary_cross_entropy`.
+
+    Args:
+        labels: (B, C) in [0, 1].
+        logits: (B, C), before the sigmoid.
+        weights: (B, C); 0 leaves a label out of the sum, the divisor stays.
+        gamma_positive: focus on positives that are hard, 0 or more.
+        gamma_negative: focus on negatives that are hard, 0 or more.
+        margin: negatives below this probability cost nothing, in [0, 1).
+
+    Returns:
+        Scalar float32: the weighted sum, divided by batch x classes.
+
+    Raises:
+        ValueError: a gamma or the margin outside its range.
+
+    Source: T. Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021, equations (4) to (7).
+    """
+    for name, gamma in (("gamma_positive", gamma_positive), ("gamma_negative", gamma_negative)):
+        if gamma < 0.0:
+            raise ValueError(f"`{name}` must not be negative. Received: {gamma}")
+    if not 0.0 <= margin < 1.0:
+        raise ValueError(f"`margin` must lie in [0, 1). Received: {margin}")
+    logits = tf.cast(logits, tf.float32)
+    probs = tf.sigmoid(logits)
+    of_positive = tf.nn.softplus(-logits)  # -log(p)
+    if margin:
+        of_negative = -tf.math.log(tf.minimum(tf.sigmoid(-logits) + margin, 1.0))
+    else:
+        of_negative = tf.nn.softplus(logits)
+    hard_positive = tf.stop_gradient(tf.pow(1.0 - probs, gamma_positive))
+    hard_negative = tf.stop_gradient(tf.pow(tf.maximum(probs - margin, 0.0), gamma_negative))
+    entropy = labels * hard_positive * of_positive + (1.0 - labels) * hard_negative * of_negative
+    return tf.reduce_mean(weights * entropy)

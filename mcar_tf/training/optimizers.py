@@ -1,4 +1,6 @@
-"""SGD as the paper's recipe has it (torch's definition), with a rate of its own for the classifier."""
+"""What updates the weights: SGD as the paper's recipe has it and AdamW, both with a rate of its own for the
+classifier; and the schedules of the rate.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +27,7 @@ class TwoRateSGD(keras.optimizers.Optimizer):
         head_factor: the classifier's rate is this many times `learning_rate`.
         momentum: in [0, 1).
         weight_decay: L2, added to the gradient of every trained weight, biases and BatchNorm's included.
+        decay_kernels_only: whether biases and BatchNorm's weights are spared the decay.
         head: weights with this name in their path make up the second group.
         **kwargs: of `keras.optimizers.Optimizer`: `clipnorm`, `use_ema`, `gradient_accumulation_steps`, ...
     """
@@ -35,6 +38,7 @@ class TwoRateSGD(keras.optimizers.Optimizer):
         head_factor: float = 10.0,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
+        decay_kernels_only: bool = False,
         head: str = "classifier",
         name: str = "two_rate_sgd",
         **kwargs: Any,
@@ -48,15 +52,17 @@ class TwoRateSGD(keras.optimizers.Optimizer):
         self.head_factor = head_factor
         self.momentum = momentum
         self.l2_decay = weight_decay
+        self.decay_kernels_only = decay_kernels_only
         self.head = head
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """One velocity and one factor of the rate a weight."""
+        """One velocity, one factor of the rate and one decay a weight."""
         if self.built:
             return
         super().build(variables)
         self.velocities = [self.add_variable_from_reference(v, name="velocity") for v in variables]
-        self.rate_factors = [self.head_factor if self.head in v.path.split("/") else 1.0 for v in variables]
+        self.rate_factors = _rate_factors(variables, self.head, self.head_factor)
+        self.decays = _decays(variables, self.l2_decay, self.decay_kernels_only)
 
     def update_step(
         self, gradient: keras.KerasTensor, variable: keras.Variable, learning_rate: keras.KerasTensor
@@ -65,7 +71,7 @@ class TwoRateSGD(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         velocity = self.velocities[index]
         rate = ops.cast(learning_rate, variable.dtype) * self.rate_factors[index]
-        gradient = ops.cast(gradient, variable.dtype) + self.l2_decay * variable
+        gradient = ops.cast(gradient, variable.dtype) + self.decays[index] * variable
         self.assign(velocity, self.momentum * velocity + gradient)
         self.assign_sub(variable, rate * velocity)
 
@@ -73,10 +79,82 @@ class TwoRateSGD(keras.optimizers.Optimizer):
         """Arguments of the constructor."""
         return super().get_config() | {
             "weight_decay": self.l2_decay,
+            "decay_kernels_only": self.decay_kernels_only,
             "head_factor": self.head_factor,
             "momentum": self.momentum,
             "head": self.head,
         }
+
+
+@keras.saving.register_keras_serializable("mcar_tf")
+class TwoRateAdamW(keras.optimizers.Adam):
+    """Keras' AdamW with a second learning rate, and decay, for the 1x1 convolution.
+
+    The decay is decoupled: each weight w shrinks by rate * weight_decay * w, at the rate of its own group, as a
+    parameter group of `torch.optim.AdamW` does. `keras.optimizers.AdamW` knows one rate.
+
+    Args:
+        learning_rate: of the backbone: a float or a schedule.
+        head_factor: the classifier's rate is this many times `learning_rate`.
+        weight_decay: of every trained weight, biases and BatchNorm's included.
+        decay_kernels_only: whether biases and BatchNorm's weights are spared the decay.
+        head: weights with this name in their path make up the second group.
+        **kwargs: of `keras.optimizers.Adam`.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.001,
+        head_factor: float = 1.0,
+        weight_decay: float = 0.01,
+        decay_kernels_only: bool = False,
+        head: str = "classifier",
+        name: str = "two_rate_adamw",
+        **kwargs: Any,
+    ) -> None:
+        if weight_decay < 0.0:
+            raise ValueError(f"`weight_decay` must not be negative. Received: {weight_decay}")
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.head_factor = head_factor
+        self.decoupled_decay = weight_decay  # the base class's own has one rate for all: it stays None
+        self.decay_kernels_only = decay_kernels_only
+        self.head = head
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Two moments, one factor of the rate and one decay a weight."""
+        if self.built:
+            return
+        super().build(variables)
+        self.rate_factors = _rate_factors(variables, self.head, self.head_factor)
+        self.decays = _decays(variables, self.decoupled_decay, self.decay_kernels_only)
+
+    def update_step(
+        self, gradient: keras.KerasTensor, variable: keras.Variable, learning_rate: keras.KerasTensor
+    ) -> None:
+        """One weight's update."""
+        index = self._get_variable_index(variable)
+        rate = ops.cast(learning_rate, variable.dtype) * self.rate_factors[index]
+        self.assign_sub(variable, variable * self.decays[index] * rate)
+        super().update_step(gradient, variable, rate)
+
+    def get_config(self) -> dict:
+        """Arguments of the constructor."""
+        return super().get_config() | {
+            "weight_decay": self.decoupled_decay,
+            "decay_kernels_only": self.decay_kernels_only,
+            "head_factor": self.head_factor,
+            "head": self.head,
+        }
+
+
+def _rate_factors(variables: Sequence[keras.Variable], head: str, factor: float) -> list[float]:
+    """What each weight's rate is multiplied by."""
+    return [factor if head in variable.path.split("/") else 1.0 for variable in variables]
+
+
+def _decays(variables: Sequence[keras.Variable], decay: float, kernels_only: bool) -> list[float]:
+    """Each weight's decay: kernels are those of more than one axis, depthwise ones too."""
+    return [0.0 if kernels_only and len(variable.shape) < 2 else decay for variable in variables]
 
 
 @keras.saving.register_keras_serializable("mcar_tf")
@@ -116,3 +194,40 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
             "steps_per_epoch": self.steps_per_epoch,
             "factor": self.factor,
         }
+
+
+def cosine(
+    learning_rate: float, updates: int, warmup_updates: int = 0
+) -> keras.optimizers.schedules.CosineDecay:
+    """From 0 in a straight line up to `learning_rate`, and down along half a cosine to 0.
+
+    Args:
+        learning_rate: the highest rate.
+        updates: of the weights in the whole run.
+        warmup_updates: of them, those of the way up; none: it starts at the top.
+    """
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_updates else learning_rate,
+        decay_steps=max(1, updates - warmup_updates),
+        warmup_target=learning_rate if warmup_updates else None,
+        warmup_steps=warmup_updates,
+    )
+
+
+def one_cycle(learning_rate: float, updates: int) -> keras.optimizers.schedules.CosineDecay:
+    """Three tenths of the run from a 25th of `learning_rate` up to it, the rest down along half a cosine to 0.
+
+    The "super-convergence" of L. N. Smith (2017) with the shares of `torch.optim.lr_scheduler.OneCycleLR`; the way up
+    is straight, as Smith's, and momentum stays as it is.
+
+    Args:
+        learning_rate: the highest rate.
+        updates: of the weights in the whole run.
+    """
+    warmup_updates = max(1, round(0.3 * updates))
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=learning_rate / 25,
+        decay_steps=max(1, updates - warmup_updates),
+        warmup_target=learning_rate,
+        warmup_steps=warmup_updates,
+    )

@@ -43,3 +43,28 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         part = (position - low).reshape(shape)
         image = (1 - part) * np.take(image, low, axis) + part * np.take(image, high, axis)
     return image.astype(np.float64)
+
+
+def csra(maps: np.ndarray, temperature: float, lam: float) -> np.ndarray:
+    """Class-specific residual attention, (B, h, w, C) -> (B, C), class by class in float64."""
+    logits = np.zeros((len(maps), maps.shape[-1]))
+    for image, label in np.ndindex(*logits.shape):
+        cells = maps[image, :, :, label].astype(np.float64).ravel()
+        if math.isinf(temperature):
+            attention = cells.max()
+        else:
+            weights = [math.exp(temperature * (cell - cells.max())) for cell in cells]
+            attention = sum(w * cell for w, cell in zip(weights, cells, strict=True)) / sum(weights)
+        logits[image, label] = cells.mean() + lam * attention
+    return logits
+
+
+def asymmetric(labels, logits, weights, gamma_positive, gamma_negative, margin) -> float:
+    """Asymmetric loss, label by label in float64."""
+    total = 0.0
+    for y, x, weight in zip(np.ravel(labels), np.ravel(logits), np.ravel(weights), strict=True):
+        p = 1 / (1 + math.exp(-float(x)))
+        shifted = max(p - margin, 0.0)
+        total -= weight * y * (1 - p) ** gamma_positive * math.log(p)
+        total -= weight * (1 - y) * shifted**gamma_negative * math.log(1 - shifted)
+    return total / np.size(labels)

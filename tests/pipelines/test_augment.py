@@ -115,6 +115,18 @@ def test_cutout_paints_one_grey_rectangle_of_a_small_part(image):
         assert 0 < painted.mean() <= 0.3
 
 
+def test_randaugment_and_cutout_are_the_one_after_the_other_each_with_numbers_of_its_own(image):
+    policies = ("randaugment", "cutout", "randaugment_cutout")
+    alone, cutout, both = (tf.function(make_augmentation(policy)) for policy in policies)
+    for i in range(5):
+        augmented, outcome = alone(image, seed(str(i))).numpy(), both(image, seed(str(i))).numpy()
+        painted = (outcome == 127.5).all(-1)
+        assert 0 < painted.mean() <= 0.3
+        np.testing.assert_array_equal(outcome[~painted], augmented[~painted])
+        # With the numbers that RandAugment took, the rectangle would lie where that of `cutout` lies.
+        assert not np.array_equal(painted, (cutout(image, seed(str(i))).numpy() == 127.5).all(-1))
+
+
 def test_gridmask_paints_grey_squares_in_a_pipeline_and_draws_them_anew_each_time():
     image = np.random.default_rng(0).integers(0, 100, (64, 64, 3)).astype(np.float32)
     change = make_augmentation("gridmask")
@@ -154,6 +166,7 @@ def test_a_model_in_half_precision_does_not_coarsen_its_pictures(policy):
 
 def test_an_unknown_policy_is_refused_with_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"none, flip, color, paper, cutout, gridmask, randaugment\. Received: 'mixup'"
+        ValueError,
+        match=r"none, flip, color, paper, cutout, gridmask, randaugment, randaugment_cutout\. Received: 'mixup'",
     ):
         make_augmentation("mixup")
