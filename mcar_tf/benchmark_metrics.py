@@ -17,7 +17,6 @@ from pipelines.files import write_text
 Array = npt.NDArray[Any]
 PRESENT = 0.036  # share of pairs of image and class that are positive: COCO's 2.9 labels an image
 THRESHOLD = 0.6
-SIX = ("OP", "OR", "OF1", "CP", "CR", "CF1")
 
 
 @dataclasses.dataclass
@@ -153,7 +152,7 @@ def _equation_10(labels: list[list[float]], decisions: list[list[bool]]) -> Arra
 
 
 def _six(found: dict[str, float]) -> Array:
-    return np.array([found[name] for name in SIX])
+    return np.array([found[name] for name in ("OP", "OR", "OF1", "CP", "CR", "CF1")])
 
 
 def _timed(function: Callable[[Array, Array], Array], labels: Array, scores: Array) -> tuple[float, Array]:

@@ -11,11 +11,13 @@ import numpy.typing as npt
 
 from mcar_tf import metrics
 from mcar_tf.config import FitConfig
+from mcar_tf.evaluating import columns
 from mcar_tf.runs.folder import read_run_config
 from mcar_tf.runs.splits import find_split, split_names
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
 from pipelines.manifest import Manifest, load_manifest
+from pipelines.words import percent
 
 Array = npt.NDArray[Any]
 
@@ -221,21 +223,22 @@ def report_lines(
     width = max(5, *map(len, classes))
     lines = [f"\n{'class':{width}}{'positives':>11}{'threshold':>11}{'precision':>11}{'recall':>8}"]
     for c, name in enumerate(classes):
-        precision = f"{100 * correct[c] / predicted[c]:.1f}" if predicted[c] else "-"
-        recall = f"{100 * correct[c] / present[c]:.1f}" if present[c] else "-"
+        precision = percent(correct[c] / predicted[c] if predicted[c] else None)
+        recall = percent(correct[c] / present[c] if present[c] else None)
         note = f"   {calibration.reasons[c]}" if c in calibration.reasons else ""
         lines.append(
             f"{name:{width}}{present[c]:11}{calibration.thresholds[c]:11.4f}{precision:>11}{recall:>8}{note}"
         )
     before, after = result["before"], result["after"]
+    decided = columns.measures(columns.Detail.PAPER, of_decisions=True)
     lines += [
         f"\non the same {result['images']} images of {options.split}, so a little better than on others:",
-        f"{'':24}{'CP':>7}{'CR':>7}{'CF1':>7}{'OP':>7}{'OR':>7}{'OF1':>7}",
         *(
-            f"{name:24}" + "".join(f"{100 * six[key]:7.1f}" for key in ("CP", "CR", "CF1", "OP", "OR", "OF1"))
-            for name, six in (
-                (f"{options.default_threshold:g} for all", before),
-                ("a threshold a class", after),
+            f"{name:24}" + "".join(f"{cell:>7}" for cell in cells)
+            for name, cells in (
+                ("", columns.titles(decided)),
+                (f"{options.default_threshold:g} for all", columns.cells(decided, before)),
+                ("a threshold a class", columns.cells(decided, after)),
             )
         ),
         f"temperature {result['temperature']:.3f}:"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mcar_tf import metrics
+from mcar_tf.evaluating.columns import STREAMS
 from mcar_tf.runs.folder import command_on
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 
@@ -84,7 +85,7 @@ def same_truth(one: "Predictions", other: "Predictions") -> bool:
 
 def of_stream(predictions: "Predictions", stream: Stream) -> np.ndarray:
     """A stream's probabilities, (N, C)."""
-    return predictions.probs if stream == "fused" else getattr(predictions, f"{stream}_probs")
+    return getattr(predictions, STREAMS[stream])
 
 
 def resample_map(

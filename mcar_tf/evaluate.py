@@ -2,24 +2,25 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcar_tf.config import FitConfig
+from mcar_tf.evaluating import columns
+from mcar_tf.evaluating.columns import Detail
 from mcar_tf.runs.folder import command_on, own_results, read_run_config
 from mcar_tf.runs.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
 from pipelines.manifest import Manifest, Portion, Split, load_manifest
+from pipelines.words import percent
 
 if TYPE_CHECKING:
     from mcar_tf.evaluating.evaluation import Predictions
     from mcar_tf.runs.loading import Run
 
 DATA, MODEL, METRICS, OUTPUT = "data", "model, without retraining", "metrics", "output"
-SIX = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 
 @dataclasses.dataclass
@@ -257,32 +258,32 @@ def table_lines(
     metrics: dict[str, Any], rows: list[dict[str, Any]], options: EvaluateOptions, run: "Run"
 ) -> list[str]:
     """The paper's Tables I and II, in percent, for people."""
-    streams = ["global", "local", "fused"] if run.config.top_n else ["global"]
+    streams = columns.streams_of(run.config.top_n)
+    ranked, decided = (columns.measures(Detail.FULL, of_decisions=kind) for kind in (False, True))
     missing = [row["class"] for row in rows if not row["positives"]]
     lines = [f"\n{metrics['images']} images, {len(rows)} classes"]
     if missing:
         lines[0] += (
             f", of which {len(missing)} without positives are left out of all means: {', '.join(missing)}"
         )
-    decided = "calibrated thresholds" if options.calibrated else f"all, p >= {options.threshold:g}"
+    threshold = "calibrated thresholds" if options.calibrated else f"all, p >= {options.threshold:g}"
     top3 = "top 3" + (f", p >= {options.top3_min_prob:g}" if options.top3_min_prob is not None else "")
     lines += [
-        f"\n{'':8}{'':14}   {decided:41}   {top3}",
-        f"{'stream':8}{'mAP':>7}{'11-pt':>7}   {_columns(SIX)}   {_columns(SIX)}",
+        f"\n{'':8}{'':{7 * len(ranked)}}   {threshold:{7 * len(decided) - 1}}   {top3}",
+        f"{'stream':8}" + "   ".join(_row(columns.titles(group)) for group in (ranked, decided, decided)),
     ]
     for stream in streams:
         found = metrics[stream]
-        head = _percent(found["mAP"]) + _percent(found["mAP_11_point"])
-        both = (_columns(_percent(six[name]) for name in SIX) for six in (found, found["top3"]))
-        lines.append(f"{stream:8}{head}   {'   '.join(both)}")
+        groups = ((ranked, found), (decided, found), (decided, found["top3"]))
+        lines.append(f"{stream:8}" + "   ".join(_row(columns.cells(*group)) for group in groups))
     if "localization" in metrics:
         lines += _localization_lines(metrics["localization"])
     width = max(5, *(len(row["class"]) for row in rows))
     lines.append(f"\n{'AP':{width}}{'positives':>11}" + "".join(f"{stream:>8}" for stream in streams))
     for row in rows:
-        aps = "".join(f" {_percent(row[f'AP_{stream}'])}" for stream in streams)
+        aps = "".join(f"{percent(row[f'AP_{stream}']):>8}" for stream in streams)
         lines.append(f"{row['class']:{width}}{row['positives']:11}{aps}")
-    lines.append(f"{'mAP':{width}}{'':11}" + "".join(f" {_percent(metrics[s]['mAP'])}" for s in streams))
+    lines.append(f"{'mAP':{width}}{'':11}" + "".join(f"{percent(metrics[s]['mAP']):>8}" for s in streams))
     return lines
 
 
@@ -291,20 +292,15 @@ def _localization_lines(found: dict[str, Any]) -> list[str]:
         f"\n{'localization':14}{'pointing':>10}{'covered 0.3':>13}{'covered 0.5':>13}"
         f"   ({found['regions']} regions, {found['objects']} objects; no box was trained on)",
         *(
-            f"{name:14}{_percent(part['pointing_accuracy']):>10}"
-            f"{_percent(part['objects_covered_30']):>13}{_percent(part['objects_covered_50']):>13}"
+            f"{name:14}{percent(part['pointing_accuracy']):>10}"
+            f"{percent(part['objects_covered_30']):>13}{percent(part['objects_covered_50']):>13}"
             for name, part in (("regions", found), ("whole image", found["whole_image"]))
         ),
     ]
 
 
-def _columns(cells: Any) -> str:
+def _row(cells: Sequence[str]) -> str:
     return "".join(f"{cell:>7}" for cell in cells)
-
-
-def _percent(fraction: float) -> str:
-    """7 characters; a dash for what is unknown."""
-    return f"{'-' if math.isnan(fraction) else format(100 * fraction, '.1f'):>7}"
 
 
 if __name__ == "__main__":

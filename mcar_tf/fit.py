@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
+from mcar_tf.evaluating import columns
 from mcar_tf.runs.folder import command_on, open_run_folder
 from mcar_tf.runs.splits import VALIDATION, find_split, holds_out, split_names
 from mcar_tf.training.multi_worker import losing_workers, own_folder, read_worker
@@ -115,22 +116,19 @@ def stream_rows(name: str, config: FitConfig, metrics: dict[str, Any]) -> list[t
     """Rows of the closing table: one for the plain backbone, one a stream for MCAR."""
     if config.top_n == 0:
         return [(name, metrics["global"])]
-    return [
-        (f"{name}: global stream", metrics["global"]),
-        (f"{name}: local stream", metrics["local"]),
-        (f"{name}: both, fused", metrics["fused"]),
-    ]
+    return [(f"{name}: {title}", metrics[stream]) for stream, title in columns.STREAM_TITLES.items()]
 
 
 def print_closing(
     config: FitConfig, folder: Path, rows: list[tuple[str, dict[str, Any]]], times: list[str]
 ) -> None:
     """The result, where everything lies, and what to do next."""
-    title = f"{config.dataset}, {config.eval_split}"
+    title = f"{config.dataset}, {config.eval_split}, in %"
     width = max(len(name) for name in [title, *(name for name, _ in rows)])
-    print(f"\n{title:{width}}     mAP     CF1     OF1")
+    shown = columns.measures(columns.Detail.SHORT)
+    print(f"\n{title:{width}}" + "".join(f"{head:>8}" for head in columns.titles(shown)))
     for name, metrics in rows:
-        print(f"{name:{width}}  " + "  ".join(percent(metrics[key]) for key in ("mAP", "CF1", "OF1")))
+        print(f"{name:{width}}" + "".join(f"{cell:>8}" for cell in columns.cells(shown, metrics)))
     if rows[0][1]["mAP"] is None:
         print(
             f"No picture of {config.eval_split} is known to show any class, so nothing can be measured on it."
@@ -146,11 +144,6 @@ def print_closing(
         (f"tensorboard --logdir {shlex.quote(str(folder))}", "curves and regions by epoch"),
     ):
         print(f"  {command}\n      {what}")
-
-
-def percent(fraction: float | None) -> str:
-    """6 characters; a dash for what is unknown, None in `metrics.json`."""
-    return f"{'-':>6}" if fraction is None else f"{100 * fraction:5.1f}%"
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def precision_recall_f1(
             f"`threshold` must be one number or one for each of the {probs.shape[1]} classes."
             f" Received: {threshold.tolist()}"
         )
-    return _overall_and_per_class(*count_decisions(labels, probs >= threshold, counts))
+    return metrics_of_counts(*count_decisions(labels, probs >= threshold, counts))
 
 
 def top_k_metrics(
@@ -141,12 +141,18 @@ def top_k_metrics(
             nowhere.
     """
     labels, probs, counts = _checked(labels, probs, weights)
+    return metrics_of_counts(*count_decisions(labels, assign_top_k(probs, k, min_prob), counts))
+
+
+def assign_top_k(probs: Array, k: int = 3, min_prob: float | None = None) -> Array:
+    """Which classes each image is assigned, (N, C) bool. Arguments as for `top_k_metrics`."""
     if k < 1:
         raise ValueError(f"`k` must be at least 1. Received: {k}")
-    assigned = _top_k(probs, min(k, probs.shape[1]))
-    if min_prob is not None:
-        assigned &= probs >= min_prob
-    return _overall_and_per_class(*count_decisions(labels, assigned, counts))
+    k = min(k, probs.shape[1])
+    kth = np.partition(probs, -k, axis=1)[:, -k, None]
+    above, equal = probs > kth, probs == kth
+    assigned: Array = above | (equal & (np.cumsum(equal, axis=1) <= k - above.sum(axis=1, keepdims=True)))
+    return assigned if min_prob is None else assigned & (probs >= min_prob)
 
 
 def count_decisions(
@@ -240,8 +246,8 @@ def _counts_at_or_above(threshold: Array, labels: Array, scores: Array) -> tuple
     return relevant, retrieved
 
 
-def _overall_and_per_class(correct: Array, predicted: Array, present: Array) -> dict[str, float]:
-    """OP .. CF1 of the counts of each class."""
+def metrics_of_counts(correct: Array, predicted: Array, present: Array) -> dict[str, float]:
+    """OP .. CF1 of the counts of each class, as `count_decisions` gives them."""
     known = present > 0
     op = float(correct.sum() / max(predicted.sum(), 1))
     overall = float(correct.sum() / present.sum()) if known.any() else float("nan")
@@ -253,13 +259,6 @@ def _overall_and_per_class(correct: Array, predicted: Array, present: Array) -> 
 def f1(precision: float, recall: float) -> float:
     """The harmonic mean; 0 if both are 0."""
     return 2 * precision * recall / (precision + recall) if precision + recall != 0 else 0.0
-
-
-def _top_k(probs: Array, k: int) -> Array:
-    """Which classes are each image's `k` most probable, (N, C) bool; of equals the first."""
-    kth = np.partition(probs, -k, axis=1)[:, -k, None]
-    above, equal = probs > kth, probs == kth
-    return above | (equal & (np.cumsum(equal, axis=1) <= k - above.sum(axis=1, keepdims=True)))
 
 
 def _checked(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mcar_tf import metrics
 from mcar_tf.config import FitConfig, config_to_yaml
+from mcar_tf.evaluating import columns
 from mcar_tf.reporting import drawing as visualize
 from mcar_tf.reporting import page as report_page
 from mcar_tf.reporting.page import Html
@@ -22,6 +23,7 @@ from mcar_tf.runs.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
 from pipelines.manifest import load_manifest
+from pipelines.words import percent
 
 if TYPE_CHECKING:
     from mcar_tf.evaluating.evaluation import Predictions
@@ -316,19 +318,18 @@ def comparison_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
     """Runs side by side, and the options in which they differ; nothing for one run alone."""
     if len(runs) == 1:
         return []
-    keys = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
+    shown = columns.measures(columns.Detail.PAPER)
     rows = []
     for run in runs:
-        for stream in ("global", "local", "fused") if run.config.top_n else ("global",):
-            found = run.metrics[stream]
-            rows.append([f"{run.name}: {stream}", *(percent(found[key]) for key in keys)])
+        for stream in columns.streams_of(run.config.top_n):
+            rows.append([f"{run.name}: {stream}", *columns.cells(shown, run.metrics[stream])])
     configs = [dataclasses.asdict(run.config) for run in runs]
     differing = [
         [name, *(str(config[name]) for config in configs)]
         for name in configs[0]
         if len({str(config[name]) for config in configs}) > 1
     ]
-    parts = [report_page.table(["run and stream", *keys], rows)]
+    parts = [report_page.table(["run and stream", *columns.titles(shown)], rows)]
     if differing:
         parts += [
             report_page.heading("Options that differ"),
@@ -342,7 +343,7 @@ def training_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
     from mcar_tf.reporting.figures import plot_losses, plot_validation_map
 
     # The plain backbone has one stream, whose name the other two columns bear too.
-    one_stream = {"val_mAP_local", "val_mAP_fused"}
+    one_stream = {column for stream, column in columns.VALIDATION_MAP.items() if stream != "global"}
     histories = {
         run.name: [
             {name: value for name, value in row.items() if run.config.top_n or name not in one_stream}
@@ -530,11 +531,6 @@ def provenance_parts(run: EvaluatedRun) -> list[Html]:
         report_page.folded("Options", report_page.table(["option", "value"], options)),
         report_page.folded("Versions", report_page.table(["package", "version"], list(versions.items()))),
     ]
-
-
-def percent(fraction: float | None) -> str:
-    """One digit after the point; a dash for what is unknown: NaN, or None in a JSON file."""
-    return "–" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
 def _prob(prob: float) -> str:

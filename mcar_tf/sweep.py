@@ -17,18 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
+from mcar_tf.evaluating import columns
 from mcar_tf.runs.folder import read_run_config
 from pipelines.command import Terminated, option, parse_options, run_command
 from pipelines.files import write_text
+from pipelines.words import percent
 
-# Name in the table -> where it stands in `metrics.json`.
-RESULTS = {
-    "mAP_global": ("global", "mAP"),
-    "mAP_local": ("local", "mAP"),
-    "mAP_fused": ("fused", "mAP"),
-    "CF1": ("fused", "CF1"),
-    "OF1": ("fused", "OF1"),
-}
 Values = dict[str, str]  # option -> its value, as words of a command line
 
 
@@ -148,10 +142,18 @@ def run_to_end(words: Sequence[str]) -> int:
         raise
 
 
+def result_columns() -> dict[str, tuple[str, str]]:
+    """Name in the table -> stream and measure: every stream's mAP, and the fused one's other short measures."""
+    others = [m.name for m in columns.measures(columns.Detail.SHORT) if m.name != "mAP"]
+    return {f"mAP_{stream}": (stream, "mAP") for stream in columns.STREAMS} | {
+        n: ("fused", n) for n in others
+    }
+
+
 def read_result(path: Path) -> dict[str, float]:
-    """The numbers of `RESULTS`, NaN for what is unknown."""
+    """The numbers of a `metrics.json` that `result_columns` names, NaN for what is unknown."""
     (metrics,) = json.loads(path.read_text()).values()
-    found = {name: metrics[stream][key] for name, (stream, key) in RESULTS.items()}
+    found = {name: metrics[stream].get(measure) for name, (stream, measure) in result_columns().items()}
     return {name: math.nan if value is None else value for name, value in found.items()}
 
 
@@ -166,8 +168,9 @@ def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The table for people, in percent."""
+    shares = result_columns()
     cells = [list(rows[0])] + [
-        [_percent(value) if name in RESULTS else value for name, value in row.items()] for row in rows
+        [percent(value) if name in shares else value for name, value in row.items()] for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(f"{c:>{w}}" for c, w in zip(line, widths, strict=True)) for line in cells]
@@ -190,7 +193,7 @@ def write_figure(
         if others:
             points = {", ".join(f"{name}={row[name]}" for name in others): row["mAP_fused"]}
         else:
-            points = {stream: row[f"mAP_{stream}"] for stream in ("fused", "global", "local")}
+            points = {stream: row[f"mAP_{stream}"] for stream in reversed(columns.STREAMS)}
         for line, value in points.items():
             lines.setdefault(line, []).append((float(row[axis]), value))
     svg = plot_over_option(axis, lines)
@@ -202,10 +205,6 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def _percent(fraction: float) -> str:
-    return "-" if math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
 if __name__ == "__main__":

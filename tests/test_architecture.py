@@ -65,8 +65,10 @@ ALLOWED = {
     "mcar_tf.training.checkpoints": set(),
     "mcar_tf.runs": {"mcar_tf", "mcar_tf.config", "mcar_tf.models", "pipelines.manifest"},
     "mcar_tf.evaluating": {"mcar_tf.metrics", "mcar_tf.reporting.drawing", "pipelines"},
-    "mcar_tf.reporting": {"mcar_tf.metrics"},
-    "mcar_tf.exporting": {"mcar_tf.config", "mcar_tf.metrics", "mcar_tf.models", "pipelines"},
+    "mcar_tf.evaluating.columns": {"mcar_tf.metrics"},
+    "mcar_tf.reporting": {"mcar_tf.evaluating.columns", "mcar_tf.metrics"},
+    "mcar_tf.exporting": {"mcar_tf.config", "mcar_tf.evaluating.columns", "mcar_tf.metrics", "mcar_tf.models",
+                          "pipelines"},
     "mcar_tf.benchmarking": {"mcar_tf.exporting", "mcar_tf.models"},
 }
 # fmt: on

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from mcar_tf import metrics
+from mcar_tf.evaluating.columns import STREAMS, StreamNumbers, measure_stream
 from mcar_tf.reporting.drawing import draw_regions, enlarge, make_panel, select_regions
 from pipelines.decode import decode, turn_upright
 from pipelines.files import written_whole
@@ -27,8 +28,6 @@ from pipelines.manifest import Part
 
 Array = npt.NDArray[Any]
 
-# Name of a stream in metrics -> its field of `Predictions` and key of the model's outputs.
-STREAMS = {"global": "global_probs", "local": "local_probs", "fused": "probs"}
 OUTPUTS = ("global_probs", "local_probs", "probs", "boxes", "box_classes", "box_probs")
 
 
@@ -147,15 +146,15 @@ def evaluate_predictions(
         "classes_without_positives": int((~shown).sum()),
     }
     for stream, field in STREAMS.items():
-        probs = getattr(predictions, field)
-        eleven_point = metrics.average_precision_11_point(labels, probs, weights)
-        result[stream] = {
-            "mAP": metrics.mean_average_precision(labels, probs, weights),
-            "mAP_11_point": metrics.mean_over_classes(eleven_point),
-            **metrics.precision_recall_f1(labels, probs, threshold, weights),
-            "top3": metrics.top_k_metrics(labels, probs, 3, top_3_min_prob, weights),
-            "ECE": metrics.expected_calibration_error(labels, probs, weights),
-        }
+        probs = np.asarray(getattr(predictions, field), np.float64)
+        numbers = StreamNumbers(
+            metrics.average_precision(labels, probs, weights),
+            metrics.average_precision_11_point(labels, probs, weights),
+            metrics.count_decisions(labels, probs >= np.asarray(threshold, np.float64), weights),
+            metrics.expected_calibration_error(labels, probs, weights),
+        )
+        assigned = metrics.assign_top_k(probs, 3, top_3_min_prob)
+        result[stream] = measure_stream(numbers, metrics.count_decisions(labels, assigned, weights))
     return result
 
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcar_tf.config import FitConfig
+from mcar_tf.evaluating import columns
 from pipelines.manifest import Manifest
 
-STREAMS = {"global": "global stream", "local": "local stream", "fused": "both, fused"}
-MEASURES = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
 RECIPE = (
     "backbone",
     "backbone_width",
@@ -81,19 +80,18 @@ def _data(config: FitConfig, manifest: Manifest, pictures: Mapping[str, int]) ->
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:
-    tables = []
+    tables, shown = [], columns.measures(columns.Detail.PAPER)
     for split, measured in metrics.items():
         rows = [
-            (name, *(_percent(measured[stream][measure]) for measure in MEASURES))
-            for stream, name in STREAMS.items()
+            (title, *columns.cells(shown, measured[stream]))
+            for stream, title in columns.STREAM_TITLES.items()
             if stream in measured
         ]
-        tables += [f"On `{split}`, {measured['images']} pictures, in %:", _table(("", *MEASURES), rows)]
+        tables += [
+            f"On `{split}`, {measured['images']} pictures, in %:",
+            _table(("", *columns.titles(shown)), rows),
+        ]
     return "\n\n".join(tables)
-
-
-def _percent(fraction: float | None) -> str:
-    return "–" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _limits(manifest: Manifest, exported_as: Mapping[str, Any], calibrated_with: str | None) -> str:

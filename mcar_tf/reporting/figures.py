@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mcar_tf import metrics
+from mcar_tf.evaluating.columns import VALIDATION_MAP
 
 Array = npt.NDArray[Any]
 
@@ -44,9 +45,9 @@ def plot_losses(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes
 def plot_validation_map(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
     """MAP on the validation split by epoch. Arguments as for `plot_losses`."""
     lines = {
-        "val_mAP_fused": ("fused", "-"),
-        "val_mAP_global": ("global", "--"),
-        "val_mAP_local": ("local", ":"),
+        VALIDATION_MAP["fused"]: ("fused", "-"),
+        VALIDATION_MAP["global"]: ("global", "--"),
+        VALIDATION_MAP["local"]: ("local", ":"),
     }
     return _plot_history(histories, lines, "mAP, %", 100)
 

@@ -8,6 +8,8 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
+from pipelines.words import UNKNOWN
+
 Html = NewType("Html", str)
 
 STYLE = """
@@ -110,7 +112,9 @@ def cards(items: Iterable[tuple[str, str]]) -> Html:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
     """A table, numbers to the right; one that is wider than the page can be moved sideways."""
-    numbers = [all(row[column][:1] in "0123456789–" for row in rows) for column in range(len(header))]
+    numbers = [
+        all(row[column][:1] in f"0123456789{UNKNOWN}" for row in rows) for column in range(len(header))
+    ]
 
     def line(cells: Sequence[str], tag: str) -> str:
         opened = (f"<{tag}>" if number else f'<{tag} class="text">' for number in numbers)

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from mcar_tf.config import FitConfig
+from mcar_tf.evaluating.columns import VALIDATION_MAP
 from mcar_tf.evaluating.evaluation import draw_examples, evaluate_predictions, predict_dataset, to_json
 from mcar_tf.reporting.drawing import encode_png
 from mcar_tf.runs.folder import (
@@ -49,6 +49,7 @@ from pipelines.command import Terminated
 from pipelines.files import write_bytes, write_text
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
 from pipelines.manifest import Manifest, Part
+from pipelines.words import percent
 
 
 @dataclasses.dataclass
@@ -191,9 +192,7 @@ def train(config: FitConfig, folder: Path, manifest: Manifest, stopping: Stoppin
                 with weights_in_use():
                     predictions = predict_dataset(model, _whole(make_eval_dataset(validation_files, **data)))
                 metrics = evaluate_predictions(predictions)
-                row |= {
-                    f"val_mAP_{stream}": metrics[stream]["mAP"] for stream in ("global", "local", "fused")
-                }
+                row |= {column: metrics[stream]["mAP"] for stream, column in VALIDATION_MAP.items()}
             row["seconds"] = time.monotonic() - started
             stopping.can_wait = True  # until all of the epoch is written, which is soon
         except (KeyboardInterrupt, Terminated):
@@ -314,19 +313,13 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
     if "global_loss" in row:
         parts[-1] += f" (global {row['global_loss']:.4f}, local {row['local_loss']:.4f})"
     if "val_mAP_fused" in row:
-        parts.append(f"val mAP {_percent(row['val_mAP_fused'])}")
+        parts.append(f"val mAP {percent(row['val_mAP_fused'])}")
         if "global_loss" in row:
-            parts[-1] += (
-                f" (global {_percent(row['val_mAP_global'])}, local {_percent(row['val_mAP_local'])})"
-            )
+            parts[-1] += f" (global {percent(row['val_mAP_global'])}, local {percent(row['val_mAP_local'])})"
     parts.append(f"{row['images_per_second']:.0f} images/s")
     left = round((epochs - row["epoch"]) * row["seconds"])
     parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left" if left else "done")
     return "  ".join(parts)
-
-
-def _percent(fraction: float) -> str:
-    return "none" if math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
 def _whole(dataset: tf.data.Dataset) -> tf.data.Dataset:

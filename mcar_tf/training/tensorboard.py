@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from mcar_tf import metrics
 from mcar_tf.config import MODEL, RECIPE, FitConfig
-from mcar_tf.evaluating.evaluation import STREAMS, Predictions
+from mcar_tf.evaluating import columns
+from mcar_tf.evaluating.columns import STREAMS, VALIDATION_MAP
+from mcar_tf.evaluating.evaluation import Predictions
 from mcar_tf.reporting.drawing import make_region_panel
 
 # Column of history.csv -> name of the curve. What stands before the slash is a group of its own in
@@ -20,9 +22,7 @@ CURVES = {
     "loss": "loss/total",
     "global_loss": "loss/global",
     "local_loss": "loss/local",
-    "val_mAP_fused": "mAP/fused",
-    "val_mAP_global": "mAP/global",
-    "val_mAP_local": "mAP/local",
+    **{column: f"mAP/{stream}" for stream, column in VALIDATION_MAP.items()},
     "learning_rate": "rate/backbone",
     "images_per_second": "speed/images_per_second",
 }
@@ -110,13 +110,15 @@ class TensorBoardLog:
             predictions: that it was measured from.
         """
         step = self.config.epochs
-        keys = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
-        streams = STREAMS if self.config.top_n else ("global",)
-        rows = [(stream, *(_percent(result[stream][key]) for key in keys)) for stream in streams]
+        shown = columns.measures(columns.Detail.PAPER)
+        streams = columns.streams_of(self.config.top_n)
+        rows = [(stream, *columns.cells(shown, result[stream])) for stream in streams]
         curves = precision_recall_summaries(self.classes, predictions)
         with self.writer.as_default():
             tf.summary.text(
-                "result", f"{split}, in percent\n\n{markdown_table(('stream', *keys), rows)}", step=step
+                "result",
+                f"{split}, in percent\n\n{markdown_table(('stream', *columns.titles(shown)), rows)}",
+                step=step,
             )
             for stream in STREAMS:
                 if not math.isnan(result[stream]["mAP"]):
@@ -150,7 +152,3 @@ def markdown_table(header: Sequence[str], rows: Any) -> str:
     """Rows of anything as a Markdown table; a bar in a cell stays a bar."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |\n" for line in lines)
-
-
-def _percent(fraction: float) -> str:
-    return "–" if math.isnan(fraction) else f"{100 * fraction:.1f}"

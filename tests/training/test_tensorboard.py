@@ -113,7 +113,7 @@ def test_a_result_without_positives_is_a_dash(tmp_path):
     log.write_result("test", evaluate_predictions(predictions), predictions)
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
     text, _ = value_of(events, "result")
-    assert "| fused | – |" in text.item().decode()
+    assert "| fused | - |" in text.item().decode()
     assert "nan" not in text.item().decode()
     assert "result/mAP_fused" not in events.Tags()["tensors"]
 
