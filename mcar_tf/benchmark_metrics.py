@@ -24,8 +24,8 @@ class BenchmarkOptions:
     """What `benchmark_metrics` can be told."""
 
     # fmt: off
-    images: int = option(40137, "How many; COCO 2014's validation images that have labels by default.")
-    classes: int = option(80, "How many.")
+    pictures: int = option(40137, "How many pictures; by default those of COCO 2014's validation that have labels.")
+    classes: int = option(80, "How many classes.")
     rounds: int = option(5, "Times that the fast form is measured; the naive one is once.")
     json: Path | None = option(None, "Write the results there too.")
     # fmt: on
@@ -38,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         module="mcar_tf.benchmark_metrics",
         description="Time the exact metrics against loops over pictures and classes, on random labels and scores.",
     )
-    for name, least in (("images", 1), ("classes", 3), ("rounds", 1)):
+    for name, least in (("pictures", 1), ("classes", 3), ("rounds", 1)):
         if getattr(options, name) < least:
             raise ValueError(f"`{name}` must be at least {least}. Received: {getattr(options, name)}")
-    results = benchmark(options.images, options.classes, options.rounds)
+    results = benchmark(options.pictures, options.classes, options.rounds)
     print(
-        f"{options.images} x {options.classes} scores, seconds of processor time (median of {options.rounds})"
+        f"{options.pictures} x {options.classes} scores, seconds of processor time (median of {options.rounds})"
     )
     print(f"{'':22}{'here':>8}{'naive loop':>12}{'ratio':>8}{'differ by':>12}")
     for row in results:

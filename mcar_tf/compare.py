@@ -3,17 +3,15 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from mcar_tf import metrics
 from mcar_tf.evaluating.columns import STREAMS
+from mcar_tf.evaluating.comparing import check_comparable, resample_map
+from mcar_tf.evaluating.predictions import read_predictions
 from mcar_tf.runs.folder import command_on
-from pipelines.command import load_tensorflow, option, parse_options, run_command
-
-if TYPE_CHECKING:
-    from mcar_tf.evaluating.evaluation import Predictions
+from pipelines.command import option, parse_options, run_command
 
 Stream = Literal["fused", "global", "local"]
 
@@ -49,16 +47,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise FileNotFoundError(
                 f"{folder} holds no predictions.npz. Run first: {command_on(folder, 'evaluate')}"
             )
-    load_tensorflow()
-    from mcar_tf.evaluating.evaluation import read_predictions
-
     read = [read_predictions(folder / "predictions.npz") for folder in folders]
-    first, classes, split = read[0]
-    for folder, (predictions, *other) in zip(folders, read, strict=True):
-        if other != [classes, split] or not same_truth(predictions, first):
-            raise ValueError(f"{folder} was evaluated on other pictures or labels than {folders[0]}.")
+    check_comparable({f: (found.predictions, found.classes) for f, found in zip(folders, read, strict=True)})
+    first, _, split = read[0]
     streams = [options.stream] * len(options.runs) + [options.to_stream or options.stream] * len(options.to)
-    probs = np.stack([of_stream(found[0], stream) for found, stream in zip(read, streams, strict=True)])
+    probs = np.stack(
+        [getattr(found.predictions, STREAMS[stream]) for found, stream in zip(read, streams, strict=True)]
+    )
     values, resampled = resample_map(first.labels, first.weights, probs, options.resamples, options.seed)
 
     count = len(options.runs)
@@ -74,45 +69,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"difference  {100 * (values[:count].mean() - values[count:].mean()):+7.2f}   95 % of {options.resamples:,}"
         f" resamplings of the images: {low:+.2f} to {high:+.2f}"
     )
-
-
-def same_truth(one: "Predictions", other: "Predictions") -> bool:
-    """Whether two models looked at the same images and were held to the same labels."""
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("ids", "labels", "weights")
-    )
-
-
-def of_stream(predictions: "Predictions", stream: Stream) -> np.ndarray:
-    """A stream's probabilities, (N, C)."""
-    return getattr(predictions, STREAMS[stream])
-
-
-def resample_map(
-    labels: np.ndarray, weights: np.ndarray, probs: np.ndarray, resamples: int, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """The mAP of several models on the images, and on images drawn with replacement, the same draws for all models.
-
-    Args:
-        labels: (N, C).
-        weights: (N, C), 0 where a label doesn't count.
-        probs: (M, N, C), of M models.
-        resamples: draws, R, of N images each.
-        seed: of the draws.
-
-    Returns:
-        mAP (M,) and (M, R), in [0, 1].
-    """
-    from tqdm import tqdm
-
-    values = np.array([metrics.mean_average_precision(labels, p, weights) for p in probs])
-    rng = np.random.default_rng(seed)
-    resampled = np.empty((len(probs), resamples))
-    for r in tqdm(range(resamples), desc="resampling", leave=False, disable=None):
-        rows = rng.integers(0, len(labels), len(labels))
-        for model, found in enumerate(probs):
-            resampled[model, r] = metrics.mean_average_precision(labels[rows], found[rows], weights[rows])
-    return values, resampled
 
 
 if __name__ == "__main__":

@@ -4,20 +4,25 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mcar_tf.config import FitConfig
-from mcar_tf.evaluating import columns
-from mcar_tf.evaluating.columns import Detail
+from mcar_tf.evaluating.columns import streams_of
+from mcar_tf.evaluating.results import (
+    evaluate_classes,
+    evaluate_localization,
+    evaluate_predictions,
+    to_json,
+)
+from mcar_tf.evaluating.tables import table_lines
 from mcar_tf.runs.folder import command_on, own_results, read_run_config
 from mcar_tf.runs.splits import find_split
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
 from pipelines.manifest import Manifest, Portion, Split, load_manifest
-from pipelines.words import percent
 
 if TYPE_CHECKING:
-    from mcar_tf.evaluating.evaluation import Predictions
+    from mcar_tf.evaluating.predictions import Predictions
     from mcar_tf.runs.loading import Run
 
 DATA, MODEL, METRICS, OUTPUT = "data", "model, without retraining", "metrics", "output"
@@ -74,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = options.out_dir or results_folder(options, config, split_name)
 
     load_tensorflow()
-    from mcar_tf.evaluating.evaluation import predict_dataset, write_predictions
+    from mcar_tf.evaluating.predicting import predict_dataset
+    from mcar_tf.evaluating.predictions import write_predictions
     from mcar_tf.runs.loading import check_classes, load_run
     from pipelines.input_pipeline import make_eval_dataset
 
@@ -185,12 +191,6 @@ def write_metrics(
     import csv
     import io
 
-    from mcar_tf.evaluating.evaluation import (
-        evaluate_classes,
-        evaluate_localization,
-        evaluate_predictions,
-        to_json,
-    )
     from pipelines.input_pipeline import read_boxes
 
     metrics = evaluate_predictions(predictions, threshold, options.top3_min_prob)
@@ -199,7 +199,14 @@ def write_metrics(
         localization = evaluate_localization(predictions, read_boxes(split.files))
         if localization["objects"]:
             metrics["localization"] = localization
-    print("\n".join(table_lines(metrics, rows, options, run)))
+    lines = table_lines(
+        metrics,
+        rows,
+        streams=streams_of(run.config.top_n),
+        decided_by="calibrated thresholds" if options.calibrated else f"all, p >= {options.threshold:g}",
+        top3_min_prob=options.top3_min_prob,
+    )
+    print("\n".join(lines))
 
     file = folder / "metrics.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
@@ -252,55 +259,6 @@ def write_submissions(
         write_text(folder / "coco_results.json", json.dumps(results) + "\n")
         written.append("coco_results.json")
     return written
-
-
-def table_lines(
-    metrics: dict[str, Any], rows: list[dict[str, Any]], options: EvaluateOptions, run: "Run"
-) -> list[str]:
-    """The paper's Tables I and II, in percent, for people."""
-    streams = columns.streams_of(run.config.top_n)
-    ranked, decided = (columns.measures(Detail.FULL, of_decisions=kind) for kind in (False, True))
-    missing = [row["class"] for row in rows if not row["positives"]]
-    lines = [f"\n{metrics['images']} images, {len(rows)} classes"]
-    if missing:
-        lines[0] += (
-            f", of which {len(missing)} without positives are left out of all means: {', '.join(missing)}"
-        )
-    threshold = "calibrated thresholds" if options.calibrated else f"all, p >= {options.threshold:g}"
-    top3 = "top 3" + (f", p >= {options.top3_min_prob:g}" if options.top3_min_prob is not None else "")
-    lines += [
-        f"\n{'':8}{'':{7 * len(ranked)}}   {threshold:{7 * len(decided) - 1}}   {top3}",
-        f"{'stream':8}" + "   ".join(_row(columns.titles(group)) for group in (ranked, decided, decided)),
-    ]
-    for stream in streams:
-        found = metrics[stream]
-        groups = ((ranked, found), (decided, found), (decided, found["top3"]))
-        lines.append(f"{stream:8}" + "   ".join(_row(columns.cells(*group)) for group in groups))
-    if "localization" in metrics:
-        lines += _localization_lines(metrics["localization"])
-    width = max(5, *(len(row["class"]) for row in rows))
-    lines.append(f"\n{'AP':{width}}{'positives':>11}" + "".join(f"{stream:>8}" for stream in streams))
-    for row in rows:
-        aps = "".join(f"{percent(row[f'AP_{stream}']):>8}" for stream in streams)
-        lines.append(f"{row['class']:{width}}{row['positives']:11}{aps}")
-    lines.append(f"{'mAP':{width}}{'':11}" + "".join(f"{percent(metrics[s]['mAP']):>8}" for s in streams))
-    return lines
-
-
-def _localization_lines(found: dict[str, Any]) -> list[str]:
-    return [
-        f"\n{'localization':14}{'pointing':>10}{'covered 0.3':>13}{'covered 0.5':>13}"
-        f"   ({found['regions']} regions, {found['objects']} objects; no box was trained on)",
-        *(
-            f"{name:14}{percent(part['pointing_accuracy']):>10}"
-            f"{percent(part['objects_covered_30']):>13}{percent(part['objects_covered_50']):>13}"
-            for name, part in (("regions", found), ("whole image", found["whole_image"]))
-        ),
-    ]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "".join(f"{cell:>7}" for cell in cells)
 
 
 if __name__ == "__main__":

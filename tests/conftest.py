@@ -50,6 +50,21 @@ def tiny_run(untrained_run, tmp_path) -> Path:
     return Path(shutil.copytree(untrained_run, tmp_path / "run"))
 
 
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """A folder of four pictures, one of them a WebP in a folder below, and a file that is none."""
+    from PIL import Image
+
+    folder = tmp_path / "photos"
+    (folder / "deeper").mkdir(parents=True)
+    for i in range(3):
+        (folder / f"{i}.png").write_bytes(tiny_sample("test", i).image)
+    with Image.open(folder / "0.png") as image:
+        image.save(folder / "deeper" / "3.WEBP", "WEBP", lossless=True)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
 def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -> Path:
     """A run folder as `fit` leaves it, but for training."""
     import keras

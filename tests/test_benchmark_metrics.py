@@ -9,7 +9,7 @@ from mcar_tf import benchmark_metrics
 
 def test_loops_and_metrics_agree_and_both_are_timed(tmp_path, capsys):
     benchmark_metrics.main(
-        ["--images", "300", "--classes", "7", "--rounds", "1", "--json", str(tmp_path / "times.json")]
+        ["--pictures", "300", "--classes", "7", "--rounds", "1", "--json", str(tmp_path / "times.json")]
     )
     rows = json.loads((tmp_path / "times.json").read_text())
     assert [row["metric"] for row in rows] == [
@@ -28,7 +28,7 @@ def test_loops_and_metrics_agree_and_both_are_timed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--images", "0"], "`images` must be at least 1. Received: 0"),
+        (["--pictures", "0"], "`pictures` must be at least 1. Received: 0"),
         (["--classes", "2"], "`classes` must be at least 3. Received: 2"),
         (["--rounds", "0"], "`rounds` must be at least 1. Received: 0"),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mcar_tf import evaluate, metrics, report
-from mcar_tf.evaluating import evaluation
+from mcar_tf.evaluating.predictions import read_predictions
 from pipelines.building.sets import build_set
 from pipelines.files import write_text
 from pipelines.manifest import load_manifest
@@ -28,7 +28,7 @@ def evaluated(untrained_run, tmp_path_factory):
 
 
 def test_metrics_lie_in_the_run_folder_under_their_split(evaluated):
-    predictions, classes, split = evaluation.read_predictions(evaluated / "predictions.npz")
+    predictions, classes, split = read_predictions(evaluated / "predictions.npz")
     assert (len(predictions), len(classes), split) == (16, 4, "test")
     found = json.loads((evaluated / "metrics.json").read_text())
     assert list(found) == ["test"]
@@ -52,7 +52,7 @@ def test_predictions_are_those_of_the_run_in_the_files_order(evaluated, tiny_set
     from mcar_tf.runs.loading import load_run
     from pipelines.input_pipeline import make_eval_dataset
 
-    predictions, _, _ = evaluation.read_predictions(evaluated / "predictions.npz")
+    predictions, _, _ = read_predictions(evaluated / "predictions.npz")
     files = load_manifest(tiny_set, "tiny").splits["test"].files
     batch = next(iter(make_eval_dataset(files, num_classes=4, image_size=32, batch_size=16)))
     assert [i.decode() for i in batch["id"].numpy()] == predictions.ids.tolist()
@@ -77,7 +77,7 @@ def test_a_question_of_another_kind_is_answered_beside_the_runs_own_result(tiny_
     evaluate.main(["--run", str(tiny_run), "--image-size", "64", "--top-n", "1", "--flip"])
     assert json.loads((tiny_run / "metrics.json").read_text()) == {}
     folder = tiny_run / "evaluations" / "test,image_size=64,top_n=1,flip"
-    predictions, _, _ = evaluation.read_predictions(folder / "predictions.npz")
+    predictions, _, _ = read_predictions(folder / "predictions.npz")
     assert predictions.boxes.shape == (16, 1, 4)
 
 
@@ -177,7 +177,7 @@ def test_regions_become_coco_results_in_pixels(tmp_path, make_run, make_sample):
     results = json.loads((run / "coco_results.json").read_text())
     assert sorted({result["image_id"] for result in results}) == [100, 101, 102]
     assert len(results) == 6  # two regions an image
-    predictions, *_ = evaluation.read_predictions(run / "predictions.npz")
+    predictions, *_ = read_predictions(run / "predictions.npz")
     ymin, xmin, ymax, xmax = predictions.boxes[0, 0]
     assert results[0]["bbox"] == pytest.approx(
         [64 * xmin, 48 * ymin, 64 * (xmax - xmin), 48 * (ymax - ymin)], abs=0.01

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from mcar_tf import evaluate, report
-from mcar_tf.evaluating import evaluation
+from mcar_tf.evaluating.predictions import Predictions, read_predictions, write_predictions
+from mcar_tf.reporting.choosing import select_pictures
+from mcar_tf.reporting.evaluated_run import name_runs, read_evaluated_run
 from pipelines.files import write_text
 
 
@@ -146,7 +148,7 @@ def test_a_run_that_went_on_after_it_was_evaluated_is_refused(evaluated, tmp_pat
     written["test"]["fused"]["mAP"] += 0.01
     write_text(run / "metrics.json", json.dumps(written))
     with pytest.raises(ValueError, match=r"went on after its evaluation. Run again: .*evaluate --run"):
-        report.read_evaluated_run(run, "run", 0.6)
+        read_evaluated_run(run, "run", 0.6)
 
 
 def test_a_run_beside_itself_is_refused(evaluated):
@@ -156,15 +158,15 @@ def test_a_run_beside_itself_is_refused(evaluated):
 
 def test_runs_on_other_pictures_are_refused(evaluated, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
-    predictions, classes, split = evaluation.read_predictions(other / "predictions.npz")
+    predictions, classes, split = read_predictions(other / "predictions.npz")
     other_ids = dataclasses.replace(predictions, ids=predictions.ids[::-1])
-    evaluation.write_predictions(other / "predictions.npz", other_ids, classes, split)
-    with pytest.raises(ValueError, match="other pictures or classes"):
+    write_predictions(other / "predictions.npz", other_ids, classes, split)
+    with pytest.raises(ValueError, match=r"evaluated on other pictures than .*can't be compared"):
         report.main(["--run", str(evaluated), "--compare", str(other)])
 
 
 def test_the_worst_errors_are_the_most_wrong(evaluated):
-    run = report.read_evaluated_run(evaluated, "run", 0.6)
+    run = read_evaluated_run(evaluated, "run", 0.6)
     # Four pictures, three of them wrong in a way of their own; the last class never counts.
     labels = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]], np.float32)
     probs = np.array(
@@ -173,16 +175,16 @@ def test_the_worst_errors_are_the_most_wrong(evaluated):
     weights = np.array([[1, 1, 1, 0]] * 4, np.float32)
     fields = {name: getattr(run.predictions, name)[:4] for name in vars(run.predictions)}
     fields |= {"labels": labels, "weights": weights, "probs": probs, "global_probs": probs}
-    run = dataclasses.replace(run, predictions=evaluation.Predictions(**fields))
-    selection = report.select_pictures(run, 12, threshold=0.6, seed=0)
+    run = dataclasses.replace(run, predictions=Predictions(**fields))
+    selection = select_pictures(run, 12, threshold=0.6, seed=0)
     assert selection["missed"] == [2, 0]  # 0.1, 0.3
     assert selection["claimed"] == [0, 2]  # 0.9, 0.7
 
 
 def test_names_tell_runs_apart_by_as_little_as_needed(tmp_path):
     folders = [tmp_path / "a" / "run", tmp_path / "b" / "run"]
-    assert report.name_runs(folders) == ["a/run", "b/run"]
-    assert report.name_runs([tmp_path / "one", tmp_path / "two"]) == ["one", "two"]
+    assert name_runs(folders) == ["a/run", "b/run"]
+    assert name_runs([tmp_path / "one", tmp_path / "two"]) == ["one", "two"]
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")

@@ -19,8 +19,10 @@ import tensorflow as tf
 
 from mcar_tf.config import FitConfig
 from mcar_tf.evaluating.columns import VALIDATION_MAP
-from mcar_tf.evaluating.evaluation import draw_examples, evaluate_predictions, predict_dataset, to_json
+from mcar_tf.evaluating.predicting import predict_dataset
+from mcar_tf.evaluating.results import evaluate_predictions, to_json
 from mcar_tf.reporting.drawing import encode_png
+from mcar_tf.reporting.examples import draw_examples
 from mcar_tf.runs.folder import (
     append_history,
     deciding_options,

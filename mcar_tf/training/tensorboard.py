@@ -13,7 +13,7 @@ from mcar_tf import metrics
 from mcar_tf.config import MODEL, RECIPE, FitConfig
 from mcar_tf.evaluating import columns
 from mcar_tf.evaluating.columns import STREAMS, VALIDATION_MAP
-from mcar_tf.evaluating.evaluation import Predictions
+from mcar_tf.evaluating.predictions import Predictions
 from mcar_tf.reporting.drawing import make_region_panel
 
 # Column of history.csv -> name of the curve. What stands before the slash is a group of its own in
@@ -106,7 +106,7 @@ class TensorBoardLog:
 
         Args:
             split: that it was measured on.
-            result: of `mcar_tf.evaluating.evaluation.evaluate_predictions`.
+            result: of `mcar_tf.evaluating.results.evaluate_predictions`.
             predictions: that it was measured from.
         """
         step = self.config.epochs

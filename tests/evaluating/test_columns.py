@@ -6,11 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from mcar_tf import evaluate, fit, report, sweep
+from mcar_tf import evaluate, fit
 from mcar_tf.config import FitConfig
 from mcar_tf.evaluating import columns
 from mcar_tf.evaluating.columns import Detail, Measure
 from mcar_tf.exporting.card import make_card
+from mcar_tf.reporting.evaluated_run import read_evaluated_run
+from mcar_tf.reporting.sections import comparison_parts
+from mcar_tf.reporting.sweeps import read_result, table_lines
 from pipelines.manifest import load_manifest
 
 
@@ -54,16 +57,16 @@ def test_a_measure_added_at_one_place_is_in_every_table(one_more, tiny_run, tiny
     header = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("stream"))
     assert header.split().count("share") == 2  # by thresholds, and of the top three
 
-    found = sweep.read_result(tiny_run / "metrics.json")
+    found = read_result(tiny_run / "metrics.json")
     assert 0 <= found["share"] <= 1
-    assert "share" in sweep.table_lines([{"tau": "0.5"} | found])[0]
+    assert "share" in table_lines([{"tau": "0.5"} | found])[0]
 
     metrics = {"mAP": 0.5, "share": 0.25}
     fit.print_closing(FitConfig(), tiny_run, [("MCAR", metrics)], [])
     assert "MCAR                  50.0       -       -    25.0" in capsys.readouterr().out
 
-    (run,) = [report.read_evaluated_run(tiny_run, "run", 0.6)]
-    (table, *_) = report.comparison_parts([run, dataclasses.replace(run, name="other")])
+    (run,) = [read_evaluated_run(tiny_run, "run", 0.6)]
+    (table, *_) = comparison_parts([run, dataclasses.replace(run, name="other")])
     assert "<th>share</th>" in table
 
     card = make_card(

@@ -16,10 +16,11 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
 import keras
-from test_evaluation import make_dataset
+from test_predicting import make_dataset
 
 from mcar_tf import metrics
-from mcar_tf.evaluating.evaluation import OUTPUTS, evaluate_predictions, predict_dataset
+from mcar_tf.evaluating.predicting import OUTPUTS, predict_dataset
+from mcar_tf.evaluating.results import evaluate_predictions
 from mcar_tf.evaluating.keras_metrics import MeanAveragePrecision
 from mcar_tf.models.mcar import build_mcar
 

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.pr_curve.metadata import RECALL_INDEX
 
 from mcar_tf.config import FitConfig
-from mcar_tf.evaluating.evaluation import Predictions, evaluate_predictions
+from mcar_tf.evaluating.predictions import Predictions
+from mcar_tf.evaluating.results import evaluate_predictions
 from mcar_tf.training.tensorboard import TensorBoardLog, markdown_table
 
 CLASSES = ("cat", "dog or wolf", "rare")

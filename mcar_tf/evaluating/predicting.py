@@ -1,0 +1,91 @@
+"""A model and a dataset in, its predictions out: for fit, evaluate and calibrate."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tqdm import tqdm
+
+from mcar_tf.evaluating.predictions import Predictions, check_numbers
+
+Array = npt.NDArray[Any]
+
+OUTPUTS = ("global_probs", "local_probs", "probs", "boxes", "box_classes", "box_probs")
+
+
+def predict_dataset(
+    model: keras.Model, dataset: tf.data.Dataset, *, flip: bool = False, images: int | None = None
+) -> Predictions:
+    """Run a model over a dataset once; every image counts once, on however many replicas the model lies.
+
+    Args:
+        model: gives the outputs of `mcar_tf.models.mcar.MCAR`.
+        dataset: of `pipelines.input_pipeline.make_eval_dataset`; its last batch may be partial.
+        flip: average each stream's probabilities over the image and its mirror image, then fuse. Regions stay
+            those of the image.
+        images: how many to expect, for a progress bar; None: no bar.
+
+    Raises:
+        ValueError: an empty dataset, or a model whose probabilities are no numbers.
+    """
+    strategy = model.distribute_strategy
+    dataset = strategy.experimental_distribute_dataset(dataset)
+    predict = _compiled_predict(model, dataset.element_spec["image"], flip)
+    # On a pipe or in a log a line every 30 s instead of ten updates a second.
+    interval = 0.1 if sys.stderr.isatty() else 30
+    bar = tqdm(
+        total=images,
+        desc="predicting",
+        unit=" images",
+        disable=images is None,
+        mininterval=interval,
+        leave=False,
+    )
+    batches: list[dict[str, Array]] = []
+    with bar:
+        for batch in dataset:
+            outputs = predict(batch["image"])
+            found = {name: outputs[name] for name in OUTPUTS}
+            found |= {name: batch[name] for name in ("labels", "weights", "id")}
+            batches.append({name: _collect(strategy, value) for name, value in found.items()})
+            bar.update(len(batches[-1]["id"]))
+    if not batches:
+        raise ValueError("The dataset holds no images: there is nothing to predict.")
+    whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    ids = np.array([identifier.decode() for identifier in whole.pop("id")])
+    check_numbers(whole, ids)
+    return Predictions(ids=ids, **whole)
+
+
+@functools.lru_cache(maxsize=2)  # fit evaluates after every epoch: one trace for all of them
+def _compiled_predict(model: keras.Model, images_spec: tf.TypeSpec, flip: bool) -> Callable[[Any], Any]:
+    """The model on a distributed batch, by one graph for batches of any size, the last one too."""
+
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = model(images, training=False)
+        return _average_streams(outputs, model(images[:, :, ::-1], training=False)) if flip else outputs
+
+    def predict_share(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # A replica may get nothing of the last batch, which not every op can do: a black image stands in.
+        size = tf.shape(images)[0]
+        black = tf.zeros([tf.maximum(1 - size, 0), *images.shape[1:]])
+        return {name: value[:size] for name, value in predict(tf.concat([images, black], axis=0)).items()}
+
+    strategy = model.distribute_strategy
+    step = predict if strategy.num_replicas_in_sync == 1 else predict_share
+    return tf.function(lambda images: strategy.run(step, args=(images,)), input_signature=[images_spec])
+
+
+def _average_streams(outputs: dict[str, tf.Tensor], mirrored: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    averaged = {name: (outputs[name] + mirrored[name]) / 2 for name in ("global_probs", "local_probs")}
+    return outputs | averaged | {"probs": tf.maximum(averaged["global_probs"], averaged["local_probs"])}
+
+
+def _collect(strategy: tf.distribute.Strategy, value: Any) -> Array:
+    """The replicas' shares of a batch, in the batch's order."""
+    return np.concatenate([share.numpy() for share in strategy.experimental_local_results(value)])

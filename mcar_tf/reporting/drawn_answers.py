@@ -1,0 +1,37 @@
+"""What `predict` found in image files in, the pictures with their labelled regions out."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mcar_tf.evaluating.answers import Answer
+from mcar_tf.reporting.drawing import draw_regions, encode_png, enlarge
+
+
+def draw_each(predictions: Iterable[Answer], folder: Path) -> Iterator[Answer]:
+    """The predictions as they come, each drawn into a numbered picture in `folder`."""
+    for number, prediction in enumerate(predictions, start=1):
+        file = Path(prediction["image"])
+        draw(file, prediction, folder / f"{number:05d}-{file.stem}.png")
+        yield prediction
+
+
+def draw(file: Path, prediction: Answer, path: Path) -> None:
+    """Draw the regions of the predicted classes that the global stream saw too (Fig. 6 and its rule).
+
+    Predicted classes without such a region stand in a corner: none of the answer is missing from the picture.
+    """
+    predicted = {label["class"] for label in prediction["labels"]}
+    shown = [r for r in prediction["regions"] if r["class"] in predicted and r["global_prob"] > 0.1]
+    titles, boxed = [_title(region) for region in shown], {region["class"] for region in shown}
+    captions = [_title(label) for label in prediction["labels"] if label["class"] not in boxed]
+    with Image.open(file) as image:
+        pixels = enlarge(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+    drawn = draw_regions(pixels, [region["box"] for region in shown], titles, captions=captions)
+    path.write_bytes(encode_png(drawn))
+
+
+def _title(found: Answer) -> str:
+    return f"{found['class']}: {found['global_prob']:.2f} / {found['prob']:.2f}"

@@ -1,0 +1,128 @@
+"""An evaluated run folder in, what the report shows of it out. Loads no TensorFlow."""
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mcar_tf.config import FitConfig
+from mcar_tf.evaluating.predictions import Predictions, read_predictions
+from mcar_tf.evaluating.results import evaluate_predictions
+from mcar_tf.reporting.drawing import Region, select_regions
+from mcar_tf.runs.folder import command_on, own_results, read_run_config
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedRun:
+    """A run folder's content, as far as the report shows it.
+
+    Attributes:
+        name: for people, different for each run in a report.
+        folder: the run folder.
+        config: what it was trained with.
+        classes: C names.
+        split: that the predictions are of.
+        predictions: of `predictions.npz`.
+        metrics: of these, by stream.
+        history: rows of `history.csv`, numbers already.
+        localization: of `metrics.json`, or None.
+        calibration: content of `thresholds.json`, or None.
+    """
+
+    name: str
+    folder: Path
+    config: FitConfig
+    classes: tuple[str, ...]
+    split: str
+    predictions: Predictions
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
+    localization: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+
+
+def name_runs(folders: Sequence[Path]) -> list[str]:
+    """The last parts of the folders' paths, as many as tell them apart.
+
+    Raises:
+        ValueError: a folder is there twice.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise ValueError("A run can't be compared with itself: a folder is given twice.")
+    count = 1
+    while len({path[-count:] for path in parts}) < len(parts):
+        count += 1
+    return ["/".join(path[-count:]) for path in parts]
+
+
+def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRun:
+    """Read a run folder that `evaluate` has filled.
+
+    Raises:
+        FileNotFoundError: no run there, or not evaluated yet.
+        ValueError: the split that it was evaluated on has no labels.
+    """
+    config = read_run_config(folder)
+    results = own_results(folder, config)
+    if not (results / "predictions.npz").is_file():
+        raise FileNotFoundError(
+            f"{results} holds no predictions.npz yet. Run first: {command_on(folder, 'evaluate')}"
+        )
+    predictions, classes, split = read_predictions(results / "predictions.npz")
+    if not predictions.weights.any():
+        raise ValueError(f"{folder} was evaluated on {split}, which has no labels: nothing can be reported.")
+    found = evaluate_predictions(predictions, threshold)
+    written = (read_json(results / "metrics.json") or {}).get(split, {})
+    before, now = written.get("fused", {}).get("mAP"), found["fused"]["mAP"]
+    same = (
+        math.isnan(now) if before is None else abs(now - before) < 1e-9
+    )  # of another machine, the last digit
+    if not same:
+        raise ValueError(
+            f"{results}/predictions.npz does not give the mAP of metrics.json: the run went on after its evaluation."
+            f" Run again: {command_on(folder, 'evaluate')}"
+        )
+    return EvaluatedRun(
+        name=name,
+        folder=folder,
+        config=config,
+        classes=classes,
+        split=split,
+        predictions=predictions,
+        metrics=found,
+        history=_read_history(folder / "history.csv"),
+        localization=written.get("localization"),
+        calibration=read_json(folder / "thresholds.json"),
+    )
+
+
+def regions_of(run: EvaluatedRun, row: int) -> list[Region]:
+    """The regions of a picture that the paper would show."""
+    names = ("global_probs", "probs", "boxes", "box_classes")
+    outputs = {name: getattr(run.predictions, name)[row] for name in names}
+    return select_regions(outputs, run.classes)
+
+
+def has_positives(run: EvaluatedRun) -> Array:
+    return np.any((run.predictions.labels > 0) & (run.predictions.weights > 0), axis=0)
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    """Rows of `history.csv`; empty fields are left out."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.is_file() else None

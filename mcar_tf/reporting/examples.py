@@ -1,0 +1,44 @@
+"""A set and the predictions of it in, its first pictures with their regions out."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import tensorflow as tf
+
+from mcar_tf.evaluating.predictions import Predictions
+from mcar_tf.reporting.drawing import draw_regions, enlarge, make_panel, select_regions
+from pipelines.decode import decode, turn_upright
+from pipelines.input_pipeline import read_samples
+from pipelines.manifest import Part
+
+Array = npt.NDArray[Any]
+
+SHOWN = ("global_probs", "probs", "boxes", "box_classes")  # what decides which regions are shown
+
+
+def draw_examples(
+    files: Sequence[Path | Part], predictions: Predictions, classes: Sequence[str], count: int = 12
+) -> Array:
+    """The first pictures of a set side by side, upright and undistorted, with the regions worth showing (Fig. 6).
+
+    Args:
+        files: of the set.
+        predictions: of the set.
+        classes: the C names.
+        count: how many pictures, at most.
+
+    Returns:
+        One (H, W, 3) uint8 image.
+    """
+    rows = {str(identifier): row for row, identifier in enumerate(predictions.ids)}
+    drawn = []
+    for sample, picture in itertools.islice(read_samples(files), count):
+        pixels = turn_upright(decode(tf.constant(picture.encoded)), tf.constant(picture.orientation))
+        outputs = {name: getattr(predictions, name)[rows[sample.id]] for name in SHOWN}
+        regions = select_regions(outputs, classes)
+        boxes, titles = [region.box for region in regions], [region.title for region in regions]
+        drawn.append(draw_regions(enlarge(pixels.numpy()), boxes, titles))
+    return make_panel(drawn, columns=4)

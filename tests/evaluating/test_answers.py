@@ -1,0 +1,44 @@
+"""Files are found once each, and what was found in them is written whole."""
+
+import json
+import os
+
+import pytest
+
+from mcar_tf.evaluating.answers import find_images, write_predictions
+
+
+def test_a_name_that_is_no_text_is_written(tmp_path):
+    image = os.fsdecode(b"caf\xe9.png")  # Latin-1, as old archives have it
+    write_predictions(tmp_path / "predictions.jsonl", [{"image": image}], "jsonl")
+    assert json.loads((tmp_path / "predictions.jsonl").read_text("utf-8")) == {"image": image}
+
+
+def test_an_interruption_keeps_what_was_predicted_and_spoils_no_earlier_result(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    write_predictions(path, [{"image": "earlier.jpg"}], "jsonl")
+
+    def interrupted():
+        yield {"image": "a.jpg"}
+        yield {"image": "b.jpg"}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(path, interrupted(), "jsonl")
+    assert json.loads(path.read_text()) == {"image": "earlier.jpg"}
+    (kept,) = tmp_path.glob("partial-*-predictions.jsonl")
+    assert [json.loads(line)["image"] for line in kept.read_text().splitlines()] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("nothing.jpg", "There is no image"), ("*.jpg", "There is no image"), ("empty", "holds no images")],
+)
+def test_what_stands_for_no_image_is_refused(pattern, message, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=message):
+        find_images([str(tmp_path / pattern)])
+
+
+def test_an_image_named_twice_is_looked_at_once(photos):
+    assert find_images([str(photos / "1.png"), str(photos)])[:2] == [photos / "1.png", photos / "0.png"]
