@@ -4,22 +4,16 @@ import dataclasses
 import importlib.util
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from mcar_tf.benchmarking.timing import median_interval, time_in_turn
+from mcar_tf.benchmarking.timing import CLASSES
+from mcar_tf.exporting.folder import read_parity
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from mcar_tf.models.mcar import MCAR
-
-PARTS = ("baseline", "total", "global", "global_to_local", "local")
-CLASSES = 80  # COCO's
+from pipelines.words import spell
 
 
 @dataclasses.dataclass
@@ -52,42 +46,48 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     check(options)
     load_tensorflow()
-    results = time_export(options.export, options.rounds) if options.export else time_models(options)
+    results = (
+        time_exported_forms(options.export, options.rounds) if options.export else time_built_models(options)
+    )
     if options.json:
         write_text(options.json, json.dumps(results, indent=1) + "\n")
 
 
-def time_models(options: BenchmarkOptions) -> list[dict[str, Any]]:
+def time_exported_forms(folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """What each form in an export folder costs, printed line by line."""
+    from mcar_tf.benchmarking.exports import HEADER, LEGEND, table_row, time_forms
+
+    return print_table(HEADER, time_forms(folder, rounds), table_row, LEGEND)
+
+
+def time_built_models(options: BenchmarkOptions) -> list[dict[str, Any]]:
     """Table IX, printed line by line."""
-    import keras
+    from mcar_tf.benchmarking.models import HEADER, LEGEND, table_row, time_models
 
-    keras.config.set_dtype_policy(options.precision)
-    results = []
-    print(HEADER)
-    for backbone, size, batch in itertools.product(options.backbone, options.image_size, options.batch_size):
-        result = benchmark(options, backbone, size, batch)
-        results.append(result)
-        print(table_row(result), flush=True)
-    print(
-        "milliseconds a batch, medians; G-to-L is selection, localization and crops; in brackets the 95 % interval"
-        " of the median of the paired ratio."
+    rows = time_models(
+        options.backbone,
+        options.image_size,
+        options.batch_size,
+        top_n=options.top_n,
+        local_size=options.local_size,
+        mode=options.mode,
+        precision=options.precision,
+        xla=options.xla,
+        rounds=options.rounds,
     )
-    return results
+    return print_table(HEADER, rows, table_row, LEGEND)
 
 
-def time_export(folder: Path, rounds: int) -> list[dict[str, Any]]:
-    """What each exported form costs, printed line by line."""
-    from mcar_tf.benchmarking import exports as benchmark_export
-
+def print_table(
+    header: str, rows: Iterable[dict[str, Any]], line: Callable[[dict[str, Any]], str], legend: str
+) -> list[dict[str, Any]]:
+    """Print each row as it comes; all of them."""
+    print(header)
     results = []
-    print(benchmark_export.HEADER)
-    for result in benchmark_export.time_forms(folder, rounds):
-        results.append(result)
-        print(benchmark_export.table_row(result), flush=True)
-    print(
-        "over the plain backbone, exported in the same form: the median of the paired ratio and its 95 % interval."
-        " Milliseconds a batch, medians; memory: what loading and asking takes, in a process of its own."
-    )
+    for row in rows:
+        results.append(row)
+        print(line(row), flush=True)
+    print(legend)
     return results
 
 
@@ -98,7 +98,7 @@ def check(options: BenchmarkOptions) -> None:
             name,
             image_size=size,
             local_size=options.local_size,
-            spell=lambda argument: argument.replace("_", "-"),
+            spell=spell,
         )
     if min(options.batch_size) < 1:
         raise ValueError(f"`batch-size` must be at least 1. Received: {min(options.batch_size)}")
@@ -112,140 +112,15 @@ def check(options: BenchmarkOptions) -> None:
 
 def check_export(folder: Path, options: BenchmarkOptions) -> None:
     """Refuse what is no export folder, and options of models that are built for the purpose."""
-    if not (folder / "parity.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} is not an export folder: it holds no parity.json (python -m mcar_tf.export makes one)."
-        )
+    read_parity(folder)
     plain = BenchmarkOptions(export=folder, rounds=options.rounds, json=options.json)
     for field in dataclasses.fields(options):
         if getattr(options, field.name) != getattr(plain, field.name):
-            name = field.name.replace("_", "-")
             raise ValueError(
-                f"`{name}` does nothing with --export: the exported model has its own. Leave it out."
+                f"`{spell(field.name)}` does nothing with --export: the exported model has its own. Leave it out."
             )
     if importlib.util.find_spec("ai_edge_litert") is None and list(folder.glob("*.tflite")):
         raise ValueError("Timing TFLite files needs LiteRT: pip install 'mcar-tf[phone]'")
-
-
-def benchmark(options: BenchmarkOptions, backbone: str, image_size: int, batch_size: int) -> dict[str, Any]:
-    """Times of one backbone at one size: a row of Table IX."""
-    import numpy as np
-
-    times = time_in_turn(make_parts(options, backbone, image_size, batch_size), options.rounds)
-    ratio = times["total"] / times["baseline"]
-    share = times["global_to_local"] / times["total"]
-    return {
-        "backbone": backbone,
-        "image_size": image_size,
-        "batch_size": batch_size,
-        "top_n": options.top_n,
-        "local_size": options.local_size or image_size,
-        "mode": options.mode,
-        "precision": options.precision,
-        "xla": options.xla,
-        **{f"{name}_ms": float(np.median(values)) for name, values in times.items()},
-        "total_over_baseline": float(np.median(ratio)),
-        "total_over_baseline_interval": median_interval(ratio),
-        "global_to_local_share": float(np.median(share)),
-        "global_to_local_share_interval": median_interval(share),
-        "rounds": options.rounds,
-    }
-
-
-def make_parts(
-    options: BenchmarkOptions, backbone: str, image_size: int, batch_size: int
-) -> dict[str, Callable[[], None]]:
-    """A function for each of `PARTS` that computes it once and waits for the result."""
-    import tensorflow as tf
-
-    from mcar_tf.models.crop import crop_and_resize_portable
-    from mcar_tf.models.mcar import build_mcar
-    from mcar_tf.training.losses import binary_cross_entropy
-    from mcar_tf.training.optimizers import TwoRateSGD
-
-    def build(top_n: int) -> "MCAR":
-        model = build_mcar(
-            CLASSES, backbone, image_size, top_n=top_n, weights=None, local_size=options.local_size
-        )
-        model.compile(TwoRateSGD(0.0), binary_cross_entropy, jit_compile=options.xla)
-        model.optimizer.build(model.trainable_variables)
-        if options.xla:
-            model.crop = crop_and_resize_portable
-        return model
-
-    model, plain = build(options.top_n), build(0)
-    training = options.mode == "train"
-    images = tf.random.stateless_uniform((batch_size, image_size, image_size, 3), seed=(0, 0), maxval=255.0)
-    labels = tf.cast(tf.random.stateless_uniform((batch_size, CLASSES), seed=(0, 1)) < 0.04, tf.float32)
-    batch = {"image": images, "labels": labels, "weights": tf.ones_like(labels)}
-    features, logits = model.global_pass(images, training=False)
-    boxes = model.find_boxes(features, model.select_classes(logits), images)
-
-    def gradient_of(loss: Callable[[], "tf.Tensor"]) -> list["tf.Tensor"]:
-        with tf.GradientTape() as tape:
-            value = loss()
-        return tape.gradient(value, model.trainable_variables)
-
-    def global_loss() -> "tf.Tensor":
-        return binary_cross_entropy(labels, model.global_pass(images, training=True)[1], batch["weights"])
-
-    def local_loss() -> "tf.Tensor":
-        logits = tf.reduce_max(model.local_pass(images, boxes, training=True), axis=1)
-        return binary_cross_entropy(labels, logits, batch["weights"])
-
-    def global_to_local() -> "tf.Tensor":
-        found = model.find_boxes(features, model.select_classes(logits), images)
-        return model.crop(images, found, model.local_size)
-
-    crops = global_to_local()
-
-    def local_forward() -> "tf.Tensor":
-        keep, model.crop = model.crop, lambda *_: crops  # crops are the part before
-        try:
-            return model.local_pass(images, boxes, training=False)
-        finally:
-            model.crop = keep
-
-    parts = {
-        "baseline": (lambda: plain.train_step(batch)) if training else (lambda: plain(images)),
-        "total": (lambda: model.train_step(batch)) if training else (lambda: model(images)),
-        "global": (lambda: gradient_of(global_loss))
-        if training
-        else (lambda: model.global_pass(images, False)),
-        "global_to_local": global_to_local,
-        "local": (lambda: gradient_of(local_loss)) if training else local_forward,
-    }
-
-    def waiting(function: Callable[[], Any]) -> Callable[[], None]:
-        compiled = tf.function(function, jit_compile=options.xla, autograph=False)
-
-        def run() -> None:
-            compiled()
-            # On a GPU outputs are promises, and one that has come says nothing of the others.
-            tf.test.experimental.sync_devices()
-
-        return run
-
-    return {name: waiting(function) for name, function in parts.items()}
-
-
-HEADER = (
-    f"{'backbone':14}{'size':>5}{'batch':>6}{'baseline':>10}{'total':>10}{'global':>10}{'G-to-L':>9}{'local':>10}"
-    f"{'total / baseline':>22}{'G-to-L / total':>23}"
-)
-
-
-def table_row(result: dict[str, Any]) -> str:
-    """A result as a line under `HEADER`."""
-    low, high = result["total_over_baseline_interval"]
-    share_low, share_high = (100 * value for value in result["global_to_local_share_interval"])
-    times = zip(PARTS, (10, 10, 10, 9, 10), strict=True)
-    return (
-        f"{result['backbone']:14}{result['image_size']:5}{result['batch_size']:6}"
-        + "".join(f"{result[f'{part}_ms']:{width}.1f}" for part, width in times)
-        + f"{result['total_over_baseline']:8.2f} [{low:.2f}, {high:.2f}]"
-        + f"{100 * result['global_to_local_share']:8.1f} % [{share_low:.1f}, {share_high:.1f}]"
-    )
 
 
 if __name__ == "__main__":

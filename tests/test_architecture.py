@@ -71,8 +71,10 @@ ALLOWED = {
     "mcar_tf.reporting.figures": {"mcar_tf.evaluating.columns", "mcar_tf.metrics"},
     "mcar_tf.reporting.page": set(),
     "mcar_tf.exporting": {"mcar_tf.config", "mcar_tf.evaluating.columns", "mcar_tf.metrics", "mcar_tf.models",
-                          "pipelines"},
-    "mcar_tf.benchmarking": {"mcar_tf.exporting", "mcar_tf.models"},
+                          "mcar_tf.runs", "pipelines"},
+    "mcar_tf.exporting.folder": set(),
+    "mcar_tf.exporting.forms": {"mcar_tf.exporting", "mcar_tf.models"},
+    "mcar_tf.benchmarking": {"mcar_tf.exporting", "mcar_tf.models", "mcar_tf.training"},
 }
 # fmt: on
 

@@ -51,10 +51,11 @@ def test_a_row_of_table_ix(mode, tmp_path, capsys):
 def test_every_output_is_waited_for(monkeypatch):
     import tensorflow as tf
 
+    from mcar_tf.benchmarking.models import make_parts
+
     waits = []
     monkeypatch.setattr(tf.test.experimental, "sync_devices", lambda: waits.append(1))
-    options = benchmark.BenchmarkOptions(top_n=2)
-    benchmark.make_parts(options, "tiny_resnet", 32, 2)["baseline"]()
+    make_parts("tiny_resnet", 32, 2, top_n=2)["baseline"]()
     assert waits == [1]
 
 

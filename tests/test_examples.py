@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES, HELPERS = Path(__file__).parent.parent / "examples", Path(__file__).parent / "helpers"
 CLASSES = ("red", "green", "blue", "<b>rare & odd</b>")
 
 
@@ -101,8 +101,7 @@ def test_the_phone_preview_draws_the_regions_that_the_paper_shows():
 
 def test_the_phone_preview_reads_frames_until_the_camera_stops():
     preview = load("phone_preview")
-    program = "import sys; sys.stdout.buffer.write(bytes([1]) * 24 + bytes([2]) * 24 + bytes([3]) * 5)"
-    frames = list(preview.read_frames([sys.executable, "-c", program], (4, 2)))
+    frames = list(preview.read_frames([sys.executable, str(HELPERS / "write_frames.py")], (4, 2)))
     assert [frame.size for frame in frames] == [(4, 2), (4, 2)]  # the third is not whole
     assert [frame.getpixel((0, 0)) for frame in frames] == [(1, 1, 1), (2, 2, 2)]
 

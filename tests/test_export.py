@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mcar_tf import export
+from mcar_tf.exporting import forms
 
 
 @pytest.fixture(scope="module")
@@ -174,19 +175,6 @@ def test_thresholds_of_another_checkpoint_are_said_to_be(finished_run, tmp_path)
     )
 
 
-@pytest.mark.parametrize("count", [5, 16, 20, 100])
-def test_as_many_pictures_are_compared_as_asked_for(finished_run, tiny_set, count):
-    from mcar_tf.runs.loading import load_run
-    from pipelines.manifest import load_manifest
-
-    split = load_manifest(tiny_set, "tiny").splits["test"]
-    twice = dataclasses.replace(split, examples=32, shards=2 * split.shards)
-    batches = list(export.picture_batches(twice, load_run(finished_run), count))
-    assert sum(len(batch["image"]) for batch in batches) == min(count, 32)
-    for batch in batches:
-        assert {len(value) for value in batch.values()} == {len(batch["image"])}
-
-
 def test_a_model_without_regions_is_exported_in_both_formats(finished_run, tmp_path):
     words = ["--run", str(finished_run), "--out-dir", str(tmp_path / "out"), "--top-n", "0"]
     export.main(words)
@@ -196,9 +184,8 @@ def test_a_model_without_regions_is_exported_in_both_formats(finished_run, tmp_p
 
 
 def test_a_missed_bar_leaves_nothing_behind(finished_run, tmp_path, monkeypatch, capsys):
-    from mcar_tf.exporting import parity
-
-    monkeypatch.setitem(parity.BARS, "saved_model", parity.Bar(-1.0, None, None))
+    out_of_reach = dataclasses.replace(forms.find_form("saved_model"), bar=forms.Bar(-1.0))
+    monkeypatch.setattr(forms, "FORMS", (out_of_reach,))
     words = ["--run", str(finished_run), "--out-dir", str(tmp_path / "out"), "--formats", "saved_model"]
     with pytest.raises(SystemExit) as stopped:
         export.main(words)
@@ -223,13 +210,15 @@ def test_an_export_that_fails_leaves_the_one_before_it(finished_run, exported, t
 def test_an_export_that_another_came_before_does_not_replace_it(
     finished_run, exported, tmp_path, monkeypatch
 ):
-    write_papers = export.write_papers
+    from mcar_tf.exporting import writing
+
+    write_papers = writing.write_papers
 
     def overtaken(*arguments):
         shutil.copytree(exported, tmp_path / "out")
         write_papers(*arguments)
 
-    monkeypatch.setattr(export, "write_papers", overtaken)
+    monkeypatch.setattr(writing, "write_papers", overtaken)
     words = ["--formats", "tflite", "--pictures", "1", "--out-dir"]
     refused(["--run", str(finished_run), *words, str(tmp_path / "out")], FileExistsError, "is there already")
     assert (tmp_path / "out" / "saved_model").is_dir()
@@ -321,7 +310,9 @@ def test_options_that_would_do_nothing_are_refused(finished_run, options, match)
 def test_int8_without_its_quantizer_is_refused_at_once(finished_run, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     options = export.ExportOptions(finished_run, precision=["int8"])
-    with pytest.raises(ValueError, match=r"int8 needs ai-edge-quantizer: pip install 'mcar-tf\[phone\]'"):
+    with pytest.raises(
+        ValueError, match=r"mcar-int8.tflite needs ai-edge-quantizer: pip install 'mcar-tf\[phone\]'"
+    ):
         options.check()
 
 

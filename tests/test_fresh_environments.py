@@ -12,38 +12,7 @@ from PIL import Image
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
-ASK_SAVED_MODEL = """
-import importlib.util, json, sys
-import tensorflow as tf
-
-assert importlib.util.find_spec("mcar_tf") is None and importlib.util.find_spec("PIL") is None
-encoded = open(sys.argv[2], "rb").read()
-answer = tf.saved_model.load(sys.argv[1]).signatures["serving_default"](encoded=tf.constant([encoded]))
-print(json.dumps({name: value.numpy().tolist() for name, value in answer.items()}))
-"""
-
-# MediaPipe 1.2's own reader and writer of metadata miss a module that they import; their schema is whole.
-READ_METADATA = """
-import json, sys, zipfile
-from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata, schema_py_generated as schema
-
-model = schema.ModelT.InitFromPackedBuf(open(sys.argv[1], "rb").read(), 0)
-(entry,) = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
-described = metadata.ModelMetadataT.InitFromPackedBuf(bytes(model.buffers[entry.buffer].data), 0)
-(subgraph,) = described.subgraphMetadata
-(image,), (probs,) = subgraph.inputTensorMetadata, subgraph.outputTensorMetadata
-(normalization,), (labels,) = image.processUnits, probs.associatedFiles
-print(json.dumps({
-    "subgraph": subgraph.name.decode(),
-    "is_rgb": image.content.contentProperties.colorSpace == metadata.ColorSpaceType.RGB,
-    "mean": normalization.options.mean.tolist(),
-    "std": normalization.options.std.tolist(),
-    "are_labels": labels.type == metadata.AssociatedFileType.TENSOR_AXIS_LABELS,
-    "labels": zipfile.ZipFile(sys.argv[1]).read(labels.name.decode()).decode().splitlines(),
-}))
-"""
+EXAMPLES, HELPERS = Path(__file__).parent.parent / "examples", Path(__file__).parent / "helpers"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +70,9 @@ def test_tensorflow_alone_answers_a_jpeg(folder, run, tmp_path):
     import tensorflow as tf
 
     python = make_environment(tmp_path / "env", f"tensorflow=={tf.__version__}")
-    found = json.loads(ask(python, "-c", ASK_SAVED_MODEL, folder / "saved_model" / "1", folder / "photo.jpg"))
+    found = json.loads(
+        ask(python, HELPERS / "ask_saved_model.py", folder / "saved_model" / "1", folder / "photo.jpg")
+    )
     image = np.asarray(Image.open(folder / "photo.jpg"), np.float32)[np.newaxis]
     expected = run.model(image)
     assert found["valid"] == [True]
@@ -121,7 +92,7 @@ def test_litert_numpy_and_pillow_alone_run_the_phone_preview(folder, probs, tmp_
 
 def test_mediapipe_reads_labels_and_normalization(folder, run, tmp_path):
     python = make_environment(tmp_path / "env", "mediapipe")
-    found = json.loads(ask(python, "-c", READ_METADATA, folder / "mcar-float32.tflite"))
+    found = json.loads(ask(python, HELPERS / "read_metadata.py", folder / "mcar-float32.tflite"))
     assert found == {
         "subgraph": "global_only",
         "is_rgb": True,
@@ -136,16 +107,8 @@ def test_requests_to_warm_up_are_those_of_tensorflow_serving(folder, tmp_path):
     package = tmp_path / "package"
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(package)]
     subprocess.run([*install, "tensorflow-serving-api", "grpcio"], check=True)
-    program = (
-        "import sys; sys.path.append(sys.argv[1]); import tensorflow as tf\n"
-        "from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog\n"
-        "for record in tf.data.TFRecordDataset(sys.argv[2]):\n"
-        "    request = PredictionLog.FromString(record.numpy()).predict_log.request\n"
-        "    (name,) = request.inputs\n"
-        "    print(request.model_spec.signature_name, name, tf.make_ndarray(request.inputs[name]).shape)"
-    )
     requests = folder / "saved_model" / "1" / "assets.extra" / "tf_serving_warmup_requests"
-    assert ask(sys.executable, "-c", program, package, requests).splitlines() == [
+    assert ask(sys.executable, HELPERS / "read_warmup.py", package, requests).splitlines() == [
         "serving_default encoded (1,)",
         "serve_tensor images (1, 32, 32, 3)",
         "global_only encoded (1,)",

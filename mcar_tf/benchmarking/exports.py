@@ -1,6 +1,5 @@
 """An export folder in, what each form costs out: latency and memory, against the plain backbone exported alike."""
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mcar_tf.benchmarking.timing import median_interval, time_in_turn
+from mcar_tf.exporting.folder import read_parity
 from mcar_tf.exporting.saved_model import write_saved_model
 from mcar_tf.exporting.tflite import convert_tflite, load_runner
 from mcar_tf.models.mcar import MCAR, build_mcar
@@ -30,7 +30,7 @@ def time_forms(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
         interval), `milliseconds`, `plain_milliseconds` (medians), `memory_mib` (what loading and asking it takes),
         `file_mb`, `rounds`.
     """
-    plain = build_plain(json.loads((folder / "parity.json").read_text())["model"])
+    plain = build_plain(read_parity(folder)["model"])
     for path in sorted(folder.glob("mcar-*.tflite")):
         yield from time_tflite(path, plain, rounds)
     if (folder / "saved_model" / "1").is_dir():
@@ -44,12 +44,12 @@ def build_plain(model: Mapping[str, Any]) -> MCAR:
 
 def time_tflite(path: Path, plain: MCAR, rounds: int) -> Iterator[dict[str, Any]]:
     """Both signatures of a TFLite file through LiteRT on the processor (XNNPACK), by number of threads."""
-    precision: Any = path.stem.removeprefix("mcar-")
+    precision = path.stem.removeprefix("mcar-")
     content = path.read_bytes()
     image = load_runner(content).get_input_details()["image"]
     picture = np.random.default_rng(0).integers(0, 256, image["shape"]).astype(image["dtype"])
     calibration = [picture[0].astype(np.float32)] if precision == "int8" else None
-    input_type: Any = np.dtype(image["dtype"]).name
+    input_type = np.dtype(image["dtype"]).name
     plain_content = convert_tflite(plain, precision, calibration, input_type=input_type)
     for threads in THREADS:
         runners = {
@@ -126,6 +126,10 @@ def peak_memory(path: Path, signature: str, threads: int) -> float:
 HEADER = (
     f"{'form':22}{'signature':17}{'batch':>5}{'threads':>8}{'over the plain backbone':>25}"
     f"{'ms':>9}{'plain ms':>10}{'memory MiB':>12}{'file MB':>9}"
+)
+LEGEND = (
+    "over the plain backbone, exported in the same form: the median of the paired ratio and its 95 % interval."
+    " Milliseconds a batch, medians; memory: what loading and asking takes, in a process of its own."
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
+CLASSES = 80  # of the models that are built to be timed: COCO's
 Times = npt.NDArray[np.float64]
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from mcar_tf.config import FitConfig
 from mcar_tf.evaluating import columns
+from mcar_tf.runs.loading import Run
+from mcar_tf.runs.splits import find_split, split_names
 from pipelines.manifest import Manifest
 
 RECIPE = (
@@ -24,6 +26,41 @@ RECIPE = (
     "augment",
     "seed",
 )
+
+
+MAY_DIFFER = ("image_size", "local_size", "top_n", "tau")  # options that `export` can change
+
+
+def make_run_card(
+    run: Run, trained_with: FitConfig, manifest: Manifest, checkpoint: str, metrics: Mapping[str, Any]
+) -> str:
+    """The card of a run as it is exported.
+
+    Args:
+        run: with the options that it is exported with.
+        trained_with: the options that it was trained with.
+        manifest: of its prepared set.
+        checkpoint: whose weights it has, "last" or "best".
+        metrics: the run's `metrics.json`, by split.
+    """
+    exported_as = {name: getattr(run.config, name) for name in MAY_DIFFER}
+    exported_as = {name: value for name, value in exported_as.items() if value != getattr(trained_with, name)}
+    if checkpoint != "last":
+        exported_as["checkpoint"] = checkpoint
+    return make_card(
+        run.path.resolve().name,
+        run.classes,
+        trained_with,
+        manifest,
+        pictures={
+            name: find_split(trained_with, manifest, name).examples
+            for name in split_names(trained_with, manifest)
+        },
+        metrics=metrics,
+        exported_as=exported_as,
+        # `calibrate` takes the run's own options, except for the checkpoint.
+        calibrated_with=None if run.calibration is None else run.calibration.get("checkpoint", "last"),
+    )
 
 
 def make_card(

@@ -13,8 +13,7 @@ import flatbuffers
 from tensorflow.lite.python import schema_py_generated as schema
 
 from mcar_tf.exporting.flatbuffer import pack, unpack
-
-LABELS = "labels.txt"
+from mcar_tf.exporting.folder import LABELS, labels_text
 
 # What a field of a FlatBuffers table holds: a text, an enumeration's value, numbers, a table, tables.
 # A table is its fields by their number in the schema.
@@ -41,7 +40,7 @@ def add_metadata(content: bytes, classes: Sequence[str], *, is_float: bool) -> b
     file.write(pack(model))
     with zipfile.ZipFile(file, "a") as archive:
         # A ZipInfo of its own has a fixed date: the same model gives the same bytes.
-        archive.writestr(zipfile.ZipInfo(LABELS), "".join(f"{name}\n" for name in classes))
+        archive.writestr(zipfile.ZipInfo(LABELS), labels_text(classes))
     return file.getvalue()
 
 

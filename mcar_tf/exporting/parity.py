@@ -6,38 +6,15 @@ boxes, labels and mAP. Letters: P pictures, C classes, N regions, S px a side.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
+from mcar_tf.exporting.forms import GLOBAL_ONLY, Answer, Array, Bar, LoadedForm, PictureBatch
 from mcar_tf.metrics import mean_average_precision
 from mcar_tf.models.mcar import MCAR
-
-Array = npt.NDArray[Any]
-# `image` (B, S, S, 3) float32 in [0, 255]; `encoded` (B,), the files that these are of; and, where labels are known,
-# `labels` and `weights` (B, C)
-PictureBatch = dict[str, Array]
-Answer = Callable[[PictureBatch], dict[str, Array]]
-# Among a form's outputs: `global_probs` by its signature of that name, which is a graph of its own.
-GLOBAL_ONLY = "global_only"
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """An exported form, loaded.
-
-    Attributes:
-        answer: a batch -> outputs of `MCAR.call`, without boxes where N = 0; and `GLOBAL_ONLY` where it has that.
-        whole_levels: it takes bytes, so it is held to the model on pictures of whole levels of brightness.
-        answer_pixels: another way in, for pictures of whole levels of brightness.
-    """
-
-    answer: Answer
-    whole_levels: bool = False
-    answer_pixels: Answer | None = None
+from pipelines.words import percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,30 +56,12 @@ class Parity:
         return self.model_mean_ap - self.form_mean_ap
 
 
-@dataclasses.dataclass(frozen=True)
-class Bar:
-    """What a form may differ from its model by; None: what its precision makes of it."""
-
-    global_difference: float | None
-    local_difference: float | None
-    mean_ap_loss: float | None
-
-
 # mAP of fewer pictures is reported and not judged: there, two pictures that change places move it by a point.
 MIN_PICTURES_FOR_MEAN_AP = 200
 
-# What the forms of an export folder are held to.
-BARS = {
-    "saved_model": Bar(1e-4, 1e-4, None),
-    "mcar-float32.tflite": Bar(1e-4, 1e-4, None),
-    "mcar-float16.tflite": Bar(None, None, 0.005),
-    "mcar-dynamic.tflite": Bar(None, None, 0.01),
-    "mcar-int8.tflite": Bar(None, None, 0.01),
-}
-
 
 def measure_parity(
-    model: MCAR, forms: Mapping[str, Form], batches: Iterable[PictureBatch]
+    model: MCAR, forms: Mapping[str, LoadedForm], batches: Iterable[PictureBatch]
 ) -> dict[str, Parity]:
     """Run exported forms beside their model.
 
@@ -155,9 +114,8 @@ def measure_parity(
     }
 
 
-def missed_bars(name: str, parity: Parity) -> list[str]:
-    """Which of the bars for a form of this name were missed, in words."""
-    bar = BARS[name]
+def missed_bars(bar: Bar, parity: Parity) -> list[str]:
+    """What a form was held to and missed, in words."""
     mean_ap_loss = parity.mean_ap_loss if parity.pictures >= MIN_PICTURES_FOR_MEAN_AP else None
     measured = {
         "global probabilities differ by": (parity.global_difference, bar.global_difference),
@@ -173,6 +131,32 @@ def missed_bars(name: str, parity: Parity) -> list[str]:
         for what, (value, most) in measured.items()
         if value is not None and most is not None and not value <= most
     ]
+
+
+def parity_lines(parities: Mapping[str, Parity]) -> list[str]:
+    """A table for people: how far each form is from the model."""
+    width = max(len("against the model"), *(len(name) for name in parities))
+
+    def line(name: str, *cells: str) -> str:
+        widths = (10, 10, 8, 11, 11, 10, 8)
+        return f"{name:{width}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
+
+    lines = [
+        f"{'':{width}}{'difference of probs':>20}{'the same regions, %':>20}{'mAP, %':>28}",
+        line("against the model", "global", "local", "class", "class, box", "mean IoU", "model", "form"),
+    ]
+    for name, parity in parities.items():
+        differences = f"{parity.global_difference:.1e}", f"{parity.local_difference:.1e}"
+        shares = percent(parity.same_classes), percent(parity.same_boxes), f"{parity.box_iou:.3f}"
+        lines.append(
+            line(
+                name,
+                *differences,
+                *shares,
+                *(percent(m, 2) for m in (parity.model_mean_ap, parity.form_mean_ap)),
+            )
+        )
+    return lines
 
 
 def match_boxes(

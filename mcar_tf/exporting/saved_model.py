@@ -10,13 +10,18 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from mcar_tf.exporting.labels import LABELS, THRESHOLDS, labels_text, thresholds_text
-from mcar_tf.exporting.parity import GLOBAL_ONLY, Array, Form, PictureBatch
+from mcar_tf.exporting.folder import CARD, LABELS, THRESHOLDS, labels_text, thresholds_text
+from mcar_tf.exporting.forms import GLOBAL_ONLY, Array, LoadedForm, Material, PictureBatch
 from mcar_tf.models.mcar import MCAR, Outputs
 from pipelines.decode import count_pixels, decode_and_resize, read_orientation
 from pipelines.pictures import MAX_MEGAPIXELS
 
-CARD = "card.md"
+
+def write_form(material: Material, path: Path, precision: None = None) -> None:
+    """Write the line `saved_model` of the table of forms."""
+    write_saved_model(
+        material.model, material.classes, path, thresholds=material.thresholds, card=material.card
+    )
 
 
 def write_saved_model(
@@ -64,7 +69,7 @@ def write_saved_model(
     write_warmup(path, model.image_size)
 
 
-def load_form(path: Path) -> Form:
+def load_form(path: Path) -> LoadedForm:
     """A SavedModel as a function from files' bytes to outputs, to hold it to its model."""
     signatures = tf.saved_model.load(str(path)).signatures
 
@@ -79,7 +84,7 @@ def load_form(path: Path) -> Form:
         images = tf.constant(batch["image"].astype(np.uint8))
         return {name: value.numpy() for name, value in signatures["serve_tensor"](images=images).items()}
 
-    return Form(answer, answer_pixels=answer_pixels)
+    return LoadedForm(answer, answer_pixels=answer_pixels)
 
 
 def _make_signatures(

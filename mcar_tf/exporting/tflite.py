@@ -8,35 +8,40 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from mcar_tf.exporting.flatbuffer import op_name, unpack
+from mcar_tf.exporting.forms import GLOBAL_ONLY, PRECISIONS, Array, LoadedForm, Material, PictureBatch
 from mcar_tf.exporting.metadata import add_metadata
-from mcar_tf.exporting.parity import GLOBAL_ONLY, Array, Form, PictureBatch
 from mcar_tf.exporting.quantize import quantize_tflite
 from mcar_tf.models.crop import crop_and_resize_portable
 from mcar_tf.models.mcar import MCAR, Outputs
 
-InputType = Literal["float32", "uint8"]
-Precision = Literal["float32", "float16", "dynamic", "int8"]
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
 SIGNATURES = ("mcar", "global_only")
 # A batch of regions: the activations of more fit no cache, and each batch takes memory of its own (docs/phones.md).
 REGIONS_AT_ONCE = 2
+
+
+def write_form(material: Material, path: Path, precision: str) -> None:
+    """Write one of the lines `tflite` of the table of forms."""
+    calibration = material.calibration() if precision == "int8" and material.calibration else None
+    write_tflite(
+        material.model, material.classes, path, precision, calibration, input_type=material.tflite_input
+    )
 
 
 def write_tflite(
     model: MCAR,
     classes: Sequence[str],
     path: Path,
-    precision: Precision = "float32",
+    precision: str = "float32",
     calibration: Iterable[Array] | None = None,
     *,
-    input_type: InputType = "float32",
+    input_type: str = "float32",
 ) -> None:
     """Write a model as one file with two signatures that share one set of weights, and its class names inside.
 
@@ -61,10 +66,10 @@ def write_tflite(
 
 def convert_tflite(
     model: MCAR,
-    precision: Precision = "float32",
+    precision: str = "float32",
     calibration: Iterable[Array] | None = None,
     *,
-    input_type: InputType = "float32",
+    input_type: str = "float32",
 ) -> bytes:
     """The content of the file that `write_tflite` writes, without metadata."""
     if precision not in PRECISIONS:
@@ -80,12 +85,12 @@ def convert_tflite(
     return content
 
 
-def as_input(picture: Array, input_type: InputType) -> Array:
+def as_input(picture: Array, input_type: str) -> Array:
     """A picture of floats in [0, 255] as what a file takes."""
     return np.round(picture).astype(np.uint8) if input_type == "uint8" else picture
 
 
-def _convert(model: MCAR, precision: Precision, input_type: InputType) -> bytes:
+def _convert(model: MCAR, precision: str, input_type: str) -> bytes:
     """What TensorFlow's converter can do by itself: all but int8."""
     with tempfile.TemporaryDirectory() as folder:
         functions = _freeze_signatures(model, tf.dtypes.as_dtype(input_type))
@@ -128,7 +133,7 @@ def load_runner(content: bytes, signature: str = "mcar", threads: int = 1) -> An
     return interpreter.get_signature_runner(signature)
 
 
-def load_form(path: Path) -> Form:
+def load_form(path: Path) -> LoadedForm:
     """A TFLite file as a function of a batch of pictures, to hold it to its model."""
     content = path.read_bytes()
     both_passes, one_pass = (load_runner(content, signature) for signature in SIGNATURES)
@@ -141,7 +146,7 @@ def load_form(path: Path) -> Form:
         rows = [look(image[np.newaxis].astype(dtype)) for image in batch["image"]]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
-    return Form(answer, whole_levels=dtype == np.uint8)
+    return LoadedForm(answer, whole_levels=dtype == np.uint8)
 
 
 def _freeze_signatures(model: MCAR, dtype: tf.DType) -> dict[str, tf.types.experimental.PolymorphicFunction]:

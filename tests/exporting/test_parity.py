@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcar_tf.exporting.parity import GLOBAL_ONLY, Form, Parity, match_boxes, measure_parity, missed_bars
+from mcar_tf.exporting.forms import GLOBAL_ONLY, LoadedForm, find_form
+from mcar_tf.exporting.parity import Parity, match_boxes, measure_parity, missed_bars, parity_lines
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def exact(model):
 
 
 def test_the_model_is_no_different_from_itself(model, exact, batch):
-    parity = measure_parity(model, {"form": Form(exact)}, [batch])["form"]
+    parity = measure_parity(model, {"form": LoadedForm(exact)}, [batch])["form"]
     assert parity.pictures == 6
     assert parity.global_difference == pytest.approx(0, abs=1e-5)
     assert parity.local_difference == pytest.approx(0, abs=1e-5)
@@ -31,7 +32,7 @@ def test_a_difference_is_told_by_its_stream(model, exact, batch):
         outputs["local_probs"] = outputs["local_probs"] - 0.125
         return outputs
 
-    parity = measure_parity(model, {"form": Form(shifted)}, [batch])["form"]
+    parity = measure_parity(model, {"form": LoadedForm(shifted)}, [batch])["form"]
     assert parity.global_difference == pytest.approx(0.25, abs=1e-5)
     assert parity.local_difference == pytest.approx(0.125, abs=1e-5)
 
@@ -48,7 +49,7 @@ def test_every_signature_is_held_to_the_model(model, exact, batch):
         outputs = exact(batch)
         return outputs | {"global_probs": outputs["global_probs"] - 0.5}
 
-    forms = {"one": Form(with_global_only), "two": Form(exact, answer_pixels=shifted)}
+    forms = {"one": LoadedForm(with_global_only), "two": LoadedForm(exact, answer_pixels=shifted)}
     parity = measure_parity(model, forms, [batch])
     assert parity["one"].global_difference == pytest.approx(0.25, abs=1e-5)
     assert parity["two"].global_difference == pytest.approx(0.5, abs=1e-5)
@@ -61,7 +62,7 @@ def test_local_probs_are_those_of_the_forms_own_boxes(model, batch):
     def elsewhere(batch):
         return {name: value.numpy() for name, value in model(batch["image"], boxes=boxes).items()}
 
-    parity = measure_parity(model, {"form": Form(elsewhere)}, [batch])["form"]
+    parity = measure_parity(model, {"form": LoadedForm(elsewhere)}, [batch])["form"]
     assert parity.local_difference == pytest.approx(0, abs=1e-5)
     assert parity.same_classes == 1
     assert parity.same_boxes < 1
@@ -76,28 +77,30 @@ def test_a_form_that_gives_no_numbers_misses_its_bars(model, exact, batch):
             for name, value in exact(batch).items()
         }
 
-    parity = measure_parity(model, {"form": Form(broken)}, [batch])["form"]
+    parity = measure_parity(model, {"form": LoadedForm(broken)}, [batch])["form"]
     assert {"global_difference", "local_difference", "form_mean_ap"} <= set(parity.unknown)
     for name in ("saved_model", "mcar-int8.tflite"):
-        assert missed_bars(name, parity)
+        assert missed_bars(find_form(name).bar, parity)
 
 
 def test_without_labels_nothing_is_said_of_map(model, exact, batch):
     unlabelled = {name: batch[name] for name in ("image", "encoded")}
-    parity = measure_parity(model, {"form": Form(exact)}, [unlabelled])["form"]
+    parity = measure_parity(model, {"form": LoadedForm(exact)}, [unlabelled])["form"]
     assert (parity.model_mean_ap, parity.form_mean_ap, parity.mean_ap_loss) == (None, None, None)
 
 
 def test_map_lost_is_the_models_less_the_forms(model, exact, batch):
     parity = dataclasses.replace(
-        measure_parity(model, {"form": Form(exact)}, [batch])["form"], model_mean_ap=0.8, form_mean_ap=0.7
+        measure_parity(model, {"form": LoadedForm(exact)}, [batch])["form"],
+        model_mean_ap=0.8,
+        form_mean_ap=0.7,
     )
     assert parity.mean_ap_loss == pytest.approx(0.1)
 
 
 def test_no_pictures_are_refused(model, exact):
     with pytest.raises(ValueError, match="no pictures to compare"):
-        measure_parity(model, {"form": Form(exact)}, [])
+        measure_parity(model, {"form": LoadedForm(exact)}, [])
 
 
 PROBS = ("probs", "global_probs", "local_probs")
@@ -109,7 +112,7 @@ def test_a_plain_model_has_no_boxes_to_differ(plain_model, batch, names):
         outputs = plain_model(batch["image"])
         return {name: outputs[name].numpy() for name in names}
 
-    parity = measure_parity(plain_model, {"form": Form(form)}, [batch])["form"]
+    parity = measure_parity(plain_model, {"form": LoadedForm(form)}, [batch])["form"]
     assert (parity.same_classes, parity.same_boxes, parity.box_iou) == (1, 1, 1)
     assert parity.local_difference == pytest.approx(0, abs=1e-5)
 
@@ -165,6 +168,23 @@ def parity_of(**values):
     ],
 )
 def test_bars_that_are_missed_are_named(form, measured, missed):
-    found = missed_bars(form, parity_of(**measured))
+    found = missed_bars(find_form(form).bar, parity_of(**measured))
     assert bool(found) == bool(missed)
     assert missed in "".join(found)
+
+
+def test_the_table_for_people_has_a_line_a_form():
+    measured = parity_of(global_difference=2e-5, local_difference=0.25, same_boxes=0.5, form_mean_ap=None)
+    lines = parity_lines({"saved_model": measured, "mcar-int8.tflite": parity_of()})
+    assert lines[2].split() == ["saved_model", "2.0e-05", "2.5e-01", "100.0", "50.0", "1.000", "80.00", "-"]
+    assert lines[3].split() == [
+        "mcar-int8.tflite",
+        "0.0e+00",
+        "0.0e+00",
+        "100.0",
+        "100.0",
+        "1.000",
+        "80.00",
+        "80.00",
+    ]
+    assert len({len(line) for line in lines}) == 1

@@ -1,0 +1,38 @@
+"""A run folder in; its config and the pictures that may be shown to its exported forms out. Loads no TensorFlow."""
+
+import shlex
+from pathlib import Path
+
+from mcar_tf.config import FitConfig
+from mcar_tf.runs.folder import read_run_config
+from mcar_tf.runs.splits import find_split
+from pipelines.manifest import Manifest, Portion, Split
+
+
+def read_finished_run(run: Path) -> FitConfig:
+    """The config of a run that has come to its end.
+
+    Raises:
+        FileNotFoundError: the folder holds no run, or an unfinished one.
+    """
+    config = read_run_config(run)
+    if not (run / "metrics.json").is_file():
+        raise FileNotFoundError(
+            f"{run} is unfinished: it holds no metrics.json. Finish it: python -m mcar_tf.fit --config"
+            f" {shlex.quote(str(run / 'config.yaml'))} --out-dir {shlex.quote(str(run))} --resume"
+        )
+    return config
+
+
+def find_calibration_split(config: FitConfig, manifest: Manifest) -> Split | Portion:
+    """The pictures that int8 may look at: those the run was trained on, and none that it held out.
+
+    Raises:
+        ValueError: the set has no such split.
+    """
+    if config.train_split not in manifest.splits:
+        raise ValueError(
+            f"int8 finds its ranges on the run's training split, and {manifest.name} has no {config.train_split} (it"
+            f" has {', '.join(manifest.splits)}). Prepare the set with it, or export without int8."
+        )
+    return find_split(config, manifest, config.train_split)
