@@ -53,7 +53,7 @@ def written_whole(path: Path, keep_partial: bool = False) -> Iterator[Path]:
     """
     partial = partial_path(path)
     # The file is made here: one that is there already, or a link that somebody laid, is an error.
-    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
+    open(partial, "xb", opener=no_follow).close()
     try:
         yield partial
         flush_to_disk(partial)
@@ -122,6 +122,11 @@ def locked(path: Path, message: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def no_follow(path: str, flags: int) -> int:
+    """For `open(..., opener=no_follow)`: a link that somebody laid in a file's place is an error, not followed."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def flush_to_disk(path: Path) -> None:

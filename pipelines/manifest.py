@@ -9,16 +9,23 @@ A prepared set is a folder:
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipelines.files import write_text
+from pipelines.readers.registry import build_command
 from pipelines.samples import Skip
+from pipelines.typed import from_json, read_json
 
 SCHEMA_VERSION = 1  # of records and manifest
 MANIFEST = "dataset.json"
+MAX_MANIFEST_BYTES = (
+    2**30
+)  # of a hundred million pictures it has some 50 MB, and what was left out is named in it
+SHARD_NAME = re.compile(r"[A-Za-z0-9_]+-\d{5,}-of-\d{5,}(-b)?\.tfrecord")  # as `records.shard_name` gives it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Split:
         present, difficult, unknown: pictures per class, `difficult` and `unknown` as in `Sample`.
         shards: in order.
         skipped: the pictures left out, and why.
+        remarks: what was done to pictures, or is odd about them, in words for a person -> how many pictures.
     """
 
     folder: Path
@@ -50,6 +58,7 @@ class Split:
     unknown: tuple[int, ...]
     shards: tuple[Shard, ...]
     skipped: tuple[Skip, ...]
+    remarks: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def files(self) -> list[Path]:
@@ -125,25 +134,13 @@ def load_manifest(data_dir: Path, name: str, check_files: bool = True) -> Manife
     if not path.is_file():
         state = "holds an unfinished build" if folder.is_dir() else "is not there"
         raise FileNotFoundError(
-            f"The prepared set {folder} {state}. Build it: python -m pipelines.build --dataset {name}"
-            f" --data-dir {data_dir} (and --source DIR, the folder of the original files, but for digits)."
+            f"The prepared set {folder} {state}. Build it: {build_command(name, data_dir)}"
         )
-    rebuild = f"Build it anew: python -m pipelines.build --dataset {name} --data-dir {data_dir} --overwrite."
+    rebuild = f"Build it anew: {build_command(name, data_dir)} --overwrite"
     try:
-        content = json.loads(path.read_text())
+        manifest = _from_json(read_json(path, MAX_MANIFEST_BYTES), folder)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}). {rebuild}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ValueError(
-            f"{path} is of schema version {version}; this program reads version {SCHEMA_VERSION}. {rebuild}"
-        )
-    if content.pop("checksum", None) != _checksum(content):
-        raise ValueError(f"{path} is damaged: its checksum is not that of what it says. {rebuild}")
-    try:
-        manifest = _from_json(content, folder)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged (at {error}). {rebuild}") from error
+        raise ValueError(f"{error} {rebuild}") from error
     for split in manifest.splits.values() if check_files else ():
         for file, shard in zip(split.files, split.shards, strict=True):
             if not file.is_file():
@@ -157,24 +154,11 @@ def load_manifest(data_dir: Path, name: str, check_files: bool = True) -> Manife
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `dataset.json` atomically: the moment from which on the set exists."""
-    content: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "name": manifest.name,
-        "classes": manifest.classes,
-        "source": manifest.source,
-        "licence": manifest.licence,
-        "splits": {
-            name: {
-                "examples": split.examples,
-                "present": split.present,
-                "difficult": split.difficult,
-                "unknown": split.unknown,
-                "shards": [dataclasses.asdict(shard) for shard in split.shards],
-                "skipped": [dataclasses.asdict(skip) for skip in split.skipped],
-            }
-            for name, split in manifest.splits.items()
-        },
-    }
+    content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(manifest)}
+    for split in content["splits"].values():
+        del split["folder"]
+        if not split["remarks"]:
+            del split["remarks"]
     content["checksum"] = _checksum(content)
     write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
 
@@ -183,23 +167,48 @@ def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _from_json(content: dict[str, Any], folder: Path) -> Manifest:
-    splits = {
-        name: Split(
-            folder=folder,
-            examples=split["examples"],
-            present=tuple(split["present"]),
-            difficult=tuple(split["difficult"]),
-            unknown=tuple(split["unknown"]),
-            shards=tuple(Shard(**shard) for shard in split["shards"]),
-            skipped=tuple(Skip(**skip) for skip in split["skipped"]),
+def _from_json(content: Any, folder: Path) -> Manifest:
+    """What `write_manifest` wrote, checked: no later code needs to doubt a number or a name of it."""
+    path = folder / MANIFEST
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} is of schema version {version!r:.20}; this program reads version {SCHEMA_VERSION}."
         )
-        for name, split in content["splits"].items()
-    }
-    return Manifest(
-        name=content["name"],
-        classes=tuple(content["classes"]),
-        source=content["source"],
-        licence=content["licence"],
-        splits=splits,
+    checksum = content.pop("checksum", None)
+    splits = content.get("splits")
+    if not isinstance(splits, dict) or not splits:
+        raise ValueError(f"{path}: `splits` must be an object that names splits. Received: {splits!r:.60}")
+    manifest = from_json(
+        Manifest,
+        {name: value for name, value in content.items() if name not in ("schema_version", "splits")},
+        str(path),
+        splits={
+            name: from_json(Split, split, f"{path}, split {name!r:.60}", folder=folder)
+            for name, split in splits.items()
+        },
     )
+    for name, split in manifest.splits.items():
+        _check_split(f"{path}, split {name!r:.60}", name, split, len(manifest.classes))
+    if len(set(manifest.classes)) < len(manifest.classes) or not manifest.classes:
+        raise ValueError(f"{path}: `classes` must be names, each of them once.")
+    if checksum != _checksum(content):
+        raise ValueError(f"{path} is damaged: its checksum is not that of what it says.")
+    return manifest
+
+
+def _check_split(where: str, name: str, split: Split, num_classes: int) -> None:
+    """Refuse numbers and names that no build gives."""
+    for kind in ("present", "difficult", "unknown"):
+        counts = getattr(split, kind)
+        if len(counts) != num_classes or not all(0 <= count <= split.examples for count in counts):
+            raise ValueError(
+                f"{where}: `{kind}` must be {num_classes} numbers, one a class, in [0, {split.examples}]."
+            )
+    for shard in split.shards:
+        if not SHARD_NAME.fullmatch(shard.name) or not shard.name.startswith(f"{name}-"):
+            raise ValueError(f"{where}: `{shard.name!r:.80}` is no shard of it.")
+        if not (shard.examples >= 0 and shard.bytes >= 0 and re.fullmatch("[0-9a-f]{64}", shard.sha256)):
+            raise ValueError(f"{where}: what it says of {shard.name} can't be.")
+    if split.examples < 1 or sum(shard.examples for shard in split.shards) != split.examples:
+        raise ValueError(f"{where}: `examples` must be the sum of its shards'. Received: {split.examples}")

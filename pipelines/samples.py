@@ -1,8 +1,14 @@
 """One labelled picture, before it is a record; and a raw set, which is splits of them."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+MAX_NAME = 200  # characters of a class name
+# Besides control characters and line breaks: marks that turn the order of what is written behind them.
+NEVER_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,3 +61,28 @@ class RawSet:
     source: str
     licence: str = ""
     skipped: dict[str, list[Skip]] = dataclasses.field(default_factory=dict)
+
+
+def check_class_names(names: Iterable[str]) -> None:
+    """Refuse class names of which one is no name, or is there twice."""
+    seen = set()
+    for name in names:
+        check_class_name(name)
+        if name in seen:
+            raise ValueError(f"The class `{name}` is named twice.")
+        seen.add(name)
+
+
+def check_class_name(name: str) -> None:
+    """Refuse a class name that a list of one name a line, a table or a terminal would garble."""
+    if not name or name != name.strip():
+        raise ValueError(f"A class name must not be empty, nor have space around it. Received: {name!r:.80}")
+    if len(name) > MAX_NAME:
+        raise ValueError(
+            f"A class name must have at most {MAX_NAME} characters. Received {len(name):,}: {name!r:.80}"
+        )
+    bad = [c for c in name if unicodedata.category(c) in NEVER_IN_NAMES or c in TURNING]
+    if bad:
+        raise ValueError(
+            f"A class name must not hold line breaks or control characters. Received: {name!r:.80}"
+        )

@@ -13,23 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import records
-from pipelines.building.sets import begin_anew, complete_set, only_build_in, refuse_complete
-from pipelines.building.shards import (
-    WORK_FOLDER,
-    BuiltShard,
-    OnBadImage,
-    ShardTask,
-    StampedSample,
-    check_handling,
-    check_sample,
-    encoded_size,
-    finish_shard,
-    stamp,
-)
+from pipelines.building.packing import Packed, check_sample, pack
+from pipelines.building.sets import complete_set, only_build_in, shard_path
+from pipelines.building.shards import WORK_FOLDER, OnBadImage, ShardTask, check_handling, finish_shard
 from pipelines.command import load_tensorflow
 from pipelines.manifest import Manifest, load_manifest
 from pipelines.pictures import MAX_MEGAPIXELS
-from pipelines.samples import RawSet
+from pipelines.samples import RawSet, check_class_names
 
 
 def build_set_on_beam(
@@ -58,13 +48,9 @@ def build_set_on_beam(
         raise ValueError("Apache Beam is not installed: pip install 'mcar-tf[beam]'") from error
 
     check_handling(on_bad_image, max_megapixels)
+    check_class_names(raw.classes)
     folder = Path(data_dir).absolute() / raw.name
-    if not overwrite:
-        refuse_complete(folder)
-    work = folder / WORK_FOLDER
-    work.mkdir(parents=True, exist_ok=True)
-    with only_build_in(work), _brief_errors():
-        begin_anew(folder)
+    with only_build_in(folder, overwrite) as in_use, _brief_errors():
         with beam.Pipeline(options=PipelineOptions(list(beam_options))) as pipeline:
             # One worker a split goes through the reader, then the rows are dealt out to all.
             listed = (
@@ -74,29 +60,30 @@ def build_set_on_beam(
             )
             # A step of its own: as a side input, BundleBasedDirectRunner takes a tagged output for the main one.
             left_out = listed.skipped | "Left out" >> beam.Map(tuple)
-            stamped = listed.samples | beam.Reshuffle() | "Stamp" >> beam.Map(_stamp)
+            packed = listed.samples | beam.Reshuffle() | "Pack" >> beam.Map(_pack)
             # The bytes of all files of a split decide its number of shards.
             num_shards = (
-                stamped
+                packed
                 | "Weigh" >> beam.Map(_weigh)
                 | beam.CombinePerKey(sum)
                 | "Count shards" >> beam.Map(_count_shards)
             )
             # A shard that gets no picture is written too.
-            placed = stamped | "Place" >> beam.Map(_place, beam.pvalue.AsDict(num_shards))
+            placed = packed | "Place" >> beam.Map(_place, beam.pvalue.AsDict(num_shards))
             shards = num_shards | "Shards" >> beam.FlatMap(_list_shards)
             built = (
                 (placed, shards)
                 | beam.Flatten()
                 | beam.GroupByKey()
-                | "Write" >> beam.Map(_write_shard, folder, len(raw.classes), on_bad_image, max_megapixels)
+                | "Write"
+                >> beam.Map(_write_shard, folder, in_use, len(raw.classes), on_bad_image, max_megapixels)
             )
             (
                 built
                 | beam.combiners.ToList()
                 | "Manifest" >> beam.Map(_write_manifest, raw, folder, beam.pvalue.AsDict(left_out))
             )
-    shutil.rmtree(work)
+        shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
     return load_manifest(folder.parent, raw.name)
 
 
@@ -123,14 +110,14 @@ def _list_split(split: str, raw: RawSet) -> Iterator[Any]:
     yield TaggedOutput("skipped", (split, list(raw.skipped.get(split, []))))
 
 
-def _stamp(element: Any) -> Any:
+def _pack(element: Any) -> Any:
     split, sample = element
-    return split, StampedSample(sample, stamp(sample))
+    return split, pack(sample)
 
 
 def _weigh(element: Any) -> Any:
-    split, item = element
-    return split, encoded_size(item.sample)
+    split, packed = element
+    return split, Packed(*packed).encoded_bytes
 
 
 def _count_shards(element: Any) -> Any:
@@ -140,8 +127,8 @@ def _count_shards(element: Any) -> Any:
 
 def _place(element: Any, num_shards: dict[str, int]) -> Any:
     """The key is the shard: its split, its number, and of how many it is one."""
-    split, item = element
-    return (split, records.shard_of(item.sample.id, num_shards[split]), num_shards[split]), item
+    split, packed = element
+    return (split, records.shard_of(Packed(*packed).id, num_shards[split]), num_shards[split]), packed
 
 
 def _list_shards(element: Any) -> Iterator[Any]:
@@ -151,21 +138,27 @@ def _list_shards(element: Any) -> Iterator[Any]:
 
 
 def _write_shard(
-    element: Any, folder: Path, num_classes: int, on_bad_image: OnBadImage, max_megapixels: float
+    element: Any,
+    folder: Path,
+    in_use: frozenset[str],
+    num_classes: int,
+    on_bad_image: OnBadImage,
+    max_megapixels: float,
 ) -> Any:
     from apache_beam.metrics import Metrics
 
     if "tensorflow" not in sys.modules:
         load_tensorflow()
     (split, shard, num_shards), items = element
-    task = ShardTask(folder, split, shard, num_shards, num_classes, on_bad_image, max_megapixels)
+    path = shard_path(folder, split, shard, num_shards, in_use)
+    task = ShardTask(path, split, shard, num_shards, num_classes, on_bad_image, max_megapixels)
+    # Beam may have made plain tuples of them on their way.
+    samples = [Packed(*packed) for packed in items if packed is not None]
+    samples.sort(key=lambda packed: (records.sort_key(packed.id), packed.id))
     pictures = Metrics.counter("mcar_tf", "pictures")
-    return split, shard, finish_shard(task, [item for item in items if item is not None], pictures.inc)
+    return task, finish_shard(task, lambda: samples, pictures.inc)
 
 
 def _write_manifest(built: Iterable[Any], raw: RawSet, folder: Path, skipped: dict[str, Any]) -> None:
     raw.skipped = skipped
-    by_split: dict[str, list[BuiltShard]] = {split: [] for split in raw.splits}
-    for split, _, shard in sorted(built, key=lambda entry: entry[:2]):
-        by_split[split].append(shard)
-    complete_set(raw, folder, by_split)
+    complete_set(raw, folder, built)

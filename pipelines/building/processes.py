@@ -5,15 +5,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 from pipelines.building.shards import WORK_FOLDER, BuiltShard, ShardTask, finish_shard
-from pipelines.building.spool import read_spool, spool_file
+from pipelines.building.spool import read_in_order, spool_file
 from pipelines.command import load_tensorflow
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 BYTES_A_PROCESS = 64 * 2**20  # of pictures, below which another process costs more than it brings
 
@@ -23,23 +20,34 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(tasks: list[ShardTask], processes: int, bar: "tqdm") -> list[BuiltShard]:
+def run_tasks(
+    tasks: Sequence[ShardTask], processes: int, on_pictures: Callable[[int], object]
+) -> Generator[tuple[ShardTask, BuiltShard], None, None]:
+    """Build shards from their spooled samples; each comes as it is finished.
+
+    Args:
+        tasks: one a shard.
+        processes: how many at once; with 1 in this process.
+        on_pictures: is called with the number of pictures that are done since the last call.
+    """
     if processes == 1:
-        return [_finish(task, bar.update) for task in tasks]
+        for task in tasks:
+            yield task, _finish(task, on_pictures)
+        return
     # Spawned, not forked: TensorFlow's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     others = set(multiprocessing.active_children())
     executor = concurrent.futures.ProcessPoolExecutor(processes, context, _start_worker, (counter,))
+    seen = 0
     try:
-        futures = [executor.submit(_finish_in_worker, task) for task in tasks]
-        waiting = set(futures)
+        waiting = {executor.submit(_finish_in_worker, task): task for task in tasks}
         while waiting:
-            done, waiting = concurrent.futures.wait(waiting, 0.5, concurrent.futures.FIRST_EXCEPTION)
-            bar.update(counter.value - bar.n)
+            done, _ = concurrent.futures.wait(waiting, 0.5, concurrent.futures.FIRST_COMPLETED)
+            on_pictures(counter.value - seen)
+            seen = counter.value
             for future in done:
-                future.result()
-        return [future.result() for future in futures]
+                yield waiting.pop(future), future.result()
     except concurrent.futures.process.BrokenProcessPool as error:
         raise RuntimeError(
             "a process of the build was killed, perhaps for want of memory; the same command goes on, with"
@@ -83,6 +91,6 @@ def _finish_in_worker(task: ShardTask) -> BuiltShard:
     return _finish(task, on_picture)
 
 
-def _finish(task: ShardTask, on_picture: Callable[[int], object]) -> BuiltShard:
-    spool = spool_file(task.folder / WORK_FOLDER, task.split, task.shard, task.num_shards)
-    return finish_shard(task, list(read_spool(spool)), on_picture)
+def _finish(task: ShardTask, on_pictures: Callable[[int], object]) -> BuiltShard:
+    spool = spool_file(task.path.parent / WORK_FOLDER, task.split, task.shard, task.num_shards)
+    return finish_shard(task, lambda: read_in_order(spool), on_pictures)

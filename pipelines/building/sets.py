@@ -1,23 +1,34 @@
 """A raw set in, a prepared set out, or going on with one whose build was stopped.
 
 A reader's samples are laid, without their pixels, into one file for each shard; then processes make the shards
-independently: read a picture, decode it, write its record. So memory holds the labels of one shard a process, however
-many pictures there are, and a build that was stopped anywhere goes on with the shards that it had finished.
+independently: read a picture, decode it, write its record. So memory holds one sample a process, however many
+pictures there are, and a build that was stopped anywhere goes on with the shards that it had finished.
+
+A set that is there already stays whole until the manifest of the one that replaces it is written: a shard whose name
+is in use gets another name.
 """
 
+import contextlib
+import dataclasses
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
+from pipelines import records
 from pipelines.building.processes import BYTES_A_PROCESS, count_cores, run_tasks
 from pipelines.building.progress import progress_bar
 from pipelines.building.shards import WORK_FOLDER, BuiltShard, OnBadImage, ShardTask, check_handling
 from pipelines.building.spool import lay_out
 from pipelines.files import locked, remove_partial
-from pipelines.manifest import MANIFEST, Manifest, Split, write_manifest
+from pipelines.manifest import MANIFEST, Manifest, Shard, Split, load_manifest, write_manifest
 from pipelines.pictures import MAX_MEGAPIXELS
-from pipelines.samples import RawSet
+from pipelines.samples import RawSet, Skip, check_class_names
 
 
 def build_set(
@@ -40,104 +51,191 @@ def build_set(
         processes: how many read and decode at once; by default one a core, fewer for small sets.
         on_bad_image: leave out a picture that does not decode and name it in the manifest, or stop.
         max_megapixels: larger pictures count as bad.
-        overwrite: build a complete set anew, instead of refusing to.
+        overwrite: build a complete set anew, instead of refusing to; it stays until the new one is complete.
 
     Raises:
         FileExistsError: the set is complete.
-        ValueError: an id or a label is not valid, a picture is bad and the build was to stop, nothing is left.
+        ValueError: a class, an id or a label is not valid, a picture is bad and the build was to stop, nothing is
+            left.
         OSError: a file cannot be read or written.
     """
     check_handling(on_bad_image, max_megapixels)
+    check_class_names(raw.classes)
     if processes is not None and processes < 1:
         raise ValueError(f"`processes` must be at least 1. Received: {processes}")
     folder = Path(data_dir) / raw.name
-    if not overwrite:
-        refuse_complete(folder)
-    work = folder / WORK_FOLDER
-    work.mkdir(parents=True, exist_ok=True)
-    with only_build_in(work):
-        begin_anew(folder)
+    with only_build_in(folder, overwrite) as in_use:
+        work = folder / WORK_FOLDER
         layout = lay_out(raw, work)
-        _refuse_if_short_of_space(folder, sum(split.encoded_bytes for split in layout.values()))
+        encoded_bytes = sum(plan.encoded_bytes for plan in layout.values())
+        _refuse_if_short_of_space(folder, encoded_bytes, in_use)
         tasks = [
-            ShardTask(folder, split, shard, plan.num_shards, len(raw.classes), on_bad_image, max_megapixels)
+            ShardTask(
+                shard_path(folder, split, shard, plan.num_shards, in_use),
+                *(split, shard, plan.num_shards, len(raw.classes), on_bad_image, max_megapixels),
+            )
             for split, plan in layout.items()
             for shard in range(plan.num_shards)
         ]
         if processes is None:
-            encoded = sum(split.encoded_bytes for split in layout.values())
-            processes = min(count_cores(), 1 + encoded // BYTES_A_PROCESS)
-        with progress_bar(raw.name, total=sum(split.examples for split in layout.values())) as bar:
+            processes = min(count_cores(), 1 + encoded_bytes // BYTES_A_PROCESS)
+        with progress_bar(raw.name, total=sum(plan.examples for plan in layout.values())) as bar:
+            built = run_tasks(tasks, min(processes, len(tasks)), bar.update)
             try:
-                built = run_tasks(tasks, min(processes, len(tasks)), bar)
+                manifest = complete_set(raw, folder, built)
             except BaseException:
-                remove_partial(folder)  # another process was ended amid its shard
+                built.close()  # which ends the other processes
+                remove_partial(folder)  # that they were writing
                 raise
-        by_split: dict[str, list[BuiltShard]] = {split: [] for split in layout}
-        for task, shard in zip(tasks, built, strict=True):
-            by_split[task.split].append(shard)
-        manifest = complete_set(raw, folder, by_split)
         shutil.rmtree(work, ignore_errors=True)  # while nobody else builds; what may be left does no harm
     return manifest
 
 
 def refuse_complete(folder: Path) -> None:
+    """Refuse to build a set that is there."""
     if (folder / MANIFEST).exists():
-        shutil.rmtree(
-            folder / WORK_FOLDER, ignore_errors=True
-        )  # of a build that was killed in its last moment
+        _remove_leftovers(folder)
         raise FileExistsError(
             f"The prepared set {folder} is there and complete. --verify reads it through, --overwrite builds it anew."
         )
 
 
-@contextmanager
-def only_build_in(work: Path) -> Iterator[None]:
-    """Two builds of one set at the same time would undo each other's work."""
-    with locked(work / "lock", f"Another process is building {work.parent} at this moment. Wait for it."):
-        yield
+@contextlib.contextmanager
+def only_build_in(folder: Path, overwrite: bool) -> Iterator[frozenset[str]]:
+    """See that a set can be built in a folder, by this process alone while the `with` block runs.
+
+    Yields:
+        The names of the shards of the set that is there, which must not be touched.
+    """
+    if not overwrite:
+        refuse_complete(folder)
+    work = folder / WORK_FOLDER
+    work.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _refuse_foreign(work)
+    with _locked(work):
+        remove_partial(folder)
+        yield frozenset(_shards_in_use(folder))
 
 
-def begin_anew(folder: Path) -> None:
-    """From here on there is no set, until its manifest is written."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    remove_partial(folder)
+def shard_path(folder: Path, split: str, shard: int, num_shards: int, in_use: frozenset[str]) -> Path:
+    """Where a shard is built: under its name, or under its other one while a set that is there has that name."""
+    name = records.shard_name(split, shard, num_shards)
+    return folder / (_other_name(name) if name in in_use else name)
 
 
-def _refuse_if_short_of_space(folder: Path, encoded_bytes: int) -> None:
-    there = sum(file.stat().st_size for file in folder.glob("*.tfrecord"))
+def complete_set(raw: RawSet, folder: Path, built: Iterable[tuple[ShardTask, BuiltShard]]) -> Manifest:
+    """Write the manifest of shards as they are finished, in any order; `raw`'s samples must have been iterated."""
+    tallies = {split: _Tally(len(raw.classes)) for split in raw.splits}
+    for task, shard in built:
+        tallies[task.split].add(task.shard, shard)
+    in_use = _shards_in_use(folder)
+    for tally in tallies.values():
+        tally.shards = {number: _settle(folder, shard, in_use) for number, shard in tally.shards.items()}
+    manifest = _assemble_manifest(raw, folder, tallies)
+    write_manifest(folder, manifest)
+    _remove_unused_shards(folder)
+    return manifest
+
+
+class _Tally:
+    """What the manifest will say of a split, summed up over its shards as they come."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.counts = {kind: np.zeros(num_classes, np.int64) for kind in ("present", "difficult", "unknown")}
+        self.shards: dict[int, Shard] = {}
+        self.skipped: dict[int, tuple[Skip, ...]] = {}
+        self.remarks: Counter[str] = Counter()
+
+    def add(self, number: int, built: BuiltShard) -> None:
+        for kind, count in self.counts.items():
+            count += np.array(getattr(built, kind))
+        self.shards[number] = built.shard
+        self.skipped[number] = built.skipped
+        self.remarks.update(built.remarks)
+
+
+def _assemble_manifest(raw: RawSet, folder: Path, tallies: dict[str, _Tally]) -> Manifest:
+    splits = {}
+    for name, tally in tallies.items():
+        skipped = [*raw.skipped.get(name, [])]
+        skipped += [skip for number in sorted(tally.skipped) for skip in tally.skipped[number]]
+        shards = [tally.shards[number] for number in sorted(tally.shards)]
+        examples = sum(shard.examples for shard in shards)
+        if not examples:
+            why = f": {skipped[0].id} {skipped[0].why}" if skipped else ""
+            raise ValueError(f"The split {name} of {raw.name} holds no usable picture ({raw.source}){why}.")
+        present, difficult, unknown = (tuple(count.tolist()) for count in tally.counts.values())
+        splits[name] = Split(
+            *(folder, examples, present, difficult, unknown, tuple(shards), tuple(skipped)),
+            remarks=dict(sorted(tally.remarks.items())),
+        )
+    return Manifest(raw.name, raw.classes, raw.source, raw.licence, splits)
+
+
+def _shards_in_use(folder: Path) -> dict[str, str]:
+    """Name -> checksum of the shards of the set that is there; none where its manifest can't be read."""
+    try:
+        manifest = load_manifest(folder.parent, folder.name, check_files=False)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {shard.name: shard.sha256 for split in manifest.splits.values() for shard in split.shards}
+
+
+def _other_name(name: str) -> str:
+    """Each shard has two names, of which the set that is there uses at most one."""
+    stem = name.removesuffix(".tfrecord")
+    return f"{stem.removesuffix('-b')}.tfrecord" if stem.endswith("-b") else f"{stem}-b.tfrecord"
+
+
+def _settle(folder: Path, shard: Shard, in_use: dict[str, str]) -> Shard:
+    """A shard that has come out as it was takes the old one's place and name; nobody sees a difference."""
+    other = _other_name(shard.name)
+    if in_use.get(other) != shard.sha256:
+        return shard
+    (folder / shard.name).replace(folder / other)
+    note = folder / WORK_FOLDER / f"{shard.name}.json"
+    note.replace(note.with_name(f"{other}.json"))
+    return dataclasses.replace(shard, name=other)
+
+
+def _remove_unused_shards(folder: Path) -> None:
+    in_use = _shards_in_use(folder)
+    for file in folder.glob("*.tfrecord"):
+        if file.name not in in_use:
+            file.unlink()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Finish what a build had to do that was killed when its manifest was written already."""
+    work = folder / WORK_FOLDER
+    if any((work / f"{name}.json").is_file() for name in _shards_in_use(folder)):
+        with contextlib.suppress(FileExistsError), _locked(work):
+            _remove_unused_shards(folder)
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _locked(work: Path) -> contextlib.AbstractContextManager[None]:
+    return locked(work / "lock", f"Another process is building {work.parent} at this moment. Wait for it.")
+
+
+def _refuse_foreign(work: Path) -> None:
+    """Refuse a work folder that somebody else has made, or in which somebody laid a link."""
+    with tempfile.TemporaryFile(dir=work) as file:
+        ours = os.fstat(file.fileno()).st_uid  # as this disk calls us
+    for path in (work, *work.iterdir()):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode) or status.st_uid != ours:
+            what = "is a link" if stat.S_ISLNK(status.st_mode) else "belongs to another user"
+            raise FileExistsError(
+                f"{path}, of an unfinished build, {what}. If nobody is building there, remove {work} and start again."
+            )
+
+
+def _refuse_if_short_of_space(folder: Path, encoded_bytes: int, in_use: frozenset[str]) -> None:
+    there = sum(file.stat().st_size for file in folder.glob("*.tfrecord") if file.name not in in_use)
     free = shutil.disk_usage(folder).free
     if encoded_bytes > there + free:
         raise ValueError(
             f"The records need {(encoded_bytes - there) / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free."
             " Free some space or choose another --data-dir."
         )
-
-
-def complete_set(raw: RawSet, folder: Path, built: dict[str, list[BuiltShard]]) -> Manifest:
-    """Write the manifest of finished shards, in order; `raw`'s samples must have been iterated."""
-    manifest = _assemble_manifest(raw, folder, built)
-    keep = {file for split in manifest.splits.values() for file in split.files}
-    for file in folder.glob("*.tfrecord"):
-        if file not in keep:
-            file.unlink()
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def _assemble_manifest(raw: RawSet, folder: Path, built: dict[str, list[BuiltShard]]) -> Manifest:
-    splits = {}
-    for name, shards in built.items():
-        skipped = [*raw.skipped.get(name, []), *(skip for shard in shards for skip in shard.skipped)]
-        examples = sum(shard.shard.examples for shard in shards)
-        if not examples:
-            why = f": {skipped[0].id} {skipped[0].why}" if skipped else ""
-            raise ValueError(f"The split {name} of {raw.name} holds no usable picture ({raw.source}){why}.")
-        present, difficult, unknown = (
-            tuple(sum(counts) for counts in zip(*(getattr(shard, kind) for shard in shards), strict=True))
-            for kind in ("present", "difficult", "unknown")
-        )
-        splits[name] = Split(
-            folder, examples, present, difficult, unknown, tuple(b.shard for b in shards), tuple(skipped)
-        )
-    return Manifest(raw.name, raw.classes, raw.source, raw.licence, splits)

@@ -1,14 +1,14 @@
-"""A raw set in, one file of samples for each shard to be built out: so memory never holds more than a few of them."""
+"""A raw set in, one file of packed samples for each shard to be built out: so memory never holds more than a few."""
 
-import pickle
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelines import records
+from pipelines.building.packing import Packed, check_sample, pack, read_packed, read_packed_at
 from pipelines.building.progress import progress_bar
-from pipelines.building.shards import StampedSample, check_sample, encoded_size, stamp
+from pipelines.files import no_follow
 from pipelines.samples import RawSet
 
 SPOOL_BYTES = 64 * 2**20  # of samples in memory, before they are laid into their shards' files
@@ -31,17 +31,35 @@ def lay_out(raw: RawSet, work: Path) -> dict[str, Plan]:
         for split, iterate in raw.splits.items():
             everything = work / f"{split}.samples"
             examples = encoded = 0
-            with everything.open("wb") as file:
+            with open(everything, "xb", opener=no_follow) as file:
                 for sample in iterate():
                     check_sample(sample, split, len(raw.classes))
-                    examples, encoded = examples + 1, encoded + encoded_size(sample)
-                    pickle.dump(StampedSample(sample, stamp(sample)), file)
+                    packed = pack(sample)
+                    examples, encoded = examples + 1, encoded + packed.encoded_bytes
+                    file.writelines(packed)
                     bar.update()
             num_shards = records.count_shards(encoded)
             _distribute(everything, work, split, num_shards)
             everything.unlink()
             layout[split] = Plan(examples, encoded, num_shards)
     return layout
+
+
+def spool_file(work: Path, split: str, shard: int, num_shards: int) -> Path:
+    """Where the samples of a shard lie."""
+    return work / f"{records.shard_name(split, shard, num_shards)}.samples"
+
+
+def read_in_order(path: Path) -> Iterator[Packed]:
+    """The samples of a shard's file by `records.sort_key`; in memory are their places alone, and one sample."""
+    places = []
+    with open(path, "rb", opener=no_follow) as file:
+        place = 0
+        for packed in read_packed(file):
+            places.append((records.sort_key(packed.id), packed.id, place))
+            place = file.tell()
+        for _, _, place in sorted(places):
+            yield read_packed_at(file, place)
 
 
 def _distribute(everything: Path, work: Path, split: str, num_shards: int) -> None:
@@ -51,30 +69,17 @@ def _distribute(everything: Path, work: Path, split: str, num_shards: int) -> No
 
     def flush() -> None:
         for shard, blobs in pending.items():
-            with spool_file(work, split, shard, num_shards).open("ab") as file:
+            with open(spool_file(work, split, shard, num_shards), "ab", opener=no_follow) as file:
                 file.writelines(blobs)
         pending.clear()
 
     for shard in range(num_shards):
-        spool_file(work, split, shard, num_shards).touch()
-    for item in read_spool(everything):
-        blob = pickle.dumps(item)
-        pending[records.shard_of(item.sample.id, num_shards)].append(blob)
-        size += len(blob)
-        if size > SPOOL_BYTES:
-            flush()
-            size = 0
+        open(spool_file(work, split, shard, num_shards), "xb", opener=no_follow).close()
+    with open(everything, "rb", opener=no_follow) as file:
+        for packed in read_packed(file):
+            pending[records.shard_of(packed.id, num_shards)] += packed
+            size += sum(map(len, packed))
+            if size > SPOOL_BYTES:
+                flush()
+                size = 0
     flush()
-
-
-def spool_file(work: Path, split: str, shard: int, num_shards: int) -> Path:
-    return work / f"{records.shard_name(split, shard, num_shards)}.samples"
-
-
-def read_spool(path: Path) -> Iterator[StampedSample]:
-    with path.open("rb") as file:
-        while True:
-            try:
-                yield pickle.load(file)
-            except EOFError:
-                return

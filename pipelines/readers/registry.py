@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,16 @@ class ReadingOptions:
     def set_name(self) -> str:
         """The prepared set's folder name."""
         return self.name or self.dataset
+
+
+def build_command(name: str, data_dir: Path | str) -> str:
+    """The command that builds the prepared set of a name, for those who lack it."""
+    known = f"--dataset {name}" if name in READERS else f"--dataset table --name {shlex.quote(name)}"
+    source = " --source FOLDER" if name in READERS else " --source TABLE"
+    return (
+        f"python -m pipelines.build {known}{'' if name == 'digits' else source}"
+        f" --data-dir {shlex.quote(str(data_dir))}"
+    )
 
 
 def read_by_options(options: ReadingOptions, **more: Any) -> RawSet:

@@ -40,8 +40,8 @@ def test_the_command_reads_a_table_builds_it_verifies_and_describes_it(tmp_path,
         (["--dataset", "table", "--source", "tfds"], "TFDS is a source of coco"),
         (["--dataset", "nothing", "--verify"], "nothing is not there"),
         (["--processes", "0"], "`processes` must be at least 1"),
-        (["--max-megapixels", "0"], r"`max_megapixels` must lie in \(0, 178\]. Received: 0"),
-        (["--max-megapixels", "500"], r"`max_megapixels` must lie in \(0, 178\]. Received: 500"),
+        (["--max-megapixels", "0"], r"`max-megapixels` must lie in \(0, 178\]. Received: 0"),
+        (["--max-megapixels", "500"], r"`max-megapixels` must lie in \(0, 178\]. Received: 500"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(words, message, tmp_path):

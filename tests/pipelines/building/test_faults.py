@@ -57,7 +57,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypa
     assert "Traceback" not in done.stderr
     kept = [name for name in listed if name.endswith(".tfrecord")]
     assert kept  # and nothing half-written, nothing that passes for a set
-    assert not [name for name in listed if name.endswith(".part") or name == "dataset.json"]
+    assert not [name for name in listed if name.startswith("partial-") or name == "dataset.json"]
     for file in (tmp_path / "undisturbed" / "tiny").iterdir():
         assert (tmp_path / "saved" / file.name).read_bytes() == file.read_bytes()
 
@@ -70,7 +70,7 @@ def test_a_failure_in_one_process_leaves_nothing_half_written_by_the_others(tmp_
     folder = tmp_path / "data" / "tiny"
 
     def spoil_test_split():
-        while len(list(folder.glob("*.part"))) < 2:
+        while len(list(folder.glob("partial-*"))) < 2:
             time.sleep(0.01)
         (tmp_path / "source" / "test000.jpg").write_bytes(b"no picture")
 

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import hashlib
 import os
 import shutil
@@ -16,6 +17,7 @@ from scenes import build_command, encode, gradient, noise, raw_set, small_shards
 
 from pipelines.building import sets, shards
 from pipelines.building.sets import build_set
+from pipelines.building.spool import lay_out
 from pipelines.manifest import load_manifest
 from pipelines.readers.registry import read_raw_set
 from pipelines.records import parse_sample
@@ -130,7 +132,7 @@ def test_a_build_that_was_stopped_goes_on_and_ends_the_same(built, tmp_path, mon
             build_set(raw, tmp_path)
     with pytest.raises(FileNotFoundError, match="unfinished"):
         load_manifest(tmp_path, "tiny")
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("partial-*"))
 
     pictures = interrupt(monkeypatch, after=10**6)
     build_set(raw, tmp_path)
@@ -252,9 +254,8 @@ def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypat
 
 def test_two_builds_of_one_set_at_a_time_are_refused(tmp_path):
     raw = raw_set(tmp_path / "source", count=3)
-    work = tmp_path / "data" / "tiny" / shards.WORK_FOLDER
-    work.mkdir(parents=True)
-    with sets.only_build_in(work), pytest.raises(FileExistsError, match="Another process is building"):
+    building = sets.only_build_in(tmp_path / "data" / "tiny", overwrite=False)
+    with building, pytest.raises(FileExistsError, match="Another process is building"):
         build_set(raw, tmp_path / "data")
 
 
@@ -339,3 +340,212 @@ def test_real_pictures_go_through_whole_and_every_class_is_counted(
     assert len(found) == len(originals)
     for sample, picture in found:
         assert picture.encoded == originals[sample.id].image.read_bytes()
+
+
+def changed(built, tmp_path) -> RawSet:
+    """The set of the fixture, with other pictures of the same labels in every third place."""
+    raw = raw_set(tmp_path / "changed", count=20, splits=("train", "test"))
+    for place in range(0, 20, 3):
+        (tmp_path / "changed" / f"train{place:03}.jpg").write_bytes(noise(100 + place))
+    return raw
+
+
+def test_a_good_set_stays_whole_until_the_one_that_replaces_it_is_complete(built, tmp_path, monkeypatch):
+    data = Path(shutil.copytree(built[1], tmp_path / "data"))
+    good = load_manifest(data, "tiny")
+    raw = changed(built, tmp_path)
+    for after in (0, 7, 15, 5):
+        with monkeypatch.context() as patch:
+            interrupt(patch, after)
+            with pytest.raises(UnpluggedError):
+                build_set(raw, data, overwrite=True)
+        assert load_manifest(data, "tiny") == good
+        assert "40 pictures" in verify_set(data, "tiny")
+    with monkeypatch.context() as patch:  # all shards are finished, and then the disk is full
+        patch.setattr(sets, "write_manifest", lambda *args: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            build_set(raw, data, overwrite=True)
+    assert "40 pictures" in verify_set(data, "tiny")
+
+    build_set(raw, data, overwrite=True)
+    build_set(raw, tmp_path / "alone")
+    assert "40 pictures" in verify_set(data, "tiny")
+    shards_of = {}
+    for folder in (data, tmp_path / "alone"):
+        manifest = load_manifest(folder, "tiny")
+        shards_of[folder] = [shard.sha256 for split in manifest.splits.values() for shard in split.shards]
+        named = {file.name for split in manifest.splits.values() for file in split.files}
+        assert {file.name for file in (folder / "tiny").iterdir()} == named | {"dataset.json"}
+    assert shards_of[data] == shards_of[tmp_path / "alone"]
+
+
+def test_a_bad_picture_that_ends_a_new_build_costs_the_old_set_nothing(built, tmp_path):
+    data = Path(shutil.copytree(built[1], tmp_path / "data"))
+    raw = changed(built, tmp_path)
+    (tmp_path / "changed" / "test005.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"test005\.jpg is an empty file"):
+        build_set(raw, data, overwrite=True, on_bad_image="stop")
+    assert "40 pictures" in verify_set(data, "tiny")
+
+
+def test_a_set_can_be_replaced_again_and_again(built, tmp_path):
+    data = Path(shutil.copytree(built[1], tmp_path / "data"))
+    for raw in (changed(built, tmp_path), built[0], changed(built, tmp_path), built[0]):
+        manifest = build_set(raw, data, overwrite=True)
+        assert "40 pictures" in verify_set(data, "tiny")
+        found = {sample.id: picture.encoded for sample, picture in read_all(manifest)}
+        assert found == {sample.id: sample.image.read_bytes() for sample in raw.splits["train"]()}
+
+
+def test_building_a_damaged_set_anew_mends_it_under_the_same_names(built, tmp_path):
+    data = Path(shutil.copytree(built[1], tmp_path / "data"))
+    damaged = load_manifest(data, "tiny").splits["train"].files[1]
+    damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
+    build_set(built[0], data, overwrite=True)
+    assert content(data) == content(built[1])
+
+
+def test_what_a_build_left_that_was_killed_behind_its_manifest_is_tidied_up(built, tmp_path, monkeypatch):
+    data = Path(shutil.copytree(built[1], tmp_path / "data"))
+    raw = changed(built, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(sets, "_remove_unused_shards", lambda folder: (_ for _ in ()).throw(UnpluggedError()))
+        with pytest.raises(UnpluggedError):
+            build_set(raw, data, overwrite=True)
+    assert "40 pictures" in verify_set(data, "tiny")
+    with pytest.raises(FileExistsError, match="is there and complete"):
+        build_set(raw, data)
+    named = {file.name for split in load_manifest(data, "tiny").splits.values() for file in split.files}
+    assert {file.name for file in (data / "tiny").iterdir()} == named | {"dataset.json"}
+
+
+def test_refusing_to_build_a_complete_set_leaves_an_unfinished_new_one_to_go_on_with(
+    built, tmp_path, monkeypatch
+):
+    data = Path(shutil.copytree(built[1], tmp_path / "data"))
+    raw = changed(built, tmp_path)
+    with monkeypatch.context() as patch:
+        interrupt(patch, after=39)
+        with pytest.raises(UnpluggedError):
+            build_set(raw, data, overwrite=True)
+    with pytest.raises(FileExistsError, match="is there and complete"):
+        build_set(raw, data)
+    pictures = interrupt(monkeypatch, after=10**6)
+    build_set(raw, data, overwrite=True)
+    assert pictures["seen"] < 10
+
+
+def failing_to_read(monkeypatch, name: str, number: int):
+    """Let reading a file of that name fail as the system does: without its name."""
+    real = Path.read_bytes
+
+    def read_bytes(path):
+        if path.name == name:
+            raise OSError(number, os.strerror(number))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+
+def test_a_picture_on_a_bad_sector_is_left_out_and_named(tmp_path, monkeypatch):
+    raw = raw_set(tmp_path / "source", count=4)
+    failing_to_read(monkeypatch, "train002.jpg", errno.EIO)
+    split = build_set(raw, tmp_path / "data", processes=1).splits["train"]
+    assert split.examples == 3
+    assert split.skipped == (Skip("train002", "cannot be read: Input/output error"),)
+
+
+def test_a_picture_on_a_bad_sector_stops_the_build_by_name_if_it_is_to(tmp_path, monkeypatch):
+    raw = raw_set(tmp_path / "source", count=4)
+    failing_to_read(monkeypatch, "train002.jpg", errno.EIO)
+    with pytest.raises(ValueError, match=r"train002\.jpg cannot be read: Input/output error"):
+        build_set(raw, tmp_path / "data", processes=1, on_bad_image="stop")
+
+
+def test_a_folder_with_the_name_of_a_picture_is_left_out(tmp_path):
+    raw = raw_set(tmp_path / "source", count=3)
+    (tmp_path / "source" / "train001.jpg").unlink()
+    (tmp_path / "source" / "train001.jpg").mkdir()
+    split = build_set(raw, tmp_path / "data", processes=1).splits["train"]
+    assert split.skipped == (Skip("train001", "cannot be read: Is a directory"),)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\nb", "a\u2028b", "a\u0085b", "a\x0bb", "a\x1b[31mb", "a\0b", "a\u202eb", " a", "", "x" * 201],
+)
+def test_a_class_name_that_a_list_or_a_terminal_would_garble_is_refused(tmp_path, name):
+    raw = dataclasses.replace(raw_set(tmp_path / "source", count=3), classes=("a", name, "c", "d"))
+    with pytest.raises(ValueError, match="A class name must") as caught:
+        build_set(raw, tmp_path / "data")
+    assert str(caught.value).isprintable()
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_class_name_of_200_letters_of_any_script_is_fine(tmp_path):
+    raw = raw_set(tmp_path / "source", count=3)
+    names = ("猫" * 200, "crème brûlée", "👩‍🚀", "نص")
+    build_set(dataclasses.replace(raw, classes=names), tmp_path / "data")
+    assert load_manifest(tmp_path / "data", "tiny").classes == names
+
+
+def test_a_work_folder_that_another_user_made_is_refused(built, tmp_path):
+    work = tmp_path / "tiny" / shards.WORK_FOLDER
+    work.mkdir(parents=True)
+    try:
+        os.chown(work, 12345, -1)
+    except PermissionError:
+        pytest.skip("only root gives folders away")
+    with pytest.raises(FileExistsError, match=rf"{work}, of an unfinished build, belongs to another user"):
+        build_set(built[0], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "lock", "train.samples", "train-00000-of-00001.tfrecord.json"])
+def test_a_link_in_the_work_folder_is_refused_and_not_followed(built, tmp_path, name):
+    victim = tmp_path / "victim"
+    work = tmp_path / "tiny" / shards.WORK_FOLDER
+    if name:
+        work.mkdir(parents=True)
+        victim.write_text("precious")
+    else:
+        work.parent.mkdir()
+        victim.mkdir()
+    (work / name).symlink_to(victim)
+    with pytest.raises(FileExistsError, match="of an unfinished build, is a link"):
+        build_set(built[0], tmp_path)
+    assert victim.is_dir() or victim.read_text() == "precious"
+
+
+def test_a_link_laid_later_is_not_followed_either(built, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def lay_a_link():
+        (work / "test.samples").symlink_to(victim)
+        return iter(built[0].splits["train"]())
+
+    raw = dataclasses.replace(built[0], splits={"train": lay_a_link, "test": built[0].splits["test"]})
+    with pytest.raises(FileExistsError):
+        lay_out(raw, work)
+    assert victim.read_text() == "precious"
+
+
+def test_a_note_that_is_damaged_or_made_up_costs_only_time(built, tmp_path, monkeypatch):
+    raw, data = built
+    with monkeypatch.context() as patch:
+        interrupt(patch, after=30)
+        with pytest.raises(UnpluggedError):
+            build_set(raw, tmp_path)
+    notes = sorted((tmp_path / "tiny" / shards.WORK_FOLDER).glob("*.json"))
+    assert len(notes) > 4
+    whole = notes[0].read_text()
+    for note, text in zip(
+        notes,
+        ["", "[" * 10**5, '{"digest": 1}', whole[:-20], whole.replace('"examples"', '"many"')],
+        strict=False,
+    ):
+        note.write_text(text)
+    build_set(raw, tmp_path)
+    assert content(tmp_path) == content(data)

@@ -1,0 +1,98 @@
+"""Samples in, lines of text out, on their way to their shards: from process to process, and from machine to machine.
+
+A packed sample is a line and, where its picture has no file, the picture's bytes behind it:
+
+    <id> TAB <bytes of the picture> TAB <bytes that follow the line> TAB <JSON of the rest> LF
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from pipelines.samples import Sample
+
+VALID_ID = re.compile(r"[A-Za-z0-9_./-]+")
+
+
+def check_sample(sample: Sample, split: str, num_classes: int) -> None:
+    """Refuse an id or a label that a record cannot hold."""
+    if not VALID_ID.fullmatch(sample.id):
+        raise ValueError(f"The id {sample.id!r} in {split} has characters other than A-Z a-z 0-9 _ . / -")
+    for label in (*sample.present, *sample.difficult, *sample.unknown, *sample.box_labels):
+        if not 0 <= label < num_classes:
+            raise ValueError(
+                f"The picture {sample.id} in {split} has class {label}; there are {num_classes}."
+            )
+
+
+class Packed(NamedTuple):
+    """A packed sample.
+
+    Attributes:
+        line: see above. It also tells whether a file is still the one that was listed: by its size and time of
+            change, or the hash of bytes without a file.
+        inline: the picture's bytes, where it has no file.
+    """
+
+    line: bytes
+    inline: bytes
+
+    @property
+    def id(self) -> str:
+        return self.line.split(b"\t", 1)[0].decode()
+
+    @property
+    def encoded_bytes(self) -> int:
+        """Of the picture: those of a split together decide its number of shards."""
+        return int(self.line.split(b"\t", 2)[1])
+
+    def sample(self) -> Sample:
+        """What was packed."""
+        fields: dict[str, Any] = json.loads(self.line.split(b"\t", 3)[3])
+        file = fields.pop("file")
+        del fields["stamp"]
+        return Sample(
+            id=self.id,
+            image=self.inline if file is None else Path(file),
+            boxes=tuple(tuple(box) for box in fields.pop("boxes")),
+            **{name: tuple(value) for name, value in fields.items()},
+        )
+
+
+def pack(sample: Sample) -> Packed:
+    """See `Packed`. The sample must have passed `check_sample`; its file must be there."""
+    fields = {
+        field.name: getattr(sample, field.name)
+        for field in dataclasses.fields(sample)
+        if field.name not in ("id", "image")
+    }
+    if isinstance(sample.image, bytes):
+        inline, size = sample.image, len(sample.image)
+        fields |= {"file": None, "stamp": hashlib.sha256(inline).hexdigest()}
+    else:
+        status = sample.image.stat()
+        inline, size = b"", status.st_size
+        fields |= {"file": str(sample.image), "stamp": status.st_mtime_ns}
+    # ASCII, for a file's name may be no text; and a reader may have counted by numpy.
+    rest = json.dumps(fields, separators=(",", ":"), ensure_ascii=True, default=lambda number: number.item())
+    return Packed(f"{sample.id}\t{size}\t{len(inline)}\t{rest}\n".encode("ascii"), inline)
+
+
+def read_packed(file: BinaryIO) -> Iterator[Packed]:
+    """The packed samples from where an open file stands to its end."""
+    while line := file.readline():
+        yield _with_inline(line, file)
+
+
+def read_packed_at(file: BinaryIO, place: int) -> Packed:
+    """The packed sample at a place of an open file."""
+    file.seek(place)
+    return _with_inline(file.readline(), file)
+
+
+def _with_inline(line: bytes, file: BinaryIO) -> Packed:
+    return Packed(line, file.read(int(line.split(b"\t", 3)[2])))

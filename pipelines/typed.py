@@ -1,0 +1,113 @@
+"""JSON that another process wrote in, dataclasses of ours out; or an error that names the file and the field.
+
+A file that we wrote may come back damaged, changed or made up: it is read up to a size, and each value is held to the
+type that its dataclass declares.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+WHAT = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def read_json(path: Path, max_bytes: int) -> Any:
+    """What a JSON file of at most `max_bytes` says.
+
+    Raises:
+        ValueError: names the file: it is larger, is no JSON, or is nested too deeply.
+    """
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path} is larger than {max_bytes:,} bytes: it is not what we wrote.")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply: it is not what we wrote.") from None
+    except ValueError as error:  # of JSON, of UTF-8, of a number with too many digits
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def from_json(kind: type[T], value: Any, where: str, **given: Any) -> T:
+    """A value of JSON -> a dataclass, with every field of the type that it declares.
+
+    Args:
+        kind: the dataclass. Its fields are int, float, str, bool, other dataclasses, optional ones, and
+            `tuple[X, ...]` and `dict[str, X]` of these.
+        value: as `json.loads` gives it.
+        where: the file, for errors, or the field.
+        given: fields of `kind` that are not in the JSON.
+
+    Raises:
+        ValueError: names the field, what it must be and what it is.
+    """
+    return _dataclass(kind, value, f"{where}: ", "", given)
+
+
+def _dataclass(kind: Any, value: Any, file: str, field: str, given: dict[str, Any]) -> Any:
+    hints, optional = _fields(kind)
+    if not isinstance(value, dict):
+        raise _wrong(file, field, "an object", value)
+    before = field and field + "."
+    for name in value:
+        if name not in hints or name in given:
+            raise ValueError(f"{file}`{before}{_shown(name)}` is no field that we know.")
+    for name in hints.keys() - optional - value.keys() - given.keys():
+        raise ValueError(f"{file}`{before}{name}` is missing.")
+    read = {name: _typed(hints[name], one, file, before + name) for name, one in value.items()}
+    return kind(**read, **given)
+
+
+def _typed(kind: Any, value: Any, file: str, field: str) -> Any:
+    if kind in (int, float, str, bool):
+        right = type(value) is kind or (kind is float and type(value) is int)
+        if not right or (kind is float and not math.isfinite(value)) or (kind is int and abs(value) >= 2**63):
+            raise _wrong(file, field, WHAT[kind], value)
+        return kind(value)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, value, file, field, {})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):  # X | None
+        (kind,) = (one for one in arguments if one is not type(None))
+        return None if value is None else _typed(kind, value, file, field)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(file, field, "a list", value)
+        if arguments[0] is int and {*map(type, value)} == {int} and max(map(abs, value)) < 2**63:
+            return tuple(value)  # of thousands of classes
+        return tuple(_typed(arguments[0], one, file, f"{field}[{i}]") for i, one in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise _wrong(file, field, "an object", value)
+        return {
+            name: _typed(arguments[1], one, file, f"{field}.{_shown(name)}") for name, one in value.items()
+        }
+    raise TypeError(f"{kind} is not read from JSON")
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """The fields' types, and the names of those that have a default."""
+    optional = {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    }
+    return typing.get_type_hints(kind), frozenset(optional)
+
+
+def _wrong(file: str, field: str, what: str, value: Any) -> ValueError:
+    named = f"`{field}`" if field else "it"
+    return ValueError(f"{file}{named} must be {what}. Received: {value!r:.60}")
+
+
+def _shown(name: str) -> str:
+    return repr(name)[1:-1][:60]
