@@ -61,6 +61,8 @@ class FitConfig:
         " painted over.", group=DATA)
     cache_dir: Path | None = option(None, "Folder on a fast disk for the pictures in their final size, 3 bytes a"
                                     " pixel: made once, then read instead of decoding.", group=DATA)
+    shuffle_megabytes: int = option(512, "How many MB of records, compressed as their pictures are, the buffer"
+                                    " holds that mixes their order; 2,048 records at most.", group=DATA)
 
     backbone: str = option("mobilenet_v2", f"One of {', '.join(BACKBONES)}.", group=MODEL)
     backbone_width: float = option(1.0, "Factor on the channels of "
@@ -129,7 +131,7 @@ class FitConfig:
             ValueError: naming the option, what it may be and what it is.
             FileNotFoundError: no such file of weights.
         """
-        for name in ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps"):
+        for name in ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         check_backbone(
             self.backbone,

@@ -27,7 +27,11 @@ READ_BYTES = 256 * 1024  # of each, at a time
 # Whole batches that wait for the model. Not AUTOTUNE: in a long epoch that comes to hundreds of batches, half of the
 # machine's memory at the most.
 PREFETCH_BATCHES = 4
-SHUFFLE_RECORDS = 2048  # records, not pixels: of COCO's 160 kB each about 330 MB
+# The shuffle buffer holds records, not pixels: of COCO's 160 kB each 2,048 are about 330 MB; of a telephone's, 5 MB
+# each, they would be 10 GB. It holds so many records or so many bytes, whichever are fewer.
+SHUFFLE_RECORDS = 2048
+SHUFFLE_MEGABYTES = 512
+WEIGHED_RECORDS = 1000  # to know how large records are: a random sample, as any neighbours in a shard are
 
 ImageBatch = dict[str, tf.Tensor]
 
@@ -38,35 +42,45 @@ def make_train_dataset(
     num_classes: int,
     image_size: int,
     batch_size: int,
+    epoch: int,
     seed: int = 0,
-    epoch: int = 0,
     skip_batches: int = 0,
     augment: Policy = "paper",
     difficult: Difficult = "positive",
     shard: tuple[int, int] = (0, 1),
     shuffle_records: int = SHUFFLE_RECORDS,
+    shuffle_megabytes: int = SHUFFLE_MEGABYTES,
 ) -> tf.data.Dataset:
     """One epoch of training: every picture at most once, in an order of its own; no partial batch.
 
     The order is a function of (seed, epoch) and a picture's augmentation of (seed, epoch, its id). So an epoch
-    that is resumed by `skip_batches` goes on with the very batches that it would have had.
+    that is resumed by `skip_batches` goes on with the very batches that it would have had; and each epoch needs a
+    dataset of its own, or it would bring the same pictures, augmented in the same way, in the same order:
+
+        for epoch in range(epochs):
+            model.fit(make_train_dataset(files, ..., epoch=epoch), initial_epoch=epoch, epochs=epoch + 1)
 
     Args:
         files: shards of one split, or parts of them (`manifest.hold_out`).
         num_classes: C.
         image_size: S in px.
         batch_size: B of this worker.
-        seed: decides order and augmentation, with `epoch`.
         epoch: counted from 0.
+        seed: decides order and augmentation, with `epoch`.
         skip_batches: leave out so many batches at the beginning; they are read but not decoded.
         augment: a policy of `make_augmentation`: `paper`, `none`, ...
         difficult: what a difficult class is to the loss.
         shard: (index, count) of this worker. The workers' batches k together hold the pictures that one
             worker with a batch `count` times as large would have in its batch k.
-        shuffle_records: size of the shuffle buffer.
+        shuffle_records: how many records the shuffle buffer holds at most; the order depends on it.
+        shuffle_megabytes: how many MB of records (10^6 bytes) it holds at most, by their mean size.
+
+    Returns:
+        A dataset that can be iterated once.
     """
     _check(files, difficult, shard)
-    dataset = _read_shuffled(files, seed, epoch, shuffle_records)
+    buffered = _count_buffered(files, shuffle_records, shuffle_megabytes)
+    dataset = _read_shuffled(files, seed, epoch, buffered)
     # Workers part here, behind the shuffle, so that all of them agree on the order; and each gets as many records as
     # any other, or one would wait forever for the last step of the rest.
     index, count = shard
@@ -86,7 +100,7 @@ def make_train_dataset(
     dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
     # Last, so that whole batches wait for the model.
-    return dataset.prefetch(PREFETCH_BATCHES)
+    return _OneEpoch(dataset.prefetch(PREFETCH_BATCHES), epoch)
 
 
 def make_eval_dataset(
@@ -129,6 +143,30 @@ def read_boxes(files: Sequence[Path | Part]) -> dict[str, tuple[np.ndarray, np.n
     return found
 
 
+class _OneEpoch(tf.data.Dataset):
+    """A dataset that refuses to be iterated again. Keras' `fit(dataset, epochs=2)` does so, and so do loops."""
+
+    def __init__(self, dataset: tf.data.Dataset, epoch: int) -> None:
+        self._dataset, self._epoch, self._is_spent = dataset, epoch, False
+        super().__init__(dataset._variant_tensor)
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        if self._is_spent:
+            raise ValueError(
+                f"This dataset is epoch {self._epoch} alone: again it would give the same batches. Make one for each"
+                " epoch: make_train_dataset(..., epoch=...)."
+            )
+        self._is_spent = True
+        return iter(self._dataset)
+
+    def _inputs(self) -> list[tf.data.Dataset]:
+        return [self._dataset]
+
+    @property
+    def element_spec(self) -> dict[str, tf.TensorSpec]:
+        return self._dataset.element_spec
+
+
 def _check(files: Sequence[Path | Part], difficult: str, shard: tuple[int, int]) -> None:
     if not files:
         raise ValueError("`files` must name at least one shard. Received: none")
@@ -149,6 +187,22 @@ def _parts(files: Sequence[Path | Part]) -> tf.data.Dataset:
 def _read_part(path: tf.Tensor, start: tf.Tensor, limit: tf.Tensor) -> tf.data.Dataset:
     start, limit = tf.cast(start, tf.int64), tf.cast(limit, tf.int64)
     return tf.data.TFRecordDataset(path, buffer_size=READ_BYTES).skip(start).take(limit)
+
+
+def _count_buffered(files: Sequence[Path | Part], most_records: int, most_megabytes: int) -> int:
+    """How many records the shuffle buffer holds: a function of the files, so that all workers agree on it."""
+    for name, most in (("shuffle_records", most_records), ("shuffle_megabytes", most_megabytes)):
+        if most < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {most}")
+    count = size = 0
+    for path in dict.fromkeys(file.path if isinstance(file, Part) else file for file in files):
+        for length in records.record_lengths(path):
+            count, size = count + 1, size + length
+            if count == WEIGHED_RECORDS:
+                break
+        if count == WEIGHED_RECORDS:
+            break
+    return max(1, min(most_records, int(most_megabytes * 1e6 * count / size))) if size else most_records
 
 
 def _read_shuffled(
@@ -179,14 +233,18 @@ def _read_shuffled(
 def _parse(record: tf.Tensor, num_classes: int, image_size: int, difficult: Difficult) -> ImageBatch:
     fields = records.parse_record(record)
 
-    def one_hot(name: str) -> tf.Tensor:  # (n,) class indices -> (C,)
-        return tf.reduce_max(tf.one_hot(tf.concat([fields[name], [-1]], 0), num_classes), axis=0)
+    def marked(
+        name: str,
+    ) -> tf.Tensor:  # (n,) class indices -> (C,), in memory of C, where `one_hot` takes n x C
+        indices = fields[name]
+        ones = tf.ones(tf.shape(indices))
+        return tf.minimum(tf.scatter_nd(indices[:, None], ones, tf.constant([num_classes], tf.int64)), 1)
 
-    labels, weights = one_hot("present"), 1 - one_hot("unknown")
+    labels, weights = marked("present"), 1 - marked("unknown")
     if difficult == "ignore":
-        weights *= 1 - one_hot("difficult")
+        weights *= 1 - marked("difficult")
     elif difficult == "negative":
-        labels *= 1 - one_hot("difficult")
+        labels *= 1 - marked("difficult")
     return {
         "image": decode_and_resize(fields["encoded"], fields["orientation"], image_size),
         "labels": labels,

@@ -7,7 +7,7 @@ TensorFlow before a record is written or parsed.
 import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,3 +144,19 @@ def write_shard(path: Path, records: Iterable[bytes]) -> Shard:
             return Shard(path.name, examples, partial.stat().st_size, file_sha256(partial))
     except tf.errors.ResourceExhaustedError as error:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
+def record_lengths(path: Path) -> Iterator[int]:
+    """The bytes of each record of a shard, in order, without reading them; up to the first that can't be.
+
+    A TFRecord file holds, for each record, its length in 8 bytes, their checksum in 4, the record, its checksum in 4.
+    """
+    left = path.stat().st_size
+    with path.open("rb") as file:
+        while left >= 16:
+            length = int.from_bytes(file.read(8), "little")
+            left -= length + 16
+            if left < 0:
+                return
+            yield length
+            file.seek(length + 8, os.SEEK_CUR)

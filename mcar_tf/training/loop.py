@@ -300,6 +300,7 @@ def make_share(
         augment=config.augment,
         difficult=config.difficult,
         shard=(context.input_pipeline_id, workers),
+        shuffle_megabytes=config.shuffle_megabytes,
     ).map(_without_id)
 
 

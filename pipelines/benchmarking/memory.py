@@ -79,7 +79,7 @@ def _build_small(pictures: int, scratch: Path) -> None:
 def _read_to_train(pictures: int, scratch: Path) -> None:
     from pipelines.input_pipeline import make_train_dataset
 
-    _exhaust(make_train_dataset(**_small(pictures, scratch), seed=1))
+    _exhaust(make_train_dataset(**_small(pictures, scratch), epoch=0, seed=1))
 
 
 def _read_to_evaluate(pictures: int, scratch: Path) -> None:

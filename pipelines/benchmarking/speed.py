@@ -104,14 +104,18 @@ def measure_reading(
     from pipelines.input_pipeline import make_train_dataset
 
     def ours(policy: Any, files: Sequence[Any] = files) -> Callable[[], float]:
-        dataset = make_train_dataset(
-            files,
-            num_classes=num_classes,
-            image_size=image_size,
-            batch_size=batch_size,
-            augment=policy,
-        )
-        return lambda: _exhaust(dataset)
+        datasets = [
+            make_train_dataset(
+                files,
+                num_classes=num_classes,
+                image_size=image_size,
+                batch_size=batch_size,
+                epoch=epoch,
+                augment=policy,
+            )
+            for epoch in range(rounds + 1)
+        ]
+        return lambda: _exhaust(datasets.pop())
 
     loader = PillowLoader(encoded, image_size, batch_size, workers)
     bare = f"bare: decode and resize, {image_size} px"

@@ -1,18 +1,28 @@
+import functools
 import itertools
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from scenes import raw_set, small_shards
+from scenes import noise, raw_set, small_shards
 
 from pipelines.building.sets import build_set
 from pipelines.cache import cache_resized
 from pipelines.command import describe_error
-from pipelines.input_pipeline import make_eval_dataset, make_train_dataset, read_boxes
+from pipelines.input_pipeline import (
+    _count_buffered,
+    _OneEpoch,
+    make_eval_dataset,
+    make_train_dataset,
+    read_boxes,
+)
 from pipelines.manifest import hold_out, load_manifest
+from pipelines.records import record_lengths
+from pipelines.samples import RawSet, Sample
 
 COUNT = 50
 SHAPE = {"num_classes": 4, "image_size": 16}
+EPOCH = {"epoch": 0}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,9 @@ def split(tmp_path_factory):
 
 
 def train(split, batch_size=8, **options):
-    return list(make_train_dataset(split.files, batch_size=batch_size, **SHAPE | options).as_numpy_iterator())
+    return list(
+        make_train_dataset(split.files, batch_size=batch_size, **SHAPE | EPOCH | options).as_numpy_iterator()
+    )
 
 
 def evaluate(split, batch_size=8, **options):
@@ -72,7 +84,7 @@ def test_a_batch_is_as_the_contract_says(trained):
 
 
 def test_static_shapes_are_known(split):
-    spec = make_train_dataset(split.files, batch_size=8, **SHAPE).element_spec
+    spec = make_train_dataset(split.files, batch_size=8, epoch=0, **SHAPE).element_spec
     assert spec["image"].shape == (8, 16, 16, 3)
     assert spec["labels"].shape == spec["weights"].shape == (8, 4)
 
@@ -136,7 +148,7 @@ def test_a_picture_is_augmented_the_same_whatever_the_batch_size_and_threads(spl
     images = by_id(trained)
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
-    dataset = make_train_dataset(split.files, batch_size=3, **SHAPE).with_options(options)
+    dataset = make_train_dataset(split.files, batch_size=3, epoch=0, **SHAPE).with_options(options)
     others = by_id(dataset.as_numpy_iterator())
     assert others.keys() == images.keys()
     for picture, image in others.items():
@@ -199,20 +211,22 @@ def test_a_cache_is_made_once_and_anew_for_another_size_or_file(split, tmp_path)
 
 @pytest.mark.parametrize(
     ("make", "flips"),
-    [(make_eval_dataset, 10), pytest.param(make_train_dataset, 50, marks=pytest.mark.slow)],
+    [
+        (make_eval_dataset, 10),
+        pytest.param(functools.partial(make_train_dataset, epoch=0), 50, marks=pytest.mark.slow),
+    ],
 )
 def test_each_flipped_byte_is_an_error_and_never_a_wrong_picture(split, tmp_path, make, flips):
     whole = split.files[0].read_bytes()
     damaged = tmp_path / "damaged.tfrecord"
     damaged.write_bytes(whole)
-    dataset = make([damaged], batch_size=1, **SHAPE)  # opens the file anew each time that it is iterated
-    reference = by_id(dataset.as_numpy_iterator())
+    reference = by_id(make([damaged], batch_size=1, **SHAPE).as_numpy_iterator())
     assert len(reference) > 1
     for place in np.random.default_rng(0).integers(0, len(whole), flips):
         damaged.write_bytes(bytes(byte ^ (64 * (i == place)) for i, byte in enumerate(whole)))
         seen = []
         with pytest.raises(tf.errors.DataLossError, match="corrupted record") as caught:
-            seen.extend(dataset.as_numpy_iterator())
+            seen.extend(make([damaged], batch_size=1, **SHAPE).as_numpy_iterator())
         assert "pipelines.build --verify" in describe_error(caught.value)[1]
         for picture, image in by_id(seen).items():
             np.testing.assert_array_equal(image, reference[picture])
@@ -225,8 +239,94 @@ def test_each_flipped_byte_is_an_error_and_never_a_wrong_picture(split, tmp_path
         ({"shard": (2, 2)}, r"0 <= index < count. Received: \(2, 2\)"),
         ({"augment": "much"}, "Received: 'much'"),
         ({"files": []}, "at least one shard"),
+        ({"shuffle_megabytes": 0}, "`shuffle_megabytes` must be at least 1"),
     ],
 )
 def test_a_wrong_argument_is_refused(split, options, message):
     with pytest.raises(ValueError, match=message):
-        make_train_dataset(**{"files": split.files, "batch_size": 8} | SHAPE | options)
+        make_train_dataset(**{"files": split.files, "batch_size": 8} | SHAPE | EPOCH | options)
+
+
+def test_an_epoch_can_not_be_forgotten(split):
+    with pytest.raises(TypeError, match="epoch"):
+        make_train_dataset(split.files, batch_size=8, **SHAPE)
+
+
+def test_an_epoch_is_not_given_twice(split):
+    dataset = make_train_dataset(split.files, batch_size=8, epoch=3, **SHAPE)
+    assert len(list(dataset)) == 6
+    with pytest.raises(ValueError, match=r"is epoch 3 alone.*Make one for each epoch"):
+        iter(dataset)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Your input ran out of data"
+)  # Keras' way to find how many batches there are
+def test_keras_is_not_given_an_epoch_twice(split):
+    """What a notebook would do: 2 epochs, of which the second would be the first again."""
+    import keras
+
+    model = keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)])
+    model.compile("sgd", "mse")
+    dataset = make_train_dataset(split.files, batch_size=8, epoch=0, **SHAPE)
+    dataset = _OneEpoch(dataset.map(lambda batch: (batch["image"], batch["labels"])), 0)
+    with pytest.raises(ValueError, match="is epoch 0 alone"):
+        model.fit(dataset, epochs=2, shuffle=False, verbose=0)
+
+
+def test_several_replicas_are_given_the_epoch_once_for_all(split):
+    strategy = tf.distribute.MirroredStrategy(["cpu:0"])
+    dataset = make_train_dataset(split.files, batch_size=8, epoch=0, **SHAPE)
+    batches = list(strategy.experimental_distribute_dataset(dataset))
+    assert ids([{"id": batch["id"].numpy()} for batch in batches]) == ids(train(split))
+
+
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory):
+    """60 records of about 100 kB each, in one shard: bytes in place of pictures."""
+    path = tmp_path_factory.mktemp("heavy") / "train-00000-of-00001.tfrecord"
+    sizes = np.random.default_rng(0).integers(50_000, 150_000, 60).tolist()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for size in sizes:
+            writer.write(bytes(size))
+    return path, sizes
+
+
+def test_the_lengths_of_records_are_read_without_the_records(heavy):
+    path, sizes = heavy
+    assert list(record_lengths(path)) == sizes
+    (cut := path.with_name("cut")).write_bytes(path.read_bytes()[:-1])
+    assert list(record_lengths(cut)) == sizes[:-1]
+
+
+@pytest.mark.parametrize(("megabytes", "records"), [(1, 10), (3, 30), (100, 50)])
+def test_the_shuffle_buffer_ends_at_its_megabytes_or_its_records(heavy, megabytes, records):
+    # 100 kB each: 1 MB are 10 records; of 100 MB the 50 records that were allowed come first.
+    assert _count_buffered([heavy[0]], 50, megabytes) == pytest.approx(records, abs=0.1 * records)
+
+
+def test_a_record_larger_than_the_whole_buffer_is_read_alone(heavy, monkeypatch):
+    monkeypatch.setattr("pipelines.records.record_lengths", lambda path: iter([5_000_000]))
+    assert _count_buffered([heavy[0]], 50, 1) == 1
+
+
+def test_small_records_fill_the_buffer_by_their_number(split):
+    assert _count_buffered(split.files, 2048, 512) == 2048
+
+
+def test_nine_thousand_unknown_classes_take_memory_of_nine_thousand(tmp_path):
+    """As a matrix of all classes times all classes they would be 324 MB a picture."""
+    count = 9000
+    samples = [
+        Sample(f"{i}", noise(i), present=(i, 8999), unknown=tuple(range(2, 8999)), difficult=(8999,))
+        for i in range(2)
+    ]
+    raw = RawSet("many", tuple(map(str, range(count))), {"train": lambda: iter(samples)}, source="a test")
+    split = build_set(raw, tmp_path, processes=1).splits["train"]
+    dataset = make_eval_dataset(
+        split.files, num_classes=count, image_size=16, batch_size=2, difficult="ignore"
+    )
+    (batch,) = dataset.as_numpy_iterator()
+    for name, labels, weights in zip(batch["id"], batch["labels"], batch["weights"], strict=True):
+        assert np.flatnonzero(labels).tolist() == [int(name), 8999]
+        assert np.flatnonzero(weights).tolist() == [0, 1]
