@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from mcar_tf.benchmarking.timing import CLASSES, median_interval, time_in_turn
-from mcar_tf.models.crop import crop_and_resize_portable
 from mcar_tf.models.mcar import MCAR, build_mcar
 from mcar_tf.training.losses import binary_cross_entropy
 from mcar_tf.training.optimizers import TwoRateSGD
@@ -110,8 +109,6 @@ def make_parts(
         model = build_mcar(CLASSES, backbone, image_size, top_n=top_n, weights=None, local_size=local_size)
         model.compile(TwoRateSGD(0.0), binary_cross_entropy, jit_compile=xla)
         model.optimizer.build(model.trainable_variables)
-        if xla:
-            model.crop = crop_and_resize_portable
         return model
 
     model, plain = build(top_n), build(0)
@@ -131,21 +128,14 @@ def make_parts(
         return binary_cross_entropy(labels, model.global_pass(images, training=True)[1], batch["weights"])
 
     def local_loss() -> tf.Tensor:
-        logits = tf.reduce_max(model.local_pass(images, boxes, training=True), axis=1)
+        logits = tf.reduce_max(model.look_at(images, boxes, training=True), axis=1)
         return binary_cross_entropy(labels, logits, batch["weights"])
 
     def global_to_local() -> tf.Tensor:
         found = model.find_boxes(features, model.select_classes(logits), images)
-        return model.crop(images, found, model.local_size)
+        return model.crop(images, found)
 
     crops = global_to_local()
-
-    def local_forward() -> tf.Tensor:
-        keep, model.crop = model.crop, lambda *_: crops  # crops are the part before
-        try:
-            return model.local_pass(images, boxes, training=False)
-        finally:
-            model.crop = keep
 
     parts = {
         "baseline": (lambda: plain.train_step(batch)) if training else (lambda: plain(images)),
@@ -154,7 +144,7 @@ def make_parts(
         if training
         else (lambda: model.global_pass(images, False)),
         "global_to_local": global_to_local,
-        "local": (lambda: gradient_of(local_loss)) if training else local_forward,
+        "local": (lambda: gradient_of(local_loss)) if training else (lambda: model.local_pass(crops, False)),
     }
 
     def waiting(function: Callable[[], Any]) -> Callable[[], None]:

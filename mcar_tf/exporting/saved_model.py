@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mcar_tf.exporting.folder import CARD, LABELS, THRESHOLDS, labels_text, thresholds_text
 from mcar_tf.exporting.forms import GLOBAL_ONLY, Array, LoadedForm, Material, PictureBatch
+from mcar_tf.models.crop import crop_and_resize
 from mcar_tf.models.mcar import MCAR, Outputs
 from pipelines.decode import count_pixels, decode_and_resize, read_orientation
 from pipelines.pictures import MAX_MEGAPIXELS
@@ -47,7 +48,7 @@ def write_saved_model(
     `assets.extra/` holds a request for each but the last, which TensorFlow Serving runs before it lets anybody in.
 
     Args:
-        model: with the tf.image form of the crop.
+        model: any.
         classes: C names, into `assets/labels.txt`.
         path: folder to make, for TensorFlow Serving named by a version: `.../saved_model/1`.
         thresholds: C probabilities from which on a class counts as present, into `assets/thresholds.json`.
@@ -95,12 +96,13 @@ def _make_signatures(
     @tf.function(input_signature=[strings])
     def serving_default(encoded: tf.Tensor) -> Outputs:
         images, valid = decode_pictures(encoded, model.image_size)
-        return _blank(model(images, training=False), valid)
+        return _blank(model(images, training=False, crop=crop_and_resize), valid)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
     def serve_tensor(images: tf.Tensor) -> Outputs:
         size = (model.image_size, model.image_size)
-        return model(tf.image.resize(images, size, antialias=True), training=False)
+        resized = tf.image.resize(images, size, antialias=True)
+        return model(resized, training=False, crop=crop_and_resize)
 
     @tf.function(input_signature=[strings])
     def global_only(encoded: tf.Tensor) -> Outputs:

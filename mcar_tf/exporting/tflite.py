@@ -153,26 +153,14 @@ def _freeze_signatures(model: MCAR, dtype: tf.DType) -> dict[str, tf.types.exper
     """The signatures, weights turned to constants: the converter then stores equal ones once."""
 
     def mcar(image: tf.Tensor) -> Outputs:
-        outputs = model(image, training=False)
+        outputs = model(image, training=False, crop=crop_and_resize_portable, regions_at_once=REGIONS_AT_ONCE)
         return outputs if model.top_n else {name: outputs[name] for name in outputs if "box" not in name}
 
     def global_only(image: tf.Tensor) -> Outputs:
         return {"global_probs": tf.sigmoid(model.global_pass(image, training=False)[1])}
 
-    def look_in_turn(images: tf.Tensor, boxes: tf.Tensor, training: bool) -> tf.Tensor:
-        starts = range(0, model.top_n, REGIONS_AT_ONCE)
-        logits = [local_pass(images, boxes[:, i : i + REGIONS_AT_ONCE], training) for i in starts]
-        return tf.concat(logits, axis=1)
-
     image = tf.TensorSpec((1, model.image_size, model.image_size, 3), dtype, name="image")
-    crop, local_pass = model.crop, model.local_pass
-    model.crop = crop_and_resize_portable
-    model.local_pass = look_in_turn  # type: ignore[method-assign]
-    try:
-        return {function.__name__: _freeze(function, image) for function in (mcar, global_only)}
-    finally:
-        model.crop = crop
-        del model.local_pass  # the class has it
+    return {function.__name__: _freeze(function, image) for function in (mcar, global_only)}
 
 
 def _freeze(

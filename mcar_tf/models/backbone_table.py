@@ -16,14 +16,15 @@ class Backbone:
 
     Attributes:
         network: a model of `keras.applications`, or one of `backbones.OWN_NETWORKS`.
-        scaling: from RGB in [0, 255] to what the ImageNet weights were trained on, one of `backbones.SCALINGS`.
+        scaling: from RGB in [0, 255] to what the network takes, one of `backbones.SCALINGS`; "none" where the network
+            scales its images itself.
         min_size: smallest side of an image in px.
         widths: whether its number of channels can be scaled.
         pretrained: the widths that `keras.applications` has ImageNet weights for.
     """
 
     network: str
-    scaling: Literal["unit_range", "caffe_bgr"]
+    scaling: Literal["none", "unit_range", "caffe_bgr"]
     min_size: int = 32
     widths: bool = False
     pretrained: tuple[float, ...] = (1.0,)
@@ -34,6 +35,7 @@ BACKBONES = {
     "mobilenet_v2": Backbone("MobileNetV2", "unit_range", widths=True, pretrained=(0.35, 0.5, 0.75, 1, 1.3, 1.4)),
     "resnet50": Backbone("ResNet50", "caffe_bgr"),
     "resnet101": Backbone("ResNet101", "caffe_bgr"),
+    "efficientnetv2_b0": Backbone("EfficientNetV2B0", "none"),
     "tiny_resnet": Backbone("TinyResNet", "unit_range", min_size=16, widths=True, pretrained=()),
 }
 # fmt: on

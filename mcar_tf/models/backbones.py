@@ -16,6 +16,11 @@ from mcar_tf.models.batch_norm import fuse_batch_norm
 BATCH_NORM_MOMENTUM = 0.9
 
 
+def as_it_is(images: keras.KerasTensor) -> keras.KerasTensor:
+    """RGB in [0, 255], for networks that scale it themselves."""
+    return images
+
+
 def to_unit_range(images: keras.KerasTensor) -> keras.KerasTensor:
     """RGB in [0, 255] -> [-1, 1], as MobileNet-v2 takes it."""
     return images / 127.5 - 1.0
@@ -48,11 +53,17 @@ def build_tiny_resnet(width: float) -> keras.Model:
 
 
 # What the table's words mean; other networks are those of `keras.applications`.
-SCALINGS = {"unit_range": to_unit_range, "caffe_bgr": to_caffe_bgr}
+SCALINGS = {"none": as_it_is, "unit_range": to_unit_range, "caffe_bgr": to_caffe_bgr}
 OWN_NETWORKS = {"TinyResNet": build_tiny_resnet}
 
 
-def build_backbone(name: str, *, weights: str | Path | None = "imagenet", width: float = 1.0) -> keras.Model:
+def build_backbone(
+    name: str,
+    *,
+    weights: str | Path | None = "imagenet",
+    width: float = 1.0,
+    sync_batch_norm: bool = False,
+) -> keras.Model:
     """A backbone that takes RGB images in [0, 255] of any size and gives its last activation map.
 
     Args:
@@ -60,6 +71,7 @@ def build_backbone(name: str, *, weights: str | Path | None = "imagenet", width:
         weights: "imagenet" (downloaded by `keras.applications`), the path of a file saved by `save_weights` of the
             same `keras.applications` model without its top, or None for random ones.
         width: factor on the number of channels.
+        sync_batch_norm: whether, in training, BatchNorm normalizes with the batch of all replicas.
 
     Returns:
         Keras model: (B, H, W, 3) in [0, 255] -> (B, h, w, d), named "backbone".
@@ -85,7 +97,7 @@ def build_backbone(name: str, *, weights: str | Path | None = "imagenet", width:
         network = _build_network(entry, None, width)
         if weights is not None:
             _load_weights(network, Path(weights), name)
-    network = fuse_batch_norm(network, BATCH_NORM_MOMENTUM)
+    network = fuse_batch_norm(network, BATCH_NORM_MOMENTUM, sync_batch_norm)
     images = keras.Input((None, None, 3))
     return keras.Model(images, network(SCALINGS[entry.scaling](images)), name="backbone")
 

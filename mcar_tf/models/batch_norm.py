@@ -51,12 +51,19 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return tf.cast(outputs, inputs.dtype), (mean, variance * n / tf.maximum(n - 1.0, 1.0))
 
 
-def fuse_batch_norm(network: keras.Model, momentum: float) -> keras.Model:
-    """A copy of a functional model, weights and all, whose BatchNorm layers are fused and have this momentum."""
+def fuse_batch_norm(network: keras.Model, momentum: float, synchronized: bool = False) -> keras.Model:
+    """A copy of a functional model, weights and all, whose BatchNorm layers are fused and as asked for.
+
+    Args:
+        network: any.
+        momentum: of the moving averages.
+        synchronized: whether, in training, they normalize with the batch of all replicas.
+    """
+    changes = {"momentum": momentum, "synchronized": synchronized}
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.layers.BatchNormalization):
-            return FusedBatchNormalization.from_config(layer.get_config() | {"momentum": momentum})
+            return FusedBatchNormalization.from_config(layer.get_config() | changes)
         return layer.__class__.from_config(layer.get_config())
 
     fused = keras.models.clone_model(network, clone_function=copy)

@@ -3,7 +3,12 @@
 Letters: B images, N regions, H x W pixels of an image, h x w of a crop.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
+
+# (images, boxes, size) -> crops, as the two forms below.
+Crop = Callable[[tf.Tensor, tf.Tensor, int | tuple[int, int]], tf.Tensor]
 
 
 def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, size: int | tuple[int, int]) -> tf.Tensor:

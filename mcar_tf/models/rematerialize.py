@@ -1,13 +1,14 @@
 """A network in, the same network out that forgets its activations and computes them again in the backward pass."""
 
 import collections
-import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
+
+from mcar_tf.models.keras_internals import nodes_of
 
 
 def rematerialize(network: keras.Model, segments: int = 8) -> Callable[[tf.Tensor, bool], tf.Tensor]:
@@ -30,26 +31,40 @@ def rematerialize(network: keras.Model, segments: int = 8) -> Callable[[tf.Tenso
     return call
 
 
+def _recomputed(part: keras.Model, training: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A segment for one call, whose backward pass computes it again: with the same dropout, and changing no state."""
+    weights = {id(weight) for weight in part.weights}
+    seeds = [variable for variable in part.variables if id(variable) not in weights]
+    drawn = [(seed, tf.identity(seed.value)) for seed in seeds]  # each call of dropout moves its seed on
+    calls = itertools.count()
+
+    def run(inputs: tf.Tensor) -> tf.Tensor:
+        if next(calls) == 0:  # the forward pass
+            return part(inputs, training=training)
+        # What is assigned to variables in here, as moving averages are, is dropped; in this thread alone, which is
+        # this replica's.
+        with keras.StatelessScope(drawn, initialize_variables=False):
+            return part(inputs, training=training)
+
+    return tf.recompute_grad(run)
+
+
 def cut(network: keras.Model, segments: int) -> list[keras.Model]:
     """Cut a functional model into at most `segments` models of about equal activations that share its layers.
 
     A model whose last layer is a functional model itself is cut inside of that.
     """
+    nodes = nodes_of(network)
     last = network.layers[-1]
     if isinstance(last, keras.Model):
-        before = keras.Model(network.inputs[0], last._inbound_nodes[-1].input_tensors[0])
-        return [before, *cut(last, segments)]
-    nodes = [
-        node
-        for depth in sorted(network._nodes_by_depth, reverse=True)
-        for node in network._nodes_by_depth[depth]
-    ]
+        image, scaled = network.inputs[0], nodes[-1].input_tensors[0]
+        before = [] if scaled is image else [keras.Model(image, scaled)]
+        return [*before, *cut(last, segments)]
     uses = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
     sizes = _activation_sizes(network, [node.output_tensors[0] for node in nodes])
     needed: set[int] = set()  # tensors that a later node takes
-    places: list[
-        tuple[int, keras.KerasTensor]
-    ] = []  # activations up to here, and the only tensor needed from here
+    # Activations up to here, and the only tensor needed from here.
+    places: list[tuple[int, keras.KerasTensor]] = []
     for node, size in zip(nodes, itertools.accumulate(sizes), strict=True):
         for tensor in node.input_tensors:
             uses[id(tensor)] -= 1
@@ -72,29 +87,3 @@ def _activation_sizes(network: keras.Model, tensors: list[keras.KerasTensor]) ->
     return [
         math.prod(spec.shape[1:]) for spec in every.compute_output_spec(keras.KerasTensor((1, 256, 256, 3)))
     ]
-
-
-def _recomputed(part: keras.Model, training: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-    calls = 0
-
-    def run(inputs: tf.Tensor) -> tf.Tensor:
-        nonlocal calls
-        calls += 1
-        # The first call is the forward pass, later ones recompute it: moving averages were updated already.
-        with contextlib.nullcontext() if calls == 1 else _statistics_kept(part):
-            return part(inputs, training=training)
-
-    return tf.recompute_grad(run)
-
-
-@contextlib.contextmanager
-def _statistics_kept(part: keras.Model) -> Iterator[None]:
-    norms = [layer for layer in part._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0  # read while the update is traced: average = 1 * average + 0 * batch
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum

@@ -107,4 +107,5 @@ def build_model(config: FitConfig, num_classes: int, *, weights: str | None, sel
         local_size=config.local_size,
         selection=selection,
         selection_seed=config.seed,
+        sync_batch_norm=config.sync_batch_norm,
     )

@@ -26,9 +26,6 @@ def build_trainable(config: FitConfig, classes: Sequence[str], steps_per_epoch: 
             order = [source.classes.index(name) for name in classes]
             kernel, bias = source.model.classifier.get_weights()
             model.classifier.set_weights([kernel[:, order], bias[order]])
-    for layer in model.backbone._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = config.sync_batch_norm
     model.compile(
         make_optimizer(config, steps_per_epoch),
         loss=binary_cross_entropy,

@@ -5,8 +5,8 @@ write goes into a folder that is thrown away, so that nothing else has to know w
 
 Keras 3 can't train under this strategy as it comes (https://github.com/keras-team/keras/issues/20585, with 3.15 too):
 before the first step it reduces a batch to build a model that is long built, and after each it reduces scalars along
-an axis that they don't have. `MCAR._maybe_symbolic_build` does away with the first, `let_keras_train` with the
-second. Once Keras trains here, both can go.
+an axis that they don't have. `BuiltModel` does away with the first, `take_logs_as_given` with the second, both in
+`models/keras_internals.py`. Once Keras trains here, both can go.
 """
 
 import contextlib
@@ -114,6 +114,8 @@ def make_multi_worker_strategy() -> "tf.distribute.Strategy":
     """
     import tensorflow as tf
 
+    from mcar_tf.models.keras_internals import take_logs_as_given
+
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.UnknownError, tf.errors.InternalError) as error:
@@ -123,15 +125,8 @@ def make_multi_worker_strategy() -> "tf.distribute.Strategy":
         ) from error
     # TensorFlow has taken SIGTERM for a notice of preemption that nobody reads: back to who handled it.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-    let_keras_train()
+    take_logs_as_given()
     return strategy
-
-
-def let_keras_train() -> None:
-    """Let Keras take each worker's own scalars for the result of a step: `train_step` has averaged them already."""
-    from keras.src.backend.tensorflow import trainer
-
-    trainer._collective_all_reduce_multi_worker = lambda strategy: False
 
 
 def agree(strategy: "tf.distribute.Strategy", about: dict[str, Any]) -> None:

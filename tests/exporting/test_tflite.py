@@ -66,9 +66,11 @@ def test_weights_are_stored_once(model, float32):
     assert len(float32) < weights + 60_000  # the two signatures' graphs
 
 
-def test_the_model_keeps_its_own_crop_and_local_pass(model, float32):
-    assert model.crop is crop_and_resize
-    assert "local_pass" not in vars(model)
+def test_exporting_changes_nothing_in_the_model(make_model):
+    model = make_model(top_n=3)
+    before = dict(vars(model))
+    convert_tflite(model)
+    assert vars(model) == before
 
 
 def test_without_regions_there_are_no_boxes(plain_model, batch):

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mcar_tf.models.keras_internals import layers_of
 from mcar_tf.models.mcar import MCAR, build_mcar
 from mcar_tf.training.losses import binary_cross_entropy
 from mcar_tf.training.multi_worker import make_multi_worker_strategy
@@ -41,15 +42,30 @@ def strategy_of(replicas: int) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
 
 
-def build(*, frozen: bool, synchronized: bool = False, **optimizer) -> MCAR:
+def build(
+    *,
+    frozen: bool,
+    synchronized: bool = False,
+    low_memory: bool = False,
+    backbone: str = "tiny_resnet",
+    width: float = 0.25,
+    **optimizer,
+) -> MCAR:
     """A model whose regions are `BOXES` and whose BatchNorm is as asked for."""
     keras.utils.set_random_seed(0)
-    model = build_mcar(CLASSES, "tiny_resnet", image_size=SIZE, top_n=2, weights=None, backbone_width=0.25)
-    for layer in model.backbone._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable, layer.synchronized = not frozen, synchronized
+    model = build_mcar(
+        CLASSES,
+        backbone,
+        image_size=SIZE,
+        top_n=2,
+        weights=None,
+        backbone_width=width,
+        sync_batch_norm=synchronized,
+    )
+    for layer in layers_of(model.backbone, keras.layers.BatchNormalization):
+        layer.trainable = not frozen
     model.find_boxes = lambda features, classes, images: tf.tile(BOXES[None], [tf.shape(images)[0], 1, 1])
-    model.compile(TwoRateSGD(0.01, **optimizer), loss=binary_cross_entropy)
+    model.compile(TwoRateSGD(0.01, **optimizer), loss=binary_cross_entropy, low_memory=low_memory)
     model.optimizer.build(model.trainable_variables)
     return model
 

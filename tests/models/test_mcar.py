@@ -7,6 +7,7 @@ from mcar_tf.models import backbones
 from mcar_tf.models.backbone_table import BACKBONES
 from mcar_tf.models.backbones import build_backbone, to_caffe_bgr, to_unit_range
 from mcar_tf.models.heads import Classifier, global_pool
+from mcar_tf.models.keras_internals import layers_of
 from mcar_tf.models.mcar import build_mcar
 from mcar_tf.training.losses import binary_cross_entropy
 from mcar_tf.training.optimizers import TwoRateSGD
@@ -133,14 +134,10 @@ def test_regions_are_looked_at_in_their_own_size(images):
 
 
 def test_the_portable_crop_changes_nothing(model, images):
-    from mcar_tf.models.crop import crop_and_resize, crop_and_resize_portable
+    from mcar_tf.models.crop import crop_and_resize_portable
 
     expected = model(images)
-    model.crop = crop_and_resize_portable
-    try:
-        outputs = model(images)
-    finally:
-        model.crop = crop_and_resize
+    outputs = model(images, crop=crop_and_resize_portable)
     np.testing.assert_array_equal(outputs["boxes"], expected["boxes"])
     np.testing.assert_allclose(outputs["local_probs"], expected["local_probs"], atol=1e-4)
 
@@ -191,9 +188,7 @@ def test_input_scaling_is_what_keras_applications_do():
 
 def test_every_batch_norm_of_a_backbone_has_the_papers_momentum():
     backbone = build_backbone("mobilenet_v2", weights=None, width=0.35)
-    norms = [
-        layer for layer in backbone._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+    norms = layers_of(backbone, keras.layers.BatchNormalization)
     assert len(norms) == 52
     assert {norm.momentum for norm in norms} == {0.9}
 

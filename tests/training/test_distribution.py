@@ -40,6 +40,7 @@ def trainings() -> list[dict]:
     frozen = {"frozen": True, "evaluated": [13, 12]}
     # A batch of 8 is two of 4, each of which a device of its own sees here.
     step = {"frozen": False, "steps": 1}
+    recomputed = {"frozen": False, "synchronized": True, "steps": 3}
     return train_on(
         {"replicas": 1, **frozen},
         {"replicas": 2, **frozen},
@@ -48,6 +49,8 @@ def trainings() -> list[dict]:
         {"replicas": 1, "batch": 4, **step},
         {"replicas": 1, "batch": 4, "skip": 1, **step},
         {"replicas": 2, "batch": 8, **step},
+        {"replicas": 2, "low_memory": False, **recomputed},
+        {"replicas": 2, "low_memory": True, **recomputed},
     )
 
 
@@ -67,11 +70,20 @@ def test_replicas_evaluate_to_the_loss_over_all_images(trainings):
 
 def test_after_a_step_the_moving_statistics_are_the_mean_of_each_replicas_own(trainings):
     # They depend on the first weights and the images alone.
-    first, second, both = trainings[4:]
+    first, second, both = trainings[4:7]
     own = np.array([first["statistics"], second["statistics"]])
     assert np.abs(own[0] - own[1]).max() > 0.01  # or any of the two would do
     np.testing.assert_allclose(both["statistics"], own.mean(0), atol=1e-6)
     assert both["most_between_replicas"] == 0
+
+
+def test_low_memory_and_synchronized_batch_norm_keep_the_same_statistics(trainings):
+    # Replicas take turns where BatchNorm waits for the others: what one of them computes again must not touch what
+    # another one updates.
+    usual, low_memory = trainings[7:]
+    np.testing.assert_allclose(low_memory["statistics"], usual["statistics"], atol=1e-5)
+    assert_same_training(usual, low_memory)
+    assert low_memory["most_between_replicas"] == 0
 
 
 @pytest.mark.slow

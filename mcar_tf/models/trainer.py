@@ -1,0 +1,195 @@
+"""How the two-stream model learns: a batch in, losses and one step of the optimizer out.
+
+Letters: B images, S px a side, C classes.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from mcar_tf.models.crop import Crop, crop_and_resize, crop_and_resize_portable
+from mcar_tf.models.keras_internals import BuiltModel, MeanOfOneReplica, take_gradients_as_given
+from mcar_tf.models.rematerialize import rematerialize
+
+LEARNINGS = ("pair", "single")
+MOVING = ("moving_mean", "moving_variance")  # names of BatchNorm's statistics
+
+Batch = dict[str, tf.Tensor]
+# labels (B, C), logits (B, C), weights (B, C) -> scalar
+StreamLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class Streams(NamedTuple):
+    """What both passes saw, before the sigmoid.
+
+    Attributes:
+        logits: (B, C) of each stream: "global", and "local" where N > 0.
+        box_classes: (B, N) int32, whose map pointed at the region.
+        boxes: (B, N, 4), ymin xmin ymax xmax as fractions of the image.
+        region_logits: (B, N, C).
+    """
+
+    logits: dict[str, tf.Tensor]
+    box_classes: tf.Tensor
+    boxes: tf.Tensor
+    region_logits: tf.Tensor
+
+
+class TwoStreamTrainer(BuiltModel):
+    """Compiling, training and evaluating a model of two streams; what it looks at, and how, is `MCAR`'s."""
+
+    backbone: keras.Model
+    top_n: int
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.crop_form: Crop = crop_and_resize
+        self.rematerialized: Callable[[tf.Tensor, bool], tf.Tensor] | None = None
+
+    def global_pass(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Activation map and logits of the whole image."""
+        raise NotImplementedError
+
+    def forward(
+        self, images: tf.Tensor, training: bool, *, first: tuple[tf.Tensor, tf.Tensor] | None = None
+    ) -> Streams:
+        """Both passes; `first` is what `global_pass` gave, if it was done before."""
+        raise NotImplementedError
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        loss: StreamLoss,
+        learning: str = "pair",
+        jit_compile: bool = False,
+        low_memory: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Make ready for `fit`.
+
+        Args:
+            optimizer: of all weights.
+            loss: of one stream, `mcar_tf.training.losses.binary_cross_entropy`.
+            learning: "pair": the sum of both streams' losses (8); "single": that of the fused logits (12).
+            jit_compile: whether XLA compiles the step; crops are then cut by the portable form.
+            low_memory: with the pair loss, train the streams one after the other; and compute the backbone's
+                activations again in the backward pass. The same gradients for one more forward pass.
+            **kwargs: of `keras.Model.compile`, but for `metrics`, `weighted_metrics` and `loss_weights`.
+
+        Raises:
+            ValueError: an unknown `learning`; an argument that would do nothing.
+        """
+        for name in ("metrics", "weighted_metrics", "loss_weights"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"`{name}` does nothing here: the running means are those of the losses. Leave it out."
+                )
+        if learning not in LEARNINGS:
+            raise ValueError(f"`learning` must be one of {', '.join(LEARNINGS)}. Received: {learning!r}")
+        if self.backbone.dtype_policy.name == "mixed_float16":  # Keras looks at this model's own policy
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        take_gradients_as_given(self.optimizer)  # `train_step` has averaged them
+        self.stream_loss = loss
+        self.learning = learning
+        self.low_memory = low_memory
+        self.rematerialized = rematerialize(self.backbone) if low_memory else None
+        self.crop_form = crop_and_resize_portable if jit_compile else crop_and_resize
+        names = ["loss"] if self.top_n == 0 else ["loss", "global_loss", "local_loss"]
+        self.loss_means = {name: MeanOfOneReplica(name=name) for name in names}
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Running means of the losses over an epoch."""
+        return list(getattr(self, "loss_means", {}).values())
+
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One step on a batch: `image` (B, S, S, 3), `labels` (B, C), `weights` (B, C).
+
+        Under a strategy this is one replica's part, of an equal share of the global batch. Losses, gradients and
+        BatchNorm's moving statistics are averaged over the replicas, so after every step all replicas are the same,
+        and any of them may be evaluated and saved.
+        """
+        if self.low_memory and self.learning == "pair" and self.top_n:
+            losses, gradients = self._one_stream_after_the_other(batch)
+        else:
+            losses, gradients = self._both_streams_at_once(batch)
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            losses, gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, [losses, gradients])
+            statistics = [v for v in self.non_trainable_variables if v.path.split("/")[-1] in MOVING]
+            means = context.all_reduce(
+                tf.distribute.ReduceOp.MEAN, [tf.identity(v.value) for v in statistics]
+            )
+            for statistic, mean in zip(statistics, means, strict=True):
+                statistic.assign(mean)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        return self._update_loss_means(losses, tf.shape(batch["labels"])[0])
+
+    def _both_streams_at_once(self, batch: Batch) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Losses, and gradients of the one that is minimized."""
+        with tf.GradientTape() as tape:
+            losses = self.losses_of(batch, training=True)
+            scaled = self.optimizer.scale_loss(losses["loss"])
+        return losses, tape.gradient(scaled, self.trainable_weights)
+
+    def _one_stream_after_the_other(self, batch: Batch) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """The same for the pair loss of two streams, with one stream's activations in memory at a time."""
+        with tf.GradientTape() as tape:
+            first = self.global_pass(batch["image"], training=True)
+            global_loss = self._loss_on(batch, first[1])
+            scaled = self.optimizer.scale_loss(global_loss)
+        of_global = tape.gradient(scaled, self.trainable_weights)
+        # Or a graph would run the local stream beside the global one's backward pass.
+        with tf.control_dependencies(of_global):
+            images = tf.identity(batch["image"])
+        with tf.GradientTape() as tape:
+            streams = self.forward(images, training=True, first=first)
+            local_loss = self._loss_on(batch, streams.logits["local"])
+            scaled = self.optimizer.scale_loss(local_loss)
+        of_local = tape.gradient(scaled, self.trainable_weights)
+        losses = {"loss": global_loss + local_loss, "global_loss": global_loss, "local_loss": local_loss}
+        return losses, [one + other for one, other in zip(of_global, of_local, strict=True)]
+
+    def losses_of(self, batch: Batch, training: bool) -> dict[str, tf.Tensor]:
+        """The loss that is minimized, and each stream's: scalars."""
+        streams = self.forward(batch["image"], training)
+        losses = {f"{name}_loss": self._loss_on(batch, logits) for name, logits in streams.logits.items()}
+        if self.learning == "pair":
+            total = tf.add_n(list(losses.values()))
+        else:
+            total = self._loss_on(batch, fuse_logits(streams))
+        return {"loss": total} | losses
+
+    def _loss_on(self, batch: Batch, logits: tf.Tensor) -> tf.Tensor:
+        return self.stream_loss(batch["labels"], logits, batch["weights"])
+
+    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Losses of a batch, nothing trained. Under a strategy: of all replicas' images, each of the same weight."""
+        losses = self.losses_of(batch, training=False)
+        images = tf.shape(batch["labels"])[0]
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            # The last batch may leave a replica fewer images than another, or none, whose mean is no number.
+            share = tf.cast(images, tf.float32)
+            sums = {name: tf.math.multiply_no_nan(loss, share) for name, loss in losses.items()}
+            sums, images = context.all_reduce(tf.distribute.ReduceOp.SUM, [sums, share])
+            losses = {name: total / images for name, total in sums.items()}
+        return self._update_loss_means(losses, images)
+
+    def predict_step(self, batch: Batch | tf.Tensor) -> dict[str, tf.Tensor]:
+        """`call`'s outputs for a batch or for images alone."""
+        return self(batch["image"] if isinstance(batch, dict) else batch, training=False)
+
+    def _update_loss_means(self, losses: dict[str, tf.Tensor], images: tf.Tensor) -> dict[str, tf.Tensor]:
+        for name, mean in self.loss_means.items():
+            mean.update_state(losses[name], sample_weight=images)
+        return {name: mean.result() for name, mean in self.loss_means.items()}
+
+
+def fuse_logits(streams: Streams) -> tf.Tensor:
+    """Logits of the fused probabilities, (B, C): the sigmoid is monotonic, so their maximum is that of probs (11)."""
+    return functools.reduce(tf.maximum, streams.logits.values())
