@@ -68,10 +68,10 @@ class FitConfig:
     backbone_width: float = option(1.0, "Factor on the channels of "
                                    + " or ".join(name for name, entry in BACKBONES.items() if entry.widths) + ".",
                                    group=MODEL)
-    weights: str = option("imagenet", "The backbone's first weights: imagenet (downloaded), none, or the path of a"
-                          " file that keras.applications saved without the top.", group=MODEL)
-    init_from: Path | None = option(None, "Run folder whose weights the model starts from: all where its classes have"
-                                    " the same names, in whatever order, else the backbone's.", group=MODEL)
+    weights: str = option("imagenet", "The backbone's first weights: imagenet (downloaded, or from an installed"
+                          " package), none, or the path of a file: docs/weights.md says which.", group=MODEL)
+    init_from: Path | None = option(None, "Run folder whose weights the model starts from: the backbone's, and"
+                                    " those of the classes that both know by name, in whatever order.", group=MODEL)
     image_size: int = option(256, "Side of the images in px.", group=MODEL)
     local_size: int | None = option(None, "Side of the regions' crops in px (null: image-size).", group=MODEL)
     pooling: Literal["gap", "gmp", "gwp"] = option("gwp", "Global pooling (13-15).", group=MODEL)

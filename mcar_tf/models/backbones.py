@@ -3,6 +3,7 @@
 `backbone_table.py` says which there are.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -10,6 +11,13 @@ from keras import ops
 
 from mcar_tf.models.backbone_table import BACKBONES, Backbone, check_backbone
 from mcar_tf.models.batch_norm import fuse_batch_norm
+from mcar_tf.models.networks.efficientnet_lite import build_efficientnet_lite0
+from mcar_tf.models.networks.torch_mobilenet_v2 import build_torch_mobilenet_v2
+from mcar_tf.models.networks.torch_resnet import build_torch_resnet50, build_torch_resnet101
+from mcar_tf.models.weights.fitting import fill_network, looks_like
+from mcar_tf.models.weights.imagenet import EXTRA, find_packaged_weights
+from mcar_tf.models.weights.names import NAMINGS
+from mcar_tf.models.weights.state_dict import is_state_dict, read_state_dict
 
 # Moving averages of BatchNorm follow each batch as torch's do (its momentum 0.1 is our 0.9). What
 # `keras.applications` sets, 0.999 and 0.99, would leave a short fine-tune with ImageNet's statistics.
@@ -31,7 +39,19 @@ def to_caffe_bgr(images: keras.KerasTensor) -> keras.KerasTensor:
     return ops.flip(images, axis=-1) - ops.convert_to_tensor([103.939, 116.779, 123.68], images.dtype)
 
 
-def build_tiny_resnet(width: float) -> keras.Model:
+def to_torchvision(images: keras.KerasTensor) -> keras.KerasTensor:
+    """RGB in [0, 255] -> fractions, less ImageNet's mean, over its deviation, as torchvision's networks take it."""
+    mean, deviation = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    fractions = images / 255.0 - ops.convert_to_tensor(mean, images.dtype)
+    return fractions / ops.convert_to_tensor(deviation, images.dtype)
+
+
+def to_lite(images: keras.KerasTensor) -> keras.KerasTensor:
+    """RGB in [0, 255] -> about [-1, 1], as the EfficientNet-Lites take it."""
+    return (images - 127.0) / 128.0
+
+
+def build_tiny_resnet(width: float = 1.0) -> keras.Model:
     """Four residual stages, stride 16: learns small sets from scratch in minutes on a CPU."""
 
     def convolution(x: keras.KerasTensor, filters: int, kernel: int, stride: int) -> keras.KerasTensor:
@@ -53,8 +73,20 @@ def build_tiny_resnet(width: float) -> keras.Model:
 
 
 # What the table's words mean; other networks are those of `keras.applications`.
-SCALINGS = {"none": as_it_is, "unit_range": to_unit_range, "caffe_bgr": to_caffe_bgr}
-OWN_NETWORKS = {"TinyResNet": build_tiny_resnet}
+SCALINGS = {
+    "none": as_it_is,
+    "unit_range": to_unit_range,
+    "caffe_bgr": to_caffe_bgr,
+    "torchvision": to_torchvision,
+    "lite": to_lite,
+}
+OWN_NETWORKS: dict[str, Callable[..., keras.Model]] = {
+    "TinyResNet": build_tiny_resnet,
+    "TorchMobileNetV2": build_torch_mobilenet_v2,
+    "TorchResNet50": build_torch_resnet50,
+    "TorchResNet101": build_torch_resnet101,
+    "EfficientNetLite0": build_efficientnet_lite0,
+}
 
 
 def build_backbone(
@@ -68,8 +100,9 @@ def build_backbone(
 
     Args:
         name: a key of `BACKBONES`.
-        weights: "imagenet" (downloaded by `keras.applications`), the path of a file saved by `save_weights` of the
-            same `keras.applications` model without its top, or None for random ones.
+        weights: "imagenet" (downloaded by `keras.applications`, or from a package), a file, or None for random ones.
+            The file is what `save_weights` of the same `keras.applications` model without its top gave, or for the
+            backbones of `NAMINGS` a state dict of PyTorch's.
         width: factor on the number of channels.
         sync_batch_norm: whether, in training, BatchNorm normalizes with the batch of all replicas.
 
@@ -82,17 +115,10 @@ def build_backbone(
     """
     check_backbone(name, backbone_width=width, weights=weights)
     entry = BACKBONES[name]
+    if weights == "imagenet" and entry.package:
+        weights = find_packaged_weights(entry.package, name)
     if weights == "imagenet":
-        try:
-            network = _build_network(entry, "imagenet", width)
-        except ValueError:
-            raise
-        except Exception as error:
-            raise FileNotFoundError(
-                f"ImageNet weights of {name} could not be downloaded ({str(error)[:120]}). Pass the path of a file"
-                " with them as `weights` (it is what `keras.applications` saves without the top),"
-                " or none to train from scratch."
-            ) from error
+        network = _download(name, width)
     else:
         network = _build_network(entry, None, width)
         if weights is not None:
@@ -105,13 +131,39 @@ def build_backbone(
 def _build_network(entry: Backbone, weights: str | None, width: float) -> keras.Model:
     """(B, H, W, 3), scaled, to (B, h, w, d)."""
     if entry.network in OWN_NETWORKS:
-        return OWN_NETWORKS[entry.network](width)
+        return OWN_NETWORKS[entry.network](**{"width": width} if entry.widths else {})
     widths = {"alpha": width} if entry.widths else {}
     make = getattr(keras.applications, entry.network)
     return make(include_top=False, weights=weights, input_shape=(None, None, 3), **widths)
 
 
+def _download(name: str, width: float) -> keras.Model:
+    """A network of `keras.applications` with its ImageNet weights."""
+    try:
+        return _build_network(BACKBONES[name], "imagenet", width)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise FileNotFoundError(
+            f"ImageNet weights of {name} could not be downloaded ({str(error)[:120]}). Pass the path of a file"
+            " with them as `weights` (it is what `keras.applications` saves without the top), or none to train from"
+            f" scratch; or take the backbone efficientnet_lite0, whose weights come from a package index: {EXTRA}"
+        ) from error
+
+
 def _load_weights(network: keras.Model, path: Path, name: str) -> None:
+    if is_state_dict(path):
+        tensors = read_state_dict(path).tensors
+        if name not in NAMINGS:
+            raise ValueError(
+                f"`weights`: {path} is a file of PyTorch's, which fits the backbones {', '.join(NAMINGS)}, not"
+                f" {name}. It looks like {looks_like(tensors) or 'none of them'}."
+            )
+        try:
+            fill_network(network, tensors, name)
+        except ValueError as error:
+            raise ValueError(f"`weights`: {path} does not fit: {error}.") from error
+        return
     try:
         network.load_weights(path)
     except Exception as error:

@@ -19,6 +19,7 @@ from mcar_tf.reporting.figures import (
     plot_validation_map,
 )
 from mcar_tf.reporting.page import Html
+from mcar_tf.runs.folder import read_origin
 from pipelines.words import percent
 
 
@@ -191,7 +192,11 @@ def provenance_parts(run: EvaluatedRun) -> list[Html]:
     """The options and versions that made the run."""
     options = [line.split(":", 1) for line in config_to_yaml(run.config).splitlines() if ":" in line]
     versions = read_json(run.folder / "environment.json") or {}
+    origin = read_origin(run.folder)
+    imported = [page.folded("Imported from", page.table(["", ""], list(origin.items())))] if origin else []
+    title = "Options; those of training are not known" if origin else "Options"
     return [
-        page.folded("Options", page.table(["option", "value"], options)),
+        *imported,
+        page.folded(title, page.table(["option", "value"], options)),
         page.folded("Versions", page.table(["package", "version"], list(versions.items()))),
     ]

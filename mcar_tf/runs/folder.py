@@ -7,6 +7,7 @@ checkpoints/        state to go on from, last.weights.h5, best.weights.h5
 history.csv         a row an epoch
 tensorboard/        the same and more, as curves and pictures
 metrics.json        the result, by split: the run is complete
+imported.json       where the weights come from, of a run that `import_run` made
 """
 
 import contextlib
@@ -173,6 +174,12 @@ def own_results(folder: Path, config: FitConfig) -> Path:
 def command_on(folder: Path, name: str) -> str:
     """The line that a user types to run one of the commands on a run folder."""
     return f"python -m mcar_tf.{name} --run {shlex.quote(str(folder))}"
+
+
+def read_origin(folder: Path) -> dict[str, Any] | None:
+    """What `import_run` noted of the file that a run's weights come from; None for a run that was trained here."""
+    file = folder / "imported.json"
+    return json.loads(file.read_text()) if file.is_file() else None
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:

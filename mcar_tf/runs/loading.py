@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,37 @@ def check_classes(run: Run, manifest: Manifest) -> None:
             f"{run.path} knows {len(run.classes)} classes ({', '.join(run.classes[:3])}, ...), {manifest.name} has"
             f" {len(manifest.classes)} ({', '.join(manifest.classes[:3])}, ...): they must be the same."
         )
+
+
+def take_over(model: MCAR, config: FitConfig, classes: Sequence[str], source: Run) -> str:
+    """Give a new model what another run learnt: the backbone, and of the classes those that both know by name.
+
+    Args:
+        model: the classes that the other run does not know stay as they are in it.
+        config: what it was built by.
+        classes: its C class names.
+        source: the other run.
+
+    Returns:
+        What was taken over, for people.
+
+    Raises:
+        ValueError: the run is of another backbone.
+    """
+    theirs, ours = ((one.backbone, one.backbone_width) for one in (source.config, config))
+    if theirs != ours:
+        names = [f"{backbone} of width {width:g}" for backbone, width in (theirs, ours)]
+        raise ValueError(f"{source.path} is a run of {names[0]}, not of {names[1]}: no weights fit.")
+    model.backbone.set_weights(source.model.backbone.get_weights())
+    known = [(row, source.classes.index(name)) for row, name in enumerate(classes) if name in source.classes]
+    kernel, bias = (weights.copy() for weights in model.classifier.get_weights())
+    their_kernel, their_bias = source.model.classifier.get_weights()
+    for row, their_row in known:
+        kernel[:, row], bias[row] = their_kernel[:, their_row], their_bias[their_row]
+    model.classifier.set_weights([kernel, bias])
+    anew = [name for name in classes if name not in source.classes]
+    learnt = f"starting from {source.path}: its backbone and {len(known)} of {len(classes)} classes"
+    return learnt + (f"; anew: {', '.join(anew[:5])}{', ...' if len(anew) > 5 else ''}" if anew else "")
 
 
 def build_model(config: FitConfig, num_classes: int, *, weights: str | None, selection: str = "top") -> MCAR:

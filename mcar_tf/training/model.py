@@ -7,7 +7,7 @@ import keras
 
 from mcar_tf.config import FitConfig
 from mcar_tf.models.mcar import MCAR
-from mcar_tf.runs.loading import build_model, load_run
+from mcar_tf.runs.loading import build_model, load_run, take_over
 from mcar_tf.training.losses import binary_cross_entropy
 from mcar_tf.training.optimizers import StepDecay, TwoRateSGD
 
@@ -16,16 +16,7 @@ def build_trainable(config: FitConfig, classes: Sequence[str], steps_per_epoch: 
     """A compiled model with first weights, its optimizer's variables made."""
     model = build_model(config, len(classes), weights=None if config.init_from else config.backbone_weights)
     if config.init_from:
-        source = load_run(config.init_from)
-        theirs, ours = ((c.backbone, c.backbone_width) for c in (source.config, config))
-        if theirs != ours:
-            names = [f"{backbone} of width {width:g}" for backbone, width in (theirs, ours)]
-            raise ValueError(f"{config.init_from} is a run of {names[0]}, not of {names[1]}: no weights fit.")
-        model.backbone.set_weights(source.model.backbone.get_weights())
-        if set(classes) == set(source.classes):  # by name: another set may have them in another order
-            order = [source.classes.index(name) for name in classes]
-            kernel, bias = source.model.classifier.get_weights()
-            model.classifier.set_weights([kernel[:, order], bias[order]])
+        print(take_over(model, config, classes, load_run(config.init_from)), flush=True)
     model.compile(
         make_optimizer(config, steps_per_epoch),
         loss=binary_cross_entropy,

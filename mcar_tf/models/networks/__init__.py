@@ -1,0 +1,1 @@
+"""Networks that `keras.applications` has not: one family a file."""

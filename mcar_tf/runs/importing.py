@@ -1,0 +1,101 @@
+"""A checkpoint of the MCAR authors' PyTorch code in, a run folder out that every command takes as one of ours.
+
+Loads no TensorFlow before `import_checkpoint` is called.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mcar_tf.config import FitConfig, config_to_yaml
+from mcar_tf.models.weights.fitting import read_values
+from mcar_tf.models.weights.names import AUTHORS, NAMINGS
+from mcar_tf.models.weights.state_dict import StateDict, read_state_dict
+from mcar_tf.runs.folder import versions, write_history
+from pipelines.files import file_sha256, folder_written_whole, write_text
+
+HEAD = "convclass"
+IMPORTABLE = tuple(
+    name for name, namings in NAMINGS.items() if any(naming.whose == AUTHORS for naming in namings)
+)
+
+
+def check_checkpoint(path: Path, backbone: str, rows: Sequence[str]) -> StateDict:
+    """What a checkpoint holds, once it is known to be one of MCAR's with these classes.
+
+    Args:
+        path: of the file.
+        backbone: a key of the backbone table.
+        rows: class names in the order of the checkpoint.
+
+    Raises:
+        ValueError: a backbone or a number of classes that it can't be, or no checkpoint.
+    """
+    if backbone not in IMPORTABLE:
+        raise ValueError(f"`backbone` must be one of {', '.join(IMPORTABLE)}. Received: {backbone!r}")
+    checkpoint = read_state_dict(path)
+    head = checkpoint.tensors.get(f"{HEAD}.weight")
+    if head is None or f"{HEAD}.bias" not in checkpoint.tensors:
+        raise ValueError(
+            f"{path} holds no {HEAD}.weight and {HEAD}.bias: it is no checkpoint of MCAR. As the first weights of a"
+            " backbone it may do: python -m mcar_tf.fit --weights."
+        )
+    shapes = head.shape[2:], checkpoint.tensors[f"{HEAD}.bias"].shape
+    if head.shape[0] != len(rows) or shapes != ((1, 1), (len(rows),)):
+        raise ValueError(
+            f"{path} was trained on {head.shape[0] if head.shape else 0} classes, and `classes` has {len(rows)}."
+        )
+    return checkpoint
+
+
+def import_checkpoint(
+    path: Path, checkpoint: StateDict, config: FitConfig, rows: Sequence[str], classes: Sequence[str]
+) -> None:
+    """Write the run folder.
+
+    Args:
+        path: of the checkpoint.
+        checkpoint: its content, checked.
+        config: what the run is to be taken for; `out_dir` is the folder.
+        rows: C class names in the order of the checkpoint.
+        classes: the same names in the order that the run is to have.
+
+    Raises:
+        FileExistsError: the folder holds something.
+        ValueError: tensors that are not those of the backbone.
+    """
+    from mcar_tf.runs.loading import build_model
+    from mcar_tf.training.checkpoints import write_weights
+
+    folder = config.run_dir
+    check_folder(folder)
+    model = build_model(config, len(classes), weights=str(path))
+    kernel, bias = (read_values(checkpoint.tensors, f"{HEAD}.{part}") for part in ("weight", "bias"))
+    order = [rows.index(name) for name in classes]
+    model.classifier.set_weights([kernel[order, :, 0, 0].T, bias[order]])
+
+    check_folder(folder)  # somebody may have come before
+    with folder_written_whole(folder) as partial:
+        (partial / "checkpoints").mkdir()
+        write_text(partial / "config.yaml", config_to_yaml(config))
+        write_text(partial / "classes.txt", "".join(f"{name}\n" for name in classes))
+        write_text(partial / "environment.json", json.dumps(versions(), indent=1) + "\n")
+        write_text(partial / "imported.json", json.dumps(describe(path, checkpoint), indent=1) + "\n")
+        write_weights(model, partial / "checkpoints" / "last.weights.h5")
+        write_history(partial / "history.csv", [])
+        write_text(partial / "metrics.json", "{}\n")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a run folder that holds something."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already. Choose another --out-dir.")
+
+
+def describe(path: Path, checkpoint: StateDict) -> dict[str, Any]:
+    """Where imported weights come from: the file, its checksum, and what it says of itself."""
+    said = {
+        name: value for name, value in checkpoint.notes.items() if name in ("arch", "epoch", "best_score")
+    }
+    return {"file": path.name, "sha256": file_sha256(path)} | said
