@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mcar_tf.benchmarking.timing import CLASSES
-from mcar_tf.exporting.folder import read_parity
+from mcar_tf.exporting.folder import check_checksums, read_parity
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
@@ -113,6 +113,7 @@ def check(options: BenchmarkOptions) -> None:
 def check_export(folder: Path, options: BenchmarkOptions) -> None:
     """Refuse what is no export folder, and options of models that are built for the purpose."""
     read_parity(folder)
+    check_checksums(folder)
     plain = BenchmarkOptions(export=folder, rounds=options.rounds, json=options.json)
     for field in dataclasses.fields(options):
         if getattr(options, field.name) != getattr(plain, field.name):

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from mcar_tf.exporting.finished_run import find_calibration_split, read_finished_run
-from mcar_tf.exporting.folder import check_place
+from mcar_tf.exporting.folder import check_place, new_export_folder
 from mcar_tf.exporting.forms import FORMATS, PRECISIONS, Form, Material, choose_forms
 from mcar_tf.runs.splits import find_split
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
-from pipelines.files import folder_written_whole
 from pipelines.manifest import load_manifest
 from pipelines.words import spell
 
@@ -116,8 +115,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         calibration = functools.partial(
             calibration_pictures, to_calibrate, run.model, options.calibration_pictures
         )
-    material = Material(run.model, run.classes, run.thresholds, card, options.tflite_input, calibration)
-    with folder_written_whole(options.folder) as partial:
+    material = Material(
+        run.model,
+        run.classes,
+        run.thresholds,
+        temperature=(run.calibration or {}).get("temperature", 1.0),
+        card=card,
+        tflite_input=options.tflite_input,
+        calibration=calibration,
+    )
+    with new_export_folder(options.folder, options.overwrite) as partial:
         write_forms(options.forms, material, partial)
         parities = compare_forms(options.forms, run.model, partial, split, options.pictures)
         missed = list_missed_bars(options.forms, parities)
@@ -125,8 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"error: nothing was exported: {'; '.join(missed)}", file=sys.stderr)
             raise SystemExit(EXIT_INTERNAL)
         write_papers(partial, run, card, split_name, options.forms, parities)
-        names = ", ".join(sorted(path.name for path in partial.iterdir()))
-        check_place(options.folder, options.overwrite)  # another process may have been faster
+    names = ", ".join(sorted(path.name for path in options.folder.iterdir()))
     print(f"\nwritten to {options.folder}: {names}")
 
 

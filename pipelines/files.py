@@ -21,14 +21,19 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{PARTIAL}{uuid.uuid4().hex[:12]}-{path.name}")
 
 
-def remove_partial(folder: Path, name: str = "*") -> None:
-    """Remove what processes that were killed left half-written in a folder.
+def find_partial(folder: Path, name: str = "*") -> list[Path]:
+    """What processes write in a folder now, or left half-written when they were killed.
 
     Args:
-        folder: where to look; call this only where no other process can be writing.
+        folder: where to look.
         name: of the files that were being written; a pattern of `fnmatch`.
     """
-    for path in folder.glob(f"{PARTIAL}*-{name}"):
+    return list(folder.glob(f"{PARTIAL}{'[0-9a-f]' * 12}-{name}"))
+
+
+def remove_partial(folder: Path, name: str = "*") -> None:
+    """Remove what `find_partial` finds; call this only where no other process can be writing."""
+    for path in find_partial(folder, name):
         remove(path)
 
 

@@ -50,6 +50,7 @@ ALLOWED = {
     "pipelines.readers.registry": {"pipelines.command", "pipelines.readers", "pipelines.samples"},
     "pipelines.records": {"pipelines.manifest", "pipelines.pictures", "pipelines.samples"},
     "pipelines.samples": set(),
+    "pipelines.scans": set(),
     "pipelines.stats": {"pipelines.input_pipeline", "pipelines.manifest"},
     "pipelines.verify": {"pipelines.manifest", "pipelines.records"},
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from mcar_tf import benchmark, export
@@ -87,6 +88,17 @@ def test_the_apps_are_given_a_file_of_what_they_feed():
     assert "--tflite-input" not in words  # floats unless told otherwise
     assert "mcar-int8.tflite" in apps["kotlin"]
     assert "int8" in words
+
+
+def test_the_server_is_named_by_a_version_that_is_no_older_than_ours():
+    service = yaml.safe_load((ROOT / "examples" / "compose.yaml").read_text())["services"]["mcar"]
+    name, _, version = service["image"].partition(":")
+    assert name == "tensorflow/serving"
+    newest = re.search(r"tensorflow>=[\d.]+,<(\d+)\.(\d+)", (ROOT / "pyproject.toml").read_text())
+    assert tuple(map(int, version.split(".")[:2])) >= (int(newest[1]), int(newest[2]) - 1)
+    assert f"{service['image']}\n" in PAGES["serving"]
+    assert {"healthcheck", "mem_limit", "cpus", "pids_limit"} <= set(service)
+    assert "It has not been run here" in (ROOT / "examples" / "compose.yaml").read_text()
 
 
 @pytest.mark.slow

@@ -103,6 +103,25 @@ def test_mediapipe_reads_labels_and_normalization(folder, run, tmp_path):
     }
 
 
+def test_one_half_is_each_classes_own_threshold_to_mediapipe(run, tmp_path):
+    """Its classifier takes files of one subgraph alone, so `global_only` is taken out of ours."""
+    from mcar_tf.exporting.flatbuffer import pack, unpack
+    from mcar_tf.exporting.metadata import add_metadata
+    from mcar_tf.exporting.tflite import convert_tflite, load_runner
+
+    model = unpack(convert_tflite(run.model))
+    model.subgraphs = model.subgraphs[:1]
+    model.signatureDefs = [one for one in model.signatureDefs if one.signatureKey == b"global_only"]
+    grey = np.full((1, 32, 32, 3), 100, np.float32)
+    probs = load_runner(pack(model), "global_only")(image=grey)["global_probs"][0]
+    thresholds = np.clip(probs + np.array([0.02, -0.02, 0.02, -0.02]), 0.001, 0.999)
+    content = add_metadata(pack(model), run.classes, is_float=True, thresholds=thresholds, temperature=1.5)
+    (tmp_path / "one_look.tflite").write_bytes(content)
+    python = make_environment(tmp_path / "env", "mediapipe")
+    scores = json.loads(ask(python, HELPERS / "classify_by_mediapipe.py", tmp_path / "one_look.tflite"))
+    assert [scores[name] >= 0.5 for name in run.classes] == [False, True, False, True]
+
+
 def test_requests_to_warm_up_are_those_of_tensorflow_serving(folder, tmp_path):
     package = tmp_path / "package"
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(package)]

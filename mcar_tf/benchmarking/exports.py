@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mcar_tf.benchmarking.peak_memory import STATUS
 from mcar_tf.benchmarking.timing import median_interval, time_in_turn
 from mcar_tf.exporting.folder import read_parity
 from mcar_tf.exporting.saved_model import write_saved_model
 from mcar_tf.exporting.tflite import convert_tflite, load_runner
 from mcar_tf.models.mcar import MCAR, build_mcar
+from pipelines.words import UNKNOWN
 
 THREADS = (1, 2)
 SAVED_MODEL_BATCH = 8
@@ -27,8 +29,8 @@ def time_forms(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
     Yields:
         An object a form, signature and number of threads: `form`, `signature`, `threads` (None: TensorFlow's own
         choice), `batch_size`, `over_plain` and `over_plain_interval` (the median of the paired ratio and its 95 %
-        interval), `milliseconds`, `plain_milliseconds` (medians), `memory_mib` (what loading and asking it takes),
-        `file_mb`, `rounds`.
+        interval), `milliseconds`, `plain_milliseconds` (medians), `memory_mib` (what loading and asking it takes;
+        None where the system does not tell), `file_mb`, `rounds`.
     """
     plain = build_plain(read_parity(folder)["model"])
     for path in sorted(folder.glob("mcar-*.tflite")):
@@ -116,8 +118,10 @@ def compare(asks: Mapping[str, Ask], rounds: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def peak_memory(path: Path, signature: str, threads: int) -> float:
-    """MiB that loading a form and asking it takes, measured in a process of its own."""
+def peak_memory(path: Path, signature: str, threads: int) -> float | None:
+    """MiB that loading a form and asking it takes, measured in a process of its own; None where only Linux tells."""
+    if not STATUS.exists():
+        return None
     words = [sys.executable, "-m", "mcar_tf.benchmarking.peak_memory", str(path), signature, str(threads)]
     output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     return float(output.splitlines()[-1])
@@ -137,8 +141,9 @@ def table_row(result: dict[str, Any]) -> str:
     """A result as a line under `HEADER`."""
     low, high = result["over_plain_interval"]
     ratio = f"{result['over_plain']:.2f} [{low:.2f}, {high:.2f}]"
+    memory = UNKNOWN if result["memory_mib"] is None else f"{result['memory_mib']:.1f}"
     return (
         f"{result['form']:22}{result['signature']:17}{result['batch_size']:5}{result['threads'] or '-':>8}"
         f"{ratio:>25}{result['milliseconds']:9.1f}{result['plain_milliseconds']:10.1f}"
-        f"{result['memory_mib']:12.1f}{result['file_mb']:9.2f}"
+        f"{memory:>12}{result['file_mb']:9.2f}"
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 RUNS = 3
+STATUS = Path("/proc/self/status")  # Linux alone has it
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def memory(line: str) -> float:
 
     `getrusage` would tell the peak of the process that started this one, if that was larger.
     """
-    status = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
+    status = dict(row.split(":", 1) for row in STATUS.read_text().splitlines())
     return int(status[line].split()[0]) / 1024
 
 

@@ -6,14 +6,83 @@ labels.txt                 class names, one a line, in the order of the outputs
 thresholds.json            after `calibrate`: the probability from which on each class counts as present
 card.md                    data, recipe, metrics, limits, and how far each form is from the model
 parity.json                the last, in numbers
+SHA256SUMS                 of all of these; `sha256sum -c SHA256SUMS` checks them too
 """
 
+import contextlib
+import glob
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import file_sha256, find_partial, folder_written_whole, locked, remove_partial
+
 LABELS, THRESHOLDS, CARD, PARITY = "labels.txt", "thresholds.json", "card.md", "parity.json"
+CHECKSUMS = "SHA256SUMS"
+
+
+@contextlib.contextmanager
+def new_export_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A new folder to fill inside the `with` block; afterwards it is the export folder `folder`.
+
+    Where the block fails, nothing is left of it. What an export left half-written that was killed is removed.
+
+    Args:
+        folder: where the export goes.
+        overwrite: replace an export that is there.
+
+    Raises:
+        FileExistsError: as `check_place`, before or after the block; or another process writes the same export.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{folder.name}.lock")
+    with locked(lock, f"{folder} is being written by another process. Wait for it, or stop it."):
+        try:
+            _clear_up(folder)
+            check_place(folder, overwrite)
+            with folder_written_whole(folder) as partial:
+                yield partial
+                write_checksums(partial)
+                check_place(folder, overwrite)  # it may have come there by other ways
+        finally:
+            with contextlib.suppress(PermissionError):  # Windows deletes no open files
+                lock.unlink()
+
+
+def _clear_up(folder: Path) -> None:
+    """Remove what a killed export left beside its place; or put it there, if it was whole and about to be."""
+    name = glob.escape(folder.name)
+    whole = [path for path in find_partial(folder.parent, name) if (path / CHECKSUMS).is_file()]
+    if whole and not folder.exists():
+        max(whole, key=lambda path: (path / CHECKSUMS).stat().st_mtime).rename(folder)
+    remove_partial(folder.parent, name)
+
+
+def write_checksums(folder: Path) -> None:
+    """Write `SHA256SUMS` for all files in a folder, in the format of the program `sha256sum`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
+    lines = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def check_checksums(folder: Path) -> None:
+    """See that the files of an export folder are those that were written; one without `SHA256SUMS` passes.
+
+    Raises:
+        ValueError: a file that is missing or differs, by its name.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        return
+    for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file() or file_sha256(path) != expected:
+            what = "differs from" if path.is_file() else "is missing from"
+            raise ValueError(
+                f"{path} {what} what was exported (see {CHECKSUMS}). Copy it anew, or export again."
+            )
 
 
 def check_place(folder: Path, overwrite: bool) -> None:

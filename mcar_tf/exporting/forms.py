@@ -35,6 +35,7 @@ class Material:
         model: with trained weights.
         classes: C names, in the order of the model's outputs.
         thresholds: C probabilities from which on a class counts as present, or None where there are none.
+        temperature: T for which sigmoid(logit / T) is the frequency of a class; 1 where it is not known.
         card: text about the model.
         tflite_input: type of the pixels that a TFLite file takes, "float32" or "uint8".
         calibration: gives the (S, S, 3) pictures on which a form finds its ranges; None where no form needs them.
@@ -43,6 +44,7 @@ class Material:
     model: "MCAR"
     classes: Sequence[str]
     thresholds: Sequence[float] | None = None
+    temperature: float = 1.0
     card: str = ""
     tflite_input: str = "float32"
     calibration: Callable[[], Iterable[Array]] | None = None

@@ -5,6 +5,7 @@ Metadata describe a file's first subgraph, which is `global_only`. The layout is
 """
 
 import io
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,26 +14,39 @@ import flatbuffers
 from tensorflow.lite.python import schema_py_generated as schema
 
 from mcar_tf.exporting.flatbuffer import pack, unpack
-from mcar_tf.exporting.folder import LABELS, labels_text
+from mcar_tf.exporting.folder import LABELS, THRESHOLDS, labels_text, thresholds_text
+
+SCORE_CALIBRATION = "score_calibration.txt"
 
 # What a field of a FlatBuffers table holds: a text, an enumeration's value, numbers, a table, tables.
 # A table is its fields by their number in the schema.
 Table = Mapping[int, Any]
 
 
-def add_metadata(content: bytes, classes: Sequence[str], *, is_float: bool) -> bytes:
-    """Write names, meanings and class names into a TFLite file.
+def add_metadata(
+    content: bytes,
+    classes: Sequence[str],
+    *,
+    is_float: bool,
+    thresholds: Sequence[float] | None = None,
+    temperature: float = 1.0,
+) -> bytes:
+    """Write names, meanings, class names and decision thresholds into a TFLite file.
 
-    `labels.txt` is packed behind the file as a zip archive: `unzip` and Python's `zipfile` read it too.
+    `labels.txt` and, where there are thresholds, `thresholds.json` are packed behind the file as a zip archive:
+    `unzip` and Python's `zipfile` read them too. So is `score_calibration.txt`, by which tools such as MediaPipe turn
+    probabilities into scores of which 0.5 is each class's own threshold.
 
     Args:
         content: of a TFLite file whose first subgraph is `global_only`.
         classes: C names, in the order of the outputs.
         is_float: whether the file takes floats, of which metadata must say how they come of bytes.
+        thresholds: C probabilities from which on a class counts as present; None: there are none.
+        temperature: T for which sigmoid(logit / T) is the frequency of a class.
     """
     model = unpack(content)
     model.buffers.append(schema.BufferT())
-    model.buffers[-1].data = list(_finish(_description(is_float), b"M001"))
+    model.buffers[-1].data = list(_finish(_description(is_float, thresholds is not None), b"M001"))
     entry = schema.MetadataT()
     entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
@@ -41,15 +55,42 @@ def add_metadata(content: bytes, classes: Sequence[str], *, is_float: bool) -> b
     with zipfile.ZipFile(file, "a") as archive:
         # A ZipInfo of its own has a fixed date: the same model gives the same bytes.
         archive.writestr(zipfile.ZipInfo(LABELS), labels_text(classes))
+        if thresholds is not None:
+            archive.writestr(zipfile.ZipInfo(THRESHOLDS), thresholds_text(classes, thresholds))
+            text = score_calibration_text(thresholds, temperature)
+            archive.writestr(zipfile.ZipInfo(SCORE_CALIBRATION), text)
     return file.getvalue()
 
 
-def _description(is_float: bool) -> Table:
+def score_calibration_text(thresholds: Sequence[float], temperature: float) -> str:
+    """A line `scale,slope,offset` a class: its score is scale x sigmoid(slope x logit(probability) + offset).
+
+    With slope 1 / T and offset -logit(threshold) / T the score is 0.5 where the probability is the threshold.
+    """
+
+    def logit(p: float) -> float:
+        p = min(max(p, 1e-6), 1 - 1e-6)
+        return math.log(p / (1 - p))
+
+    lines = [f"1.0,{1 / temperature:.6f},{-logit(p) / temperature:.6f}" for p in map(float, thresholds)]
+    return "\n".join(lines)  # MediaPipe takes what follows a line break for another class
+
+
+def _description(is_float: bool, has_thresholds: bool) -> Table:
     """The table ModelMetadata; behind each number the name of its field."""
     is_rgb_image = {0: 2, 1: {0: 1}}  # content_properties: ImageProperties with color_space RGB
     is_feature = {0: 1, 1: {}}  # content_properties: FeatureProperties
     as_they_are = {0: 1, 1: {0: [0.0], 1: [1.0]}}  # options: NormalizationOptions with mean, std
+    of_logits = {
+        0: 2,
+        1: {0: 2},
+    }  # options: ScoreCalibrationOptions with score_transformation INVERSE_LOGISTIC
     labels = {0: LABELS, 1: "Class names, one a line.", 2: 2}  # name, description, type: TENSOR_AXIS_LABELS
+    calibration = {
+        0: SCORE_CALIBRATION,
+        1: "Scale, slope and offset of each class: from a score of 0.5 on it counts as present.",
+        2: 4,  # type: TENSOR_AXIS_SCORE_CALIBRATION
+    }
     image = {
         0: "image",  # name
         1: "RGB in [0, 255], upright, resized bilinearly with antialiasing.",  # description
@@ -61,8 +102,9 @@ def _description(is_float: bool) -> Table:
         0: "global_probs",
         1: "Probability of each class; several may be present.",
         3: is_feature,
+        4: [of_logits] if has_thresholds else [],
         5: {0: [1.0], 1: [0.0]},
-        6: [labels],  # associated_files
+        6: [labels, calibration] if has_thresholds else [labels],  # associated_files
     }
     return {
         0: "MCAR",  # name

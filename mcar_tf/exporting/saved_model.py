@@ -16,6 +16,7 @@ from mcar_tf.models.crop import crop_and_resize
 from mcar_tf.models.mcar import MCAR, Outputs
 from pipelines.decode import count_pixels, decode_and_resize, read_orientation
 from pipelines.pictures import MAX_MEGAPIXELS
+from pipelines.scans import has_too_many_scans_in_graph
 
 
 def write_form(material: Material, path: Path, precision: None = None) -> None:
@@ -164,7 +165,8 @@ def _prediction_log(signature: str, name: str, tensor: bytes) -> bytes:
 def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode what can be decoded, upright and warped to S x S, each on its own.
 
-    A picture of more than `MAX_MEGAPIXELS` is none: a few kilobytes can unpack into gigabytes.
+    A picture of more than `MAX_MEGAPIXELS` is none: a few kilobytes can unpack into gigabytes. Nor is a JPEG with
+    hundreds of scans, which takes minutes.
 
     Args:
         encoded: (B,) string, B at least 1.
@@ -180,7 +182,9 @@ def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.
             return decode_and_resize(data, read_orientation(data), image_size), True
 
         def is_small_enough(data: tf.Tensor) -> tf.Tensor:
-            return count_pixels(data) <= round(MAX_MEGAPIXELS * 1e6)
+            pixels = count_pixels(data)
+            few_scans = ~has_too_many_scans_in_graph(data, pixels)
+            return few_scans & (pixels <= round(MAX_MEGAPIXELS * 1e6))
 
         black = tf.zeros((image_size, image_size, 3)), False
         # The filter first: what is too large must not be decoded to find out.

@@ -30,7 +30,14 @@ def write_form(material: Material, path: Path, precision: str) -> None:
     """Write one of the lines `tflite` of the table of forms."""
     calibration = material.calibration() if precision == "int8" and material.calibration else None
     write_tflite(
-        material.model, material.classes, path, precision, calibration, input_type=material.tflite_input
+        material.model,
+        material.classes,
+        path,
+        precision,
+        calibration,
+        input_type=material.tflite_input,
+        thresholds=material.thresholds,
+        temperature=material.temperature,
     )
 
 
@@ -42,6 +49,8 @@ def write_tflite(
     calibration: Iterable[Array] | None = None,
     *,
     input_type: str = "float32",
+    thresholds: Sequence[float] | None = None,
+    temperature: float = 1.0,
 ) -> None:
     """Write a model as one file with two signatures that share one set of weights, and its class names inside.
 
@@ -56,12 +65,17 @@ def write_tflite(
             activations quantized as they come; "int8": 8 bits in the network throughout, ranges by `calibration`.
         calibration: (S, S, 3) pictures, some hundred that look like what the phone will see.
         input_type: of `image`.
+        thresholds: C probabilities from which on a class counts as present, into the file; None: there are none.
+        temperature: by which `calibrate` makes probabilities frequencies, into the file.
 
     Raises:
         ValueError: int8 without calibration pictures; an op that is not built in.
     """
     content = convert_tflite(model, precision, calibration, input_type=input_type)
-    path.write_bytes(add_metadata(content, classes, is_float=input_type == "float32"))
+    is_float = input_type == "float32"
+    path.write_bytes(
+        add_metadata(content, classes, is_float=is_float, thresholds=thresholds, temperature=temperature)
+    )
 
 
 def convert_tflite(

@@ -9,6 +9,7 @@ from mcar_tf import benchmark
 from mcar_tf.benchmarking import exports as benchmark_export
 from mcar_tf.benchmarking import timing
 from mcar_tf.benchmarking.exports import compare
+from mcar_tf.exporting.folder import write_checksums
 from mcar_tf.exporting.saved_model import write_saved_model
 from mcar_tf.exporting.tflite import write_tflite
 
@@ -82,6 +83,20 @@ def test_the_interval_of_a_median_is_that_of_order_statistics():
 def test_another_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not an export folder"):
         benchmark.main(["--export", str(tmp_path)])
+
+
+def test_a_changed_file_is_refused(tmp_path):
+    for name in ("parity.json", "mcar-float32.tflite"):
+        (tmp_path / name).write_text("{}")
+    write_checksums(tmp_path)
+    (tmp_path / "mcar-float32.tflite").write_text("[]")
+    with pytest.raises(ValueError, match=r"mcar-float32.tflite differs from what was exported"):
+        benchmark.main(["--export", str(tmp_path)])
+
+
+def test_memory_that_the_system_does_not_tell_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_export, "STATUS", tmp_path / "absent")
+    assert benchmark_export.peak_memory(tmp_path, "mcar", 1) is None
 
 
 def test_options_that_would_do_nothing_are_refused(folder):

@@ -141,6 +141,20 @@ def test_a_server_refuses_a_picture_of_too_many_pixels(signatures):
         assert (outputs["global_probs"].numpy()[0] == 0).all()
 
 
+def test_a_scan_bomb_delays_nobody(signatures):
+    """Ten thousand scans of a picture of 0.8 megapixels: decoding them takes 12 s here, and there are worse."""
+    file = io.BytesIO()
+    Image.new("L", (1024, 768), 128).save(file, "JPEG", progressive=True)
+    *before, last = file.getvalue().removesuffix(b"\xff\xd9").split(b"\xff\xda")
+    bomb = b"\xff\xda".join([*before, *[last] * 10_000]) + b"\xff\xd9"
+    good = file_of(np.full((30, 40, 3), 90, np.uint8))
+    for name in ("serving_default", "global_only", "classify"):
+        started = time.process_time()
+        outputs = signatures[name](encoded=tf.constant([bomb, good]))
+        assert time.process_time() - started < 5
+        assert outputs["valid"].numpy().tolist() == [False, True]
+
+
 def test_what_is_too_large_is_not_decoded_to_find_out(monkeypatch):
     decoded = []
 

@@ -1,13 +1,15 @@
 """What a TFLite file says about itself."""
 
 import io
+import json
+import math
 import struct
 import zipfile
 
 import pytest
 
 from mcar_tf.exporting.flatbuffer import unpack
-from mcar_tf.exporting.metadata import add_metadata
+from mcar_tf.exporting.metadata import add_metadata, score_calibration_text
 from mcar_tf.exporting.tflite import convert_tflite, load_runner
 
 CLASSES = ("cat", "dog", "sheep", "Tür", "potted plant")
@@ -53,6 +55,43 @@ def test_only_floats_have_a_normalization(plain, described):
     bytes_in = add_metadata(plain, CLASSES, is_float=False)
     assert len(bytes_in) < len(described)
     assert described.count(normalization) > bytes_in.count(normalization)
+
+
+THRESHOLDS = [0.1, 0.25, 0.5, 0.9, 1.0]
+
+
+@pytest.fixture(scope="module")
+def decided(plain):
+    return add_metadata(plain, CLASSES, is_float=True, thresholds=THRESHOLDS, temperature=2.0)
+
+
+def test_thresholds_are_in_the_archive_too(decided):
+    with zipfile.ZipFile(io.BytesIO(decided)) as archive:
+        assert archive.namelist() == ["labels.txt", "thresholds.json", "score_calibration.txt"]
+        own = json.loads(archive.read("thresholds.json"))
+    assert own == dict(zip(CLASSES, THRESHOLDS, strict=True))
+
+
+def test_a_score_of_one_half_is_each_classes_own_threshold():
+    """The formula of TFLite's metadata schema, with g the inverse of the logistic function."""
+    lines = score_calibration_text(THRESHOLDS, temperature=2.0).splitlines()
+
+    def score(c, probability):
+        scale, slope, offset = map(float, lines[c].split(","))
+        g = math.log(probability / (1 - probability))
+        return scale / (1 + math.exp(-(slope * g + offset)))
+
+    for c, threshold in enumerate(THRESHOLDS[:4]):
+        assert score(c, threshold) == pytest.approx(0.5, abs=1e-5)
+        assert score(c, threshold - 0.01) < 0.5 < score(c, threshold + 0.01)
+    # At 0.5, where the logit is 0, the temperature alone counts: sigmoid(logit(0.8) / 2) = 2 / 3.
+    assert score(2, 0.8) == pytest.approx(2 / 3, abs=1e-5)
+    assert score(4, 1 - 1e-7) > 0.5 > score(4, 0.999)
+
+
+def test_only_thresholds_bring_a_score_calibration(described, decided):
+    assert b"score_calibration.txt" not in described
+    assert b"score_calibration.txt" in decided
 
 
 def test_the_same_model_gives_the_same_bytes(plain, described):

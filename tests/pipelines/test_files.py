@@ -103,6 +103,13 @@ def test_leftovers_of_killed_processes_go_by_name(tmp_path):
     assert [name.split("-")[-1] for name in names(tmp_path)] == ["b.txt", "mine"]
 
 
+def test_what_another_name_ends_with_stays(tmp_path):
+    (tmp_path / "partial-0123456789ab-my-run").mkdir()
+    (tmp_path / "partial-0123456789ab-run").mkdir()
+    remove_partial(tmp_path, "run")
+    assert names(tmp_path) == ["partial-0123456789ab-my-run"]
+
+
 def test_a_lock_keeps_another_process_out_and_goes_with_its_holder(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from pipelines.files import locked\n"
