@@ -129,6 +129,16 @@ def locked(path: Path, message: str) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error amid reading a file, which the system reports without it, the file's name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def no_follow(path: str, flags: int) -> int:
     """For `open(..., opener=no_follow)`: a link that somebody laid in a file's place is an error, not followed."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -147,5 +157,5 @@ def flush_to_disk(path: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal digits."""
-    with path.open("rb") as file:
+    with path.open("rb") as file, naming(path):
         return hashlib.file_digest(file, "sha256").hexdigest()

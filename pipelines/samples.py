@@ -23,6 +23,7 @@ class Sample:
         unknown: classes of which nobody knows whether they are in the picture; they weigh nothing.
         boxes: one (ymin, xmin, ymax, xmax) an object, as fractions of the upright picture.
         box_labels: the class of each box.
+        measured: height and width in px of the picture on which the boxes were measured, where the source tells.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Sample:
     unknown: tuple[int, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     box_labels: tuple[int, ...] = ()
+    measured: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,7 @@ class RawSet:
         source: where it was read from and how, for people.
         licence: under which terms its pictures are, or "".
         skipped: per split, what the reader left out; complete once the split's samples were iterated.
+        remarks: what the reader guessed, in words for a person, to be said before it is used.
     """
 
     name: str
@@ -61,6 +64,7 @@ class RawSet:
     source: str
     licence: str = ""
     skipped: dict[str, list[Skip]] = dataclasses.field(default_factory=dict)
+    remarks: list[str] = dataclasses.field(default_factory=list)
 
 
 def check_class_names(names: Iterable[str]) -> None:

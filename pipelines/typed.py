@@ -13,6 +13,8 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipelines.files import naming
+
 T = TypeVar("T")
 
 WHAT = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -24,7 +26,7 @@ def read_json(path: Path, max_bytes: int) -> Any:
     Raises:
         ValueError: names the file: it is larger, is no JSON, or is nested too deeply.
     """
-    with path.open("rb") as file:
+    with path.open("rb") as file, naming(path):
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"{path} is larger than {max_bytes:,} bytes: it is not what we wrote.")

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipelines.building.sets import refuse_complete
 from pipelines.building.shards import OnBadImage
 from pipelines.command import option
@@ -11,6 +13,11 @@ from pipelines.manifest import MANIFEST, Manifest
 from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS
 from pipelines.readers.registry import ReadingOptions, read_by_options
 from pipelines.samples import RawSet
+
+MOST_CLASSES = 100  # with a line each
+SHOWN_CLASSES = 10  # of more: the most frequent, and the rarest
+NAMED_CLASSES = 8  # in a sentence
+MOST_LEFT_OUT = 0.02  # of a split's pictures
 
 
 @dataclasses.dataclass
@@ -26,14 +33,20 @@ class BuildOptions(ReadingOptions):
 
 
 def read_to_build(options: BuildOptions, **more: Any) -> RawSet:
-    """The raw set that the options name, unless it has been built; `more` are options of its reader."""
+    """The raw set that the options name, unless it has been built; `more` are options of its reader.
+
+    What the reader guessed is printed, before anything is made of it.
+    """
     if not options.overwrite:  # said before anything is read or downloaded
         refuse_complete(options.data_dir / options.set_name)
-    return read_by_options(options, **more)
+    raw = read_by_options(options, **more)
+    for remark in raw.remarks:
+        print(f"note: {remark}", flush=True)
+    return raw
 
 
 def print_outcome(manifest: Manifest, data_dir: Path) -> None:
-    """Tell how many pictures are in a set that was built, and which were left out."""
+    """Tell how many pictures a set has that was built, which were left out, of which classes, and what looks odd."""
     for name, split in manifest.splits.items():
         print(
             f"{name}: {split.examples:,} pictures in {len(split.shards)} shards, {len(split.skipped):,} left out"
@@ -42,4 +55,64 @@ def print_outcome(manifest: Manifest, data_dir: Path) -> None:
             print(f"  left out: {skip.id} {skip.why}")
         if len(split.skipped) > 3:
             print(f"  ... all are in {data_dir / manifest.name / MANIFEST}")
+    print_classes(manifest)
+    for doubt in find_doubts(manifest):
+        print(f"look at this: {doubt}")
     print(f"Prepared: {data_dir / manifest.name}")
+
+
+def print_classes(manifest: Manifest) -> None:
+    """A table: how many pictures of each split show a class; of very many, the most frequent and the rarest."""
+    pictures = np.sum([split.present for split in manifest.splits.values()], axis=0)
+    order = list(range(len(pictures)))
+    few = len(pictures) <= MOST_CLASSES
+    if not few:
+        by_number = np.argsort(-pictures, kind="stable").tolist()
+        order = [*by_number[:SHOWN_CLASSES], *by_number[-SHOWN_CLASSES:]]
+    length = max(len(f"{len(pictures):,} classes"), *(len(manifest.classes[label]) for label in order))
+    heads = {name: max(9, len(name) + 2) for name in manifest.splits}
+    print(f"{f'{len(pictures):,} classes':{length}}" + "".join(f"{n:>{w}}" for n, w in heads.items()))
+    for place, label in enumerate(order):
+        row = "".join(f"{manifest.splits[n].present[label]:>{w},}" for n, w in heads.items())
+        print(f"{manifest.classes[label]:{length}}{row}")
+        if not few and place == SHOWN_CLASSES - 1:
+            print(f"... {len(pictures) - 2 * SHOWN_CLASSES:,} more ...")
+
+
+def find_doubts(manifest: Manifest) -> list[str]:
+    """What looks wrong about a set, in sentences."""
+    doubts = []
+    present = {name: np.array(split.present) for name, split in manifest.splits.items()}
+    nowhere = np.sum(list(present.values()), axis=0) == 0
+    if nowhere.any():
+        doubts.append(f"no picture shows {_names(manifest, nowhere)}")
+    train = manifest.splits.get("train")
+    if train is None:
+        doubts.append(f"there is no split train; fit trains on another by --train-split {min(present)}")
+    for name, split in manifest.splits.items():
+        unknown = np.array(split.unknown) == split.examples
+        lacking = (present[name] == 0) & ~nowhere & ~unknown
+        if unknown.all():
+            doubts.append(f"nothing is known of any picture of {name}: nothing can be measured on it")
+        elif (present[name] == 0).all():
+            doubts.append(f"no picture of {name} shows any class: nothing can be measured on it")
+        elif lacking.any():
+            why = "learnt" if name == "train" else "measured there"
+            doubts.append(f"no picture of {name} shows {_names(manifest, lacking)}: can't be {why}")
+        everywhere = (present[name] == split.examples - np.array(split.unknown)) & (present[name] > 1)
+        if everywhere.any() and split.examples > 1:
+            doubts.append(f"every picture of {name} shows {_names(manifest, everywhere)}")
+        if name not in ("train", "validation", "test") and not name.startswith("devkit_"):
+            doubts.append(f"the split {name} is used where it is named only: --eval-split {name}")
+        if len(split.skipped) > MOST_LEFT_OUT * split.examples:
+            share = len(split.skipped) / (split.examples + len(split.skipped))
+            doubts.append(f"{share:.0%} of {name} was left out, the first: {split.skipped[0].why}")
+        doubts += [f"{number:,} pictures of {name}: {remark}" for remark, number in split.remarks.items()]
+    return doubts
+
+
+def _names(manifest: Manifest, chosen: np.ndarray) -> str:
+    """`3 classes: cat, dog, cow`, shortened."""
+    names = [manifest.classes[label] for label in np.flatnonzero(chosen)]
+    shown = ", ".join(names[:NAMED_CLASSES]) + (", ..." if len(names) > NAMED_CLASSES else "")
+    return f"the class {shown}" if len(names) == 1 else f"{len(names):,} classes ({shown})"

@@ -55,12 +55,9 @@ class Packed(NamedTuple):
         fields: dict[str, Any] = json.loads(self.line.split(b"\t", 3)[3])
         file = fields.pop("file")
         del fields["stamp"]
-        return Sample(
-            id=self.id,
-            image=self.inline if file is None else Path(file),
-            boxes=tuple(tuple(box) for box in fields.pop("boxes")),
-            **{name: tuple(value) for name, value in fields.items()},
-        )
+        fields = {name: value if value is None else tuple(value) for name, value in fields.items()}
+        fields["boxes"] = tuple(map(tuple, fields["boxes"]))
+        return Sample(id=self.id, image=self.inline if file is None else Path(file), **fields)
 
 
 def pack(sample: Sample) -> Packed:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipelines import records
+from pipelines.building.boxes import upright_boxes
 from pipelines.building.packing import Packed
 from pipelines.files import file_sha256, write_text
 from pipelines.manifest import SCHEMA_VERSION, Shard
@@ -147,7 +148,10 @@ def build_shard(
                 for kind, count in counts.items():
                     for label in getattr(sample, kind):
                         count[label] += 1
-                yield records.serialize_record(sample, picture)
+                boxes, remark = upright_boxes(sample, picture)
+                if remark:
+                    remarks[remark] += 1
+                yield records.serialize_record(dataclasses.replace(sample, boxes=boxes), picture)
             on_picture(1)
 
     shard = records.write_shard(path, serialized())

@@ -1,6 +1,9 @@
 """Class names of COCO and Pascal VOC in their official order, and what to say about a name that is none."""
 
+import unicodedata
 from pathlib import Path
+
+from pipelines.files import naming
 
 # Pascal VOC 2007 and 2012: the devkit's own, alphabetical order.
 VOC_CLASSES = (
@@ -115,10 +118,11 @@ COCO_CLASSES = tuple(COCO_CATEGORIES.values())
 def read_class_names(path: Path) -> tuple[str, ...]:
     """The class names in a text file, one a line; blank lines and space around names do not count."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with naming(path):
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text. Expected one class name a line.") from None
-    names = tuple(line.strip() for line in lines if line.strip())
+    names = tuple(unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip())
     if not names:
         raise ValueError(f"{path} names no class. Expected one class name a line.")
     return names

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import naming
 from pipelines.readers.classes import COCO_CATEGORIES, COCO_CLASSES
 from pipelines.samples import RawSet, Sample, Skip
 from pipelines.words import nearest
@@ -94,6 +95,7 @@ def _samples(
                 present=present,
                 boxes=boxes,
                 box_labels=box_labels,
+                measured=image.measured,
             )
         else:
             skipped.append(Skip(id=str(image.id), why="no labelled object"))
@@ -120,6 +122,11 @@ class Image:
     width: float = 0
     height: float = 0
 
+    @property
+    def measured(self) -> tuple[int, int] | None:
+        """Height and width of the picture that its boxes were measured on, where the JSON tells."""
+        return (round(self.height), round(self.width)) if self.width and self.height else None
+
 
 @dataclasses.dataclass(frozen=True)
 class Instances:
@@ -130,11 +137,13 @@ class Instances:
         images: in the order of the file.
         objects: image id -> (category id, box or None) of each of its objects. A box is (ymin, xmin, ymax,
             xmax) in fractions of the picture; an object without an area has None.
+        remarks: what was guessed, in words for a person.
     """
 
     categories: dict[int, str]
     images: list[Image]
     objects: dict[int | str, list[tuple[int, Box | None]]]
+    remarks: list[str] = dataclasses.field(default_factory=list)
 
 
 def read_instances(path: Path) -> Instances:
@@ -164,15 +173,21 @@ def read_instances(path: Path) -> Instances:
         images[image.id] = image
 
     objects: dict[int | str, list[tuple[int, Box | None]]] = {}
+    by_text = {str(id): image for id, image in images.items()}
+    remarks = []
     for where, entry in _entries(path, content, "annotations"):
         category = _field(where, entry, "category_id", int)
-        owner = images.get(_field(where, entry, "image_id", (int, str)))
+        id = _field(where, entry, "image_id", (int, str))
+        owner = images.get(id)
+        if owner is None and str(id) in by_text:  # 7 in one list, "7" in the other
+            owner = by_text[str(id)]
+            remarks = [f"{path.name}: ids of images are numbers in one list and texts in the other"]
         if category not in categories:
             raise ValueError(f"{where}: `category_id` {category} is not in `categories`.")
         if owner is None:
-            raise ValueError(f"{where}: `image_id` {entry['image_id']} is not in `images`.")
+            raise ValueError(f"{where}: `image_id` {id!r:.60} is not in `images`.")
         objects.setdefault(owner.id, []).append((category, _box(where, entry.get("bbox"), owner)))
-    return Instances(dict(sorted(categories.items())), list(images.values()), objects)
+    return Instances(dict(sorted(categories.items())), list(images.values()), objects, remarks)
 
 
 def labels_of(
@@ -187,9 +202,9 @@ def labels_of(
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, encoding="utf-8-sig") as file, naming(path):
             content = json.load(file, object_hook=_without_segmentation)
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError; nested too deeply
         raise ValueError(f"{path} is not a JSON file: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(

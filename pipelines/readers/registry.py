@@ -5,7 +5,7 @@ import importlib
 import inspect
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.command import option
 from pipelines.samples import RawSet
@@ -40,6 +40,12 @@ class ReadingOptions:
     manual_dir: Path | None = option(None, "tfds: folder of the original archives.", group=READING)
     images: Path | None = option(None, "table: folder to which its files are relative.", group=READING)
     classes: Path | None = option(None, "table: text file of the class names, one a line.", group=READING)
+    separator: str | None = option(
+        None, "table: what stands between the labels of one cell, by default `;`.", group=READING
+    )
+    minus_one: Literal["difficult", "absent", "unknown"] | None = option(
+        None, "table: what -1 says in a column per class; difficult where there are 0, too.", group=READING
+    )
     name: str | None = option(None, "table: name of the prepared set, instead of `table`.", group=READING)
     val_fraction: float | None = option(None, "table without splits: share of `validation`.", group=READING)
     test_fraction: float | None = option(None, "table without splits: share of `test`.", group=READING)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+INDIVISIBLE_SHARE = 0.5  # of the largest split, that classes may claim which are too rare to be divided
+
 
 def stratified_split(
     labels: Sequence[tuple[int, ...]], keys: np.ndarray, shares: Sequence[float]
@@ -14,6 +16,10 @@ def stratified_split(
     Each split gets its share of the positives of each class, as nearly as whole pictures allow: the class with the
     fewest pictures left is divided first, each of its pictures going to the split that still lacks most of that
     class. A random division would leave rare classes out of the small splits.
+
+    A class of so few pictures that all of them go to the largest split, such as 3 at 80 : 10 : 10, is trained on.
+    But where many pictures have such a tag of their own, they would fill that split and starve the others: so no more
+    than half of it is chosen in this way, and beyond that such a class decides nothing.
 
     Args:
         labels: the classes of each picture.
@@ -34,6 +40,12 @@ def stratified_split(
 
     lacking = [[float(share * count) for count in left] for share in shares]  # (splits, classes)
     lacking_any = [share * len(labels) for share in shares]
+    largest, second = sorted(shares, reverse=True)[:2] if len(shares) > 1 else (shares[0], 0.0)
+    # All c pictures of a class go to the largest split if that, with c - 1 of them, still lacks more than the next.
+    is_indivisible = left * (1 - largest + second) < 1
+    indivisible_left = (
+        INDIVISIBLE_SHARE * largest * len(labels)
+    )  # pictures that may be placed by such classes
     split_of = np.full(len(labels), 255, np.uint8)
 
     def place(picture: int, wanted: Sequence[float]) -> None:
@@ -47,12 +59,16 @@ def stratified_split(
             lacking[split][label] -= 1
             left[label] -= 1
 
-    while left.any():
+    while (left > 0).any():
         rarest = int(np.where(left > 0, left, np.iinfo(np.int64).max).argmin())
+        if is_indivisible[rarest] and indivisible_left <= 0:
+            left[rarest] = 0
+            continue
         for picture in pictures_of[rarest].tolist():
             if split_of[picture] == 255:
                 place(picture, [lacks[rarest] for lacks in lacking])
-    for picture in order[split_of[order] == 255].tolist():  # those without any class
+                indivisible_left -= is_indivisible[rarest]
+    for picture in order[split_of[order] == 255].tolist():  # those without any class that decides
         place(picture, lacking_any)
     return split_of
 

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,10 +19,11 @@ import numpy as np
 
 from pipelines.files import file_sha256
 from pipelines.readers.classes import read_class_names
+from pipelines.readers.labels import check_labels
 from pipelines.readers.stratify import seeded_keys, stratified_split
-from pipelines.readers.table_files import SEPARATOR, Row, Table, find_tables
+from pipelines.readers.table_files import SEPARATOR, SPLIT_NAMES, MinusOne, Row, Table, find_tables
 from pipelines.records import sort_key
-from pipelines.samples import RawSet, Sample, Skip
+from pipelines.samples import RawSet, Sample, Skip, check_class_name, check_class_names
 from pipelines.words import nearest
 
 
@@ -35,6 +37,8 @@ def read_table(
     test_fraction: float = 0.1,
     seed: int = 0,
     licence: str = "",
+    separator: str = SEPARATOR,
+    minus_one: MinusOne | None = None,
     check_files: bool = True,
 ) -> RawSet:
     """Pictures of your own and what is in them.
@@ -43,6 +47,9 @@ def read_table(
     hard to see) if you like; or a column per class: 1 present, 0 absent, -1 difficult, nothing where nobody knows,
     which weighs nothing. A column `split` names the split of each row. A picture without labels has none of the
     classes; a picture of which every class is unknown is left out.
+
+    What is guessed stands in the set's `remarks`: a column that is not read, -1 beside 0. What can't be known is
+    refused: labels that look joined by something else, -1 where no cell is 0, labels that differ by case only.
 
     A JSON has COCO's lists `images`, `annotations` and `categories`.
 
@@ -60,6 +67,8 @@ def read_table(
         test_fraction: share of the split `test`, likewise.
         seed: of that division.
         licence: the terms of the pictures, for people.
+        separator: what stands between the labels of a cell.
+        minus_one: what -1 says in a column per class: `difficult`, `absent` or `unknown`.
         check_files: see now whether every picture is there, and not only when it is built.
 
     Raises:
@@ -67,16 +76,21 @@ def read_table(
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"`name` may have letters, digits, _ and -. Received: {name!r}")
-    given = _given_classes(classes)
-    tables = find_tables(Path(source), given)
+    separator = "\t" if separator == "\\t" else separator  # as one types it
+    if not separator.strip(" ") and separator != " ":
+        raise ValueError(f"`separator` must be a text, such as ; or | or one space. Received: {separator!r}")
+    given = _given_classes(classes, separator)
+    tables = find_tables(Path(source), given, separator, minus_one)
     root = Path(images) if images is not None else tables[0].path.parent
     if not root.is_dir():
         raise FileNotFoundError(f"{root}, the folder of the pictures, is not there.")
 
     scan = _scan(tables, root, given, check_files)
-    classes = given or tables[0].declared or tuple(sorted(scan.labels))
-    if not classes:
+    if not scan.labels:
         raise ValueError(f"{source} has no label in any of its {len(scan.hashes)} rows.")
+    classes = given or tables[0].declared or tuple(sorted(scan.labels))
+    if given is None:
+        check_labels(scan.labels, classes, separator if tables[0].joins_labels else None)
     split_of_row: np.ndarray | None = None
     names = sorted(scan.splits, key=lambda split: (split != "train", split))
     rule = "as in the table"
@@ -106,6 +120,9 @@ def read_table(
         for place, split in enumerate(names)
     }
     ignored = sorted({column for table in tables for column in table.ignored})
+    remarks = list(dict.fromkeys(remark for table in tables for remark in table.remarks))
+    if ignored:
+        remarks.append(f"columns that are not read: {', '.join(ignored)[:200]}")
     return RawSet(
         name=name,
         classes=classes,
@@ -115,20 +132,20 @@ def read_table(
         + (f"; columns not read: {', '.join(ignored)}" if ignored else ""),
         licence=licence,
         skipped=skipped,
+        remarks=remarks,
     )
 
 
-def _given_classes(classes: Path | str | Sequence[str] | None) -> tuple[str, ...] | None:
+def _given_classes(classes: Path | str | Sequence[str] | None, separator: str) -> tuple[str, ...] | None:
     if classes is None:
         return None
     names = read_class_names(Path(classes)) if isinstance(classes, Path | str) else tuple(classes)
+    check_class_names(names)
     for name in names:
-        if not name or name != name.strip() or SEPARATOR in name:
+        if separator in name and separator != " ":
             raise ValueError(
-                f"A class name must not be empty, have space around it or a `;`. Received: {name!r}"
+                f"A class name must not hold a `{separator}`, which separates labels. Received: {name!r:.80}"
             )
-        if names.count(name) > 1:
-            raise ValueError(f"The class `{name}` is named twice.")
     return names
 
 
@@ -142,13 +159,13 @@ class _Scan:
     Attributes:
         hashes: (rows,) uint64, of the rows' ids.
         label_sets: of each row; none where the tables name the splits.
-        labels: all that were met.
+        labels: all that were met, and where each was first.
         splits: those that the tables name.
     """
 
     hashes: np.ndarray
     label_sets: list[tuple[str, ...]]
-    labels: set[str]
+    labels: dict[str, str]
     splits: set[str]
 
 
@@ -156,7 +173,7 @@ def _scan(tables: Sequence[Table], root: Path, given: tuple[str, ...] | None, ch
     hashes = bytearray()
     label_sets: list[tuple[str, ...]] = []
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # rows with equal labels share one tuple
-    labels: set[str] = set()
+    labels: dict[str, str] = {}
     splits: set[str] = set()
     for row in itertools.chain.from_iterable(table.rows() for table in tables):
         relative = _below_root(row, root)
@@ -164,11 +181,12 @@ def _scan(tables: Sequence[Table], root: Path, given: tuple[str, ...] | None, ch
             raise FileNotFoundError(
                 f"{row.where}: {root / relative} is not there.{_nearest_file(root / relative)}"
             )
-        if not labels.issuperset(row.present):
-            for name in row.present:
+        for name in row.present:
+            if name not in labels:
+                labels[name] = row.where
                 if given is not None and name not in given:
-                    raise ValueError(f"{row.where}: `{name}` is not a class.{nearest(name, given)}")
-            labels.update(row.present)
+                    raise ValueError(f"{row.where}: `{name:.80}` is not a class.{nearest(name, given)}")
+                _check_name(name, row)
         if row.split is None:
             label_sets.append(shared.setdefault(row.present, row.present))
         else:
@@ -179,9 +197,19 @@ def _scan(tables: Sequence[Table], root: Path, given: tuple[str, ...] | None, ch
         raise ValueError(f"{names}: there is not one picture in it.")
     if len({split.casefold() for split in splits}) < len(splits):
         raise ValueError(f"{names}: splits that differ by case only: {', '.join(sorted(splits))}.")
+    for split in splits - set(SPLIT_NAMES.values()):
+        if split.casefold() in SPLIT_NAMES:
+            raise ValueError(f"{names}: the split `{split}`: did you mean `{SPLIT_NAMES[split.casefold()]}`?")
     scan = _Scan(np.frombuffer(hashes, ">u8").astype(np.uint64), label_sets, labels, splits)
     _refuse_duplicates(tables, root, scan.hashes)
     return scan
+
+
+def _check_name(name: str, row: Row) -> None:
+    try:
+        check_class_name(name)
+    except ValueError as error:
+        raise ValueError(f"{row.where}: {error}") from None
 
 
 def _below_root(row: Row, root: Path) -> str:
@@ -190,10 +218,24 @@ def _below_root(row: Row, root: Path) -> str:
         return row.file
     if not row.file or "\0" in row.file:
         raise ValueError(f"{row.where}: `file` names no file. Received: {row.file!r:.40}")
-    relative = os.path.relpath(os.path.join(os.path.abspath(root), row.file), os.path.abspath(root))
+    written = _as_on_disk(row.file, root)
+    relative = os.path.relpath(os.path.join(os.path.abspath(root), written), os.path.abspath(root))
     if relative.split(os.sep)[0] in (os.pardir, os.curdir):
         raise ValueError(f"{row.where}: {row.file} is outside of {root}, the folder of the pictures.")
     return relative
+
+
+def _as_on_disk(file: str, root: Path) -> str:
+    """The spelling by which a file is there: Windows has back slashes in paths, Macs part accents from letters."""
+    usual = file.replace("\\", "/")
+    spellings = [
+        file,
+        usual,
+        *(unicodedata.normalize(form, spelling) for spelling in (file, usual) for form in ("NFC", "NFD")),
+    ]
+    if len(set(spellings)) == 1:
+        return file
+    return next((spelling for spelling in spellings if os.path.exists(root / spelling)), usual)
 
 
 # A path without anything to resolve, which is also a valid id: nearly all are, and take no further work.
@@ -278,4 +320,5 @@ def _samples(
             unknown=indices(row.unknown),
             boxes=row.boxes,
             box_labels=tuple(index[name] for name in row.box_labels),
+            measured=row.measured,
         )

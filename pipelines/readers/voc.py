@@ -3,10 +3,12 @@
 import functools
 import logging
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from pipelines.files import naming
 from pipelines.readers.classes import VOC_CLASSES
 from pipelines.samples import RawSet, Sample, Skip
 from pipelines.words import nearest
@@ -14,6 +16,8 @@ from pipelines.words import nearest
 HOMEPAGE = "http://host.robots.ox.ac.uk/pascal/VOC/voc{year}/"
 LICENCE = "Pictures: their photographers' terms on Flickr, https://www.flickr.com/help/terms; research use"
 YEARS = (2007, 2012)
+DECLARATION = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._:-]+)["'][^>]*\?>""")
+GB18030 = {"gb2312": "gb18030", "gbk": "gb18030"}
 
 # Class -> what a picture has of it, in the words of the devkit's per-class lists.
 PRESENT, DIFFICULT, ABSENT = 1, 0, -1
@@ -115,7 +119,8 @@ def _read_lists(main: Path) -> dict[str, dict[str, list[str]]]:
 
 
 def _read_ids(path: Path) -> list[str]:
-    ids = path.read_text().split()
+    with naming(path):
+        ids = path.read_text().split()
     if not ids:
         raise ValueError(f"{path} lists no picture.")
     outside = next((id for id in ids if "/" in id), None)
@@ -202,10 +207,7 @@ def read_objects(path: Path) -> list[Object]:
 
     The devkit's boxes are px counted from 1, the last one included; ours (ymin, xmin, ymax, xmax) fractions.
     """
-    try:
-        tree = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML: {error}") from None
+    tree = read_xml(path)
     width, height = _number(path, tree, "size/width"), _number(path, tree, "size/height")
     if width < 1 or height < 1:
         raise ValueError(f"{path}: `size` must be positive. Received: {width:g} x {height:g}")
@@ -224,6 +226,32 @@ def read_objects(path: Path) -> list[Object]:
         difficult = entry.findtext("difficult", "0").strip() == "1"
         objects.append((VOC_CLASSES.index(name), difficult, box if has_area else None))
     return objects
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file in any encoding that Python knows; the parser itself knows few.
+
+    Raises:
+        ValueError: names the file, and what is wrong with it.
+    """
+    with naming(path):
+        content = path.read_bytes()
+    try:
+        return ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is not XML: {error}") from None
+    except (ValueError, LookupError):  # of several bytes a character; of a name that is none
+        pass
+    declared = DECLARATION.match(content)
+    name = declared[1].decode("ascii", "replace") if declared else "none"
+    try:
+        # Of GB 2312 the newest is read, which has all characters of the older ones.
+        text = content[declared.end() if declared else 0 :].decode(GB18030.get(name.lower(), name))
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise ValueError(
+            f"{path} says encoding=`{name:.40}`, by which it can't be read ({error}). Save it as UTF-8."
+        ) from None
 
 
 def _number(path: Path, element: ElementTree.Element, tag: str) -> float:

@@ -1,6 +1,7 @@
 import json
 import pickle
 import re
+import unicodedata
 
 import pytest
 from miniature import coco_image, coco_object, jpeg, write_json
@@ -194,6 +195,23 @@ def test_the_tables_checksum_tells_which_table_it_was(folder):
         (["file,dog,width", "a.jpg,1,640"], "Received: '640'. If that is no class, give the names"),
         (["file,labels", '"a.jpg,dog'], "labels.csv, line 2: not CSV"),
         (
+            ["file,labels", "a.jpg,dog", "b.jpg,cat|dog"],
+            "line 3: `cat|dog` looks like several labels with `|`",
+        ),
+        (["file,labels", "a.jpg,dog", "b.jpg,Dog"], "line 3: the classes `Dog` and `dog` differ by case"),
+        (["file,Dog,dog,cat", "a.jpg,1,0,0"], "the classes `dog` and `Dog` differ by case"),
+        (
+            ["file,smiling,male", "a.jpg,-1,1", "b.jpg,1,-1"],
+            "has 1 and -1 in its columns and no 0: does -1 say absent, unknown, or present but hard to see?"
+            " --minus-one absent, unknown or difficult tells",
+        ),
+        (["file,labels,split", "a.jpg,dog,Valid"], "the split `Valid`: did you mean `validation`?"),
+        (["file,labels,is_valid", "a.jpg,dog,maybe"], "line 2: `is_valid` must be True or False"),
+        (["file,labels", 'a.jpg,"car\ntree"'], "line 3: A class name must not hold line breaks"),
+        (["file,labels", "a.jpg,car\u2028tree"], "line 2: A class name must not hold line breaks"),
+        (["file,labels", f"a.jpg,{'x' * 201}"], "line 2: A class name must have at most 200 characters"),
+        (["file,dog,cat", "a.jpg,0,0"], "labels.csv has no label in any of its 1 rows"),
+        (
             ["file,labels", "a.jpg,dog", "b.jpg,dog"],
             "too few to give the split `validation` its share of 0.1",
         ),
@@ -219,7 +237,12 @@ def test_a_class_without_a_column_is_refused_with_the_nearest_one(folder):
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [(["dog", "dog"], "`dog` is named twice"), (["dog "], "space around it"), (["a;b"], "a `;`")],
+    [
+        (["dog", "dog"], "`dog` is named twice"),
+        (["dog "], "space around it"),
+        (["a;b"], "a `;`"),
+        (["a\nb"], "line breaks"),
+    ],
 )
 def test_bad_class_names_are_refused(folder, classes, message):
     path = write(folder, "file,labels", "a.jpg,dog")
@@ -319,3 +342,153 @@ def test_a_json_with_a_label_that_is_no_class_is_refused(folder):
     )
     with pytest.raises(ValueError, match=r"own.json, image 1: `dog` is not a class"):
         read_table(path, classes=["cat"])
+
+
+def test_a_separator_can_be_named(folder):
+    path = write(folder, "file,labels,split", "a.jpg,dog|cat,train", "b.jpg,cat | cow,train")
+    raw = read_table(path, separator="|")
+    assert raw.classes == ("cat", "cow", "dog")
+    assert everything(raw)[0]["b.jpg"].present == (0, 1)
+    path = write(folder, "file,labels,split", "a.jpg,dog cat,train", "b.jpg,cat  cow,train")
+    assert read_table(path, separator=" ").classes == ("cat", "cow", "dog")
+
+
+@pytest.mark.parametrize("separator", ["", "  "])
+def test_an_empty_separator_is_refused(folder, separator):
+    with pytest.raises(ValueError, match="`separator` must be a text"):
+        read_table(write(folder, "file,labels", "a.jpg,dog"), separator=separator)
+
+
+def test_names_that_look_joined_are_names_if_they_are_listed(folder):
+    path = write(folder, "file,labels,split", "a.jpg,cat|dog,train", "b.jpg,Cat|dog,train")
+    raw = read_table(path, classes=["cat|dog", "Cat|dog"])
+    assert everything(raw)[0]["b.jpg"].present == (1,)
+
+
+@pytest.mark.parametrize(
+    ("said", "present", "difficult", "unknown"),
+    [("absent", (1,), (), ()), ("unknown", (1,), (), (0,)), ("difficult", (0, 1), (0,), ())],
+)
+def test_what_minus_one_says_can_be_told(folder, said, present, difficult, unknown):
+    path = write(folder, "file,smiling,male,split", "a.jpg,-1,1,train", "b.jpg,1,-1.0,train")
+    raw = read_table(path, minus_one=said)
+    sample = everything(raw)[0]["a.jpg"]
+    assert (sample.present, sample.difficult, sample.unknown) == (present, difficult, unknown)
+    assert raw.remarks == []
+
+
+def test_minus_one_beside_zero_is_difficult_and_said(folder):
+    raw = read_table(write(folder, "file,dog,cat,split", "a.jpg,-1,0,train", "b.jpg,1,0,train"))
+    assert everything(raw)[0]["a.jpg"].difficult == (0,)
+    assert raw.remarks == ["-1 is read as difficult: present, but hard to see. --minus-one tells otherwise"]
+
+
+def test_valid_and_is_valid_are_validation_and_said(folder):
+    raw = read_table(write(folder, "file,labels,split", "a.jpg,dog,train", "b.jpg,cat,valid"))
+    assert everything(raw)[1] == {"a.jpg": "train", "b.jpg": "validation"}
+    assert raw.remarks == ["the split valid is read as validation"]
+    raw = read_table(write(folder, "file,labels,is_valid", "a.jpg,dog,False", "b.jpg,cat,True"))
+    assert everything(raw)[1] == {"a.jpg": "train", "b.jpg": "validation"}
+    assert raw.remarks == ["is_valid is read as the split: True is validation, False is train"]
+
+
+def test_columns_that_are_not_read_are_said(folder):
+    raw = read_table(write(folder, "file,labels,width,split", "a.jpg,dog,640,train"))
+    assert raw.remarks == ["columns that are not read: width"]
+
+
+def test_paths_of_windows_are_read(folder):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a.jpg").write_bytes(jpeg(1))
+    found, _ = everything(read_table(write(folder, "file,labels,split", "sub\\a.jpg,dog,train")))
+    assert found["sub/a.jpg"].image == folder / "sub" / "a.jpg"
+
+
+def test_a_back_slash_that_a_file_has_in_its_name_is_kept(folder):
+    (folder / "x\\y.jpg").write_bytes(jpeg(1))
+    (sample,) = read_table(write(folder, "file,labels,split", "x\\y.jpg,dog,train")).splits["train"]()
+    assert sample.image == folder / "x\\y.jpg"
+
+
+@pytest.mark.parametrize(("in_table", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_are_found_however_they_are_written(folder, in_table, on_disk):
+    def name(form):
+        return unicodedata.normalize(form, "Übung café.jpg")
+
+    (folder / name(on_disk)).write_bytes(jpeg(1))
+    raw = read_table(write(folder, "file,labels,split", f"{name(in_table)},dog,train"))
+    (sample,) = raw.splits["train"]()
+    assert sample.image == folder / name(on_disk)
+
+
+def test_labels_with_accents_are_one_class_however_they_are_written(folder):
+    forms = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    path = write(folder, "file,labels,split", f"a.jpg,{forms[0]},train", f"b.jpg,{forms[1]},train")
+    assert read_table(path).classes == (forms[0],)
+    assert read_table(path, classes=[forms[0]]).classes == (forms[0],)
+
+
+def test_what_a_macs_archive_leaves_beside_a_table_is_no_table(folder):
+    write(folder, "file,labels,split", "a.jpg,dog,train")
+    (folder / "._labels.csv").write_bytes(b"\0\5\x16\7")
+    assert read_table(folder).classes == ("dog",)
+
+
+def test_ids_that_are_texts_in_one_list_are_matched_and_said(folder):
+    content = {
+        "images": [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}],
+        "categories": ANIMALS,
+        "annotations": [{"image_id": "0", "category_id": 7}, {"image_id": "1", "category_id": 3}],
+    }
+    (folder / "own.json").write_text(json.dumps(content))
+    raw = read_table(folder / "own.json", val_fraction=0, test_fraction=0)
+    assert everything(raw)[0]["a.jpg"].present == (1,)
+    assert raw.remarks == ["own.json: ids of images are numbers in one list and texts in the other"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": [], "annotations": [], "categories": ANIMALS}, "there is not one picture in it"),
+        (
+            {"images": [{"id": 0, "file_name": "a.jpg"}], "annotations": [], "categories": ANIMALS},
+            "has no label in any of its 1 rows",
+        ),
+        (
+            {
+                "images": [{"id": 0, "file_name": "a.jpg"}],
+                "annotations": [{"image_id": "x", "category_id": 7}],
+                "categories": ANIMALS,
+            },
+            "`image_id` 'x' is not in `images`",
+        ),
+    ],
+)
+def test_a_json_without_pictures_or_labels_is_refused(folder, content, message):
+    (folder / "own.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_table(folder / "own.json")
+
+
+def test_a_json_nested_without_end_is_refused_by_name(folder):
+    (folder / "own.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"own.json is not a JSON file"):
+        read_table(folder / "own.json")
+
+
+def test_boxes_carry_the_sides_that_they_were_measured_on(folder):
+    write_json(folder / "own.json", [coco_image(1)], [coco_object(1, 1, 7, [10, 5, 20, 10])], ANIMALS)
+    (folder / f"{1:012d}.jpg").write_bytes(jpeg(1))
+    (sample,) = read_table(folder / "own.json", val_fraction=0, test_fraction=0).splits["train"]()
+    assert sample.measured == (20, 40)
+
+
+def test_an_error_amid_a_table_names_it(folder, monkeypatch):
+    path = write(folder, "file,labels,split", "a.jpg,dog,train")
+
+    def broken(*args, **kwargs):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pipelines.readers.table_files.csv.reader", broken)
+    with pytest.raises(OSError, match=r"labels\.csv"):
+        read_table(path)

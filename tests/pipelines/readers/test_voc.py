@@ -1,6 +1,7 @@
 import logging
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from miniature import VOC_LISTS, real_data, write_voc
@@ -232,3 +233,49 @@ def test_counts_of_real_pictures_are_those_of_an_independent_count(real_root):
         for label in sample.present
     )
     assert found == expected
+
+
+XML = "<annotation><size><width>40</width><height>20</height></size>{}</annotation>"
+OBJECT = (
+    "<path>D:\\图片\\é</path><object><name>dog</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>40</xmax>"
+    "<ymax>20</ymax></bndbox></object>"
+)
+
+
+@pytest.mark.parametrize(
+    ("named", "written"),
+    [("gb2312", "gb18030"), ("GBK", "gbk"), ("UTF-8", "utf-8"), ("utf-16", "utf-16"), ("big5", "big5")],
+)
+def test_annotations_in_other_encodings_are_read(tmp_path, named, written):
+    objects = OBJECT.replace("é", "") if written in ("gbk", "big5") else OBJECT
+    text = f'<?xml version="1.0" encoding="{named}"?>' + XML.format(objects.replace("图片", "圖"))
+    (tmp_path / "a.xml").write_bytes(text.encode(written))
+    ((label, difficult, box),) = voc.read_objects(tmp_path / "a.xml")
+    assert (VOC_CLASSES[label], difficult, box) == ("dog", False, (0.0, 0.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("named", ["ansi", "x-mystery", "rot13", "zip"])
+def test_an_encoding_that_is_none_is_named_with_its_file(tmp_path, named):
+    text = f'<?xml version="1.0" encoding="{named}"?>' + XML.format(OBJECT)
+    (tmp_path / "a.xml").write_bytes(text.encode())
+    with pytest.raises(
+        ValueError, match=rf"a\.xml says encoding=`{named}`, by which it can't be read.*as UTF-8"
+    ):
+        voc.read_objects(tmp_path / "a.xml")
+
+
+def test_bytes_that_are_not_of_the_encoding_that_is_named_are_refused_by_file(tmp_path):
+    (tmp_path / "a.xml").write_bytes(
+        b'<?xml version="1.0" encoding="gb2312"?><annotation>\xff\xff</annotation>'
+    )
+    with pytest.raises(ValueError, match=r"a\.xml says encoding=`gb2312`"):
+        voc.read_objects(tmp_path / "a.xml")
+
+
+def test_a_bad_sector_under_an_annotation_is_named(tmp_path, monkeypatch):
+    def broken(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    with pytest.raises(OSError, match=r"a\.xml"):
+        voc.read_objects(tmp_path / "a.xml")

@@ -1,0 +1,66 @@
+"""All labels of a table in; an error where they look like something else than the names of classes."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+# What people put between labels; of those that also stand inside of names, one such label proves nothing.
+SEPARATORS = ("|", "\t", ";", ",", "/", "+", "&", " ")
+NEVER_IN_NAMES = ("|", "\t")
+
+
+def check_labels(first: Mapping[str, str], classes: Collection[str], separator: str | None) -> None:
+    """Refuse what can't be meant, where nobody has said which classes there are.
+
+    Args:
+        first: each label that was met, and where it was first, for the error.
+        classes: all classes; some may not have been met.
+        separator: what labels were separated by, or None where they did not stand in one cell.
+
+    Raises:
+        ValueError: labels that look joined by another separator; classes that differ by case or space only.
+    """
+    for mark in SEPARATORS if separator is not None else ():
+        if mark != separator and (joined := _joined_by(mark, first)):
+            raise ValueError(
+                f"{first[joined]}: `{joined:.80}` looks like several labels with {_name(mark)} in between, where"
+                f" {_name(str(separator))} was expected. --separator {mark!r} reads it so; if it is one name, list"
+                " all names in a file for --classes."
+            )
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys([*first, *classes]):  # as they were met
+        other = seen.setdefault(_folded(name), name)
+        if other != name:
+            where = f"{first[name]}: " if name in first else ""
+            raise ValueError(
+                f"{where}the classes `{name:.80}` and `{other:.80}` differ by case or space only. Write them alike;"
+                " or, if both are meant, list all names in a file for --classes."
+            )
+
+
+def _joined_by(mark: str, labels: Collection[str]) -> str | None:
+    """A label that looks joined by `mark` of others, or None.
+
+    Names with a mark inside, such as `traffic light`, have parts of their own. Joined labels are made of parts that
+    are labels themselves, or of fewer parts than there are such labels.
+    """
+    parts = {label: [part.strip() for part in label.split(mark)] for label in labels if mark in label}
+    parts = {label: found for label, found in parts.items() if len(found) > 1 and all(found)}
+    if not parts:
+        return None
+    of_labels = [label for label, found in parts.items() if all(part in labels for part in found)]
+    uses = Counter(part for found in parts.values() for part in set(found))
+    enough = 2 if mark == " " else 1
+    if mark in NEVER_IN_NAMES:
+        return next(iter(parts))
+    if len(of_labels) >= enough and 2 * len(of_labels) >= len(parts):
+        return of_labels[0]
+    return next(iter(parts)) if len(uses) < len(parts) else None
+
+
+def _folded(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _name(mark: str) -> str:
+    return {" ": "a space", "\t": "a tab"}.get(mark, f"`{mark}`")
