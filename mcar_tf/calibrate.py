@@ -1,7 +1,6 @@
 """Calibrate: `python -m mcar_tf.calibrate --run DIR`. A run and its validation split in, `thresholds.json` out."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +11,8 @@ from mcar_tf.config import FitConfig
 from mcar_tf.evaluating.calibration import choose_thresholds, fit_temperature, summarize, table_lines
 from mcar_tf.runs.folder import read_run_config
 from mcar_tf.runs.splits import find_split, split_names
+from mcar_tf.runs.thresholds import THRESHOLDS, chosen_for, write_calibration
 from pipelines.command import load_tensorflow, option, parse_options, run_command
-from pipelines.files import write_text
 from pipelines.manifest import Manifest, load_manifest
 
 Array = npt.NDArray[Any]
@@ -57,10 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     load_tensorflow()
     from mcar_tf.evaluating.predicting import predict_dataset
     from mcar_tf.evaluating.results import to_json
-    from mcar_tf.runs.loading import load_run
+    from mcar_tf.runs.loading import check_classes, load_run
     from pipelines.input_pipeline import make_eval_dataset
 
     run = load_run(options.run, checkpoint=options.checkpoint)
+    check_classes(run, manifest)
     dataset = make_eval_dataset(
         split.files,
         num_classes=len(run.classes),
@@ -85,10 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "objective": "F1" if options.min_precision is None else f"precision {options.min_precision:g}",
         **summarize(run.classes, truth, calibration, temperature, options.default_threshold),
     }
-    path = options.run / "thresholds.json"
-    write_text(path, json.dumps(to_json(result), indent=1, allow_nan=False) + "\n")
+    write_calibration(options.run, to_json(result), chosen_for(run.config, run.weights_file))
     print("\n".join(table_lines(run.classes, truth, calibration, result, options.default_threshold)))
-    print(f"\nwritten to {path}; evaluate --calibrated measures it on other pictures")
+    print(f"\nwritten to {options.run / THRESHOLDS}; evaluate --calibrated measures it on other pictures")
 
 
 def check_options(options: CalibrateOptions) -> None:

@@ -4,14 +4,16 @@ The defaults are the paper's recipe (section IV-A1). Loads no TensorFlow.
 """
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
 from pipelines.command import option, options_from, parse_options
+from pipelines.words import spell
 
-DATA, MODEL, RECIPE, RUN = "data", "model", "recipe", "run"
+DATA, MODEL, START, RECIPE, RUN = "data", "model", "first weights", "recipe", "run"
 
 # What the recipe of a set differs in from the paper's. `digits` is learnt from scratch in minutes on two CPU cores:
 # hence a small network, Adam, few epochs, small images. A mirrored digit is none, and the scenes have every colour
@@ -30,6 +32,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+LEARNINGS = ("pair", "single")
+LOSSES = ("bce",)
+
 # Options that act only where another has this value.
 ONLY_WITH = {
     ("optimizer", "sgd"): ("head_learning_rate", "momentum", "drop_epochs", "drop_factor"),
@@ -46,8 +51,8 @@ class FitConfig:
     dataset: str = option("digits", "Name of the prepared set: digits, coco, coco2017, voc2007, voc2012, or one of"
                           " your own built by pipelines.build.", group=DATA)
     source: Path | None = option(None, "Folder of the set's original files, to build it from where it is not yet"
-                                 " prepared; digits needs none.", group=DATA)
-    data_dir: Path = option(Path("data"), "Where prepared sets lie.", group=DATA)
+                                 " prepared; digits needs none.", group=DATA, changes_result=False)
+    data_dir: Path = option(Path("data"), "Where prepared sets lie.", group=DATA, changes_result=False)
     train_split: str = option("train", "Split to train on.", group=DATA)
     eval_split: str = option("test", "Split whose metrics are the run's result.", group=DATA)
     val_fraction: float = option(0.0, "Share of the training split, drawn by seed, that is held out for validation"
@@ -69,9 +74,9 @@ class FitConfig:
                                    + " or ".join(name for name, entry in BACKBONES.items() if entry.widths) + ".",
                                    group=MODEL)
     weights: str = option("imagenet", "The backbone's first weights: imagenet (downloaded, or from an installed"
-                          " package), none, or the path of a file: docs/weights.md says which.", group=MODEL)
+                          " package), none, or the path of a file: docs/weights.md says which.", group=START)
     init_from: Path | None = option(None, "Run folder whose weights the model starts from: the backbone's, and"
-                                    " those of the classes that both know by name, in whatever order.", group=MODEL)
+                                    " those of the classes that both know by name, in whatever order.", group=START)
     image_size: int = option(256, "Side of the images in px.", group=MODEL)
     local_size: int | None = option(None, "Side of the regions' crops in px (null: image-size).", group=MODEL)
     pooling: Literal["gap", "gmp", "gwp"] = option("gwp", "Global pooling (13-15).", group=MODEL)
@@ -90,8 +95,11 @@ class FitConfig:
     drop_epochs: list[int] = option([30, 50], "Epochs (from 0) at whose start the rates of sgd drop.", group=RECIPE)
     drop_factor: float = option(0.1, "Factor of each drop.", group=RECIPE)
     warmup_epochs: float = option(1.0, "Epochs of linear warm-up (adamw only).", group=RECIPE)
-    loss: Literal["pair", "single"] = option(
-        "pair", "pair: one loss a stream (8); single: one on the fused probabilities (12).", group=RECIPE)
+    learning: Literal["pair", "single"] = option(
+        "pair", "pair: each stream has a loss of its own (8); single: one loss, of the fused probabilities (12).",
+        group=RECIPE)
+    loss: str = option("bce", f"One of {', '.join(LOSSES)}; bce: binary cross-entropy of each class (9).",
+                       group=RECIPE)
     clip_norm: float = option(0.0, "Largest norm of the gradient of all weights together; 0: any.", group=RECIPE)
     accumulate_steps: int = option(1, "Steps whose mean gradient makes one update of the weights: a batch so many"
                                    " times as large, but for BatchNorm.", group=RECIPE)
@@ -102,12 +110,14 @@ class FitConfig:
     early_stopping_epochs: int = option(0, "Stop after so many epochs without a better mAP on the validation split;"
                                         " 0: never.", group=RECIPE)
 
-    out_dir: Path | None = option(None, "The run folder (null: runs/<dataset>-<backbone>).", group=RUN)
+    out_dir: Path | None = option(None, "The run folder (null: runs/<dataset>-<backbone>).", group=RUN,
+                                  recorded=False)
     seed: int = option(0, "Decides first weights, order and augmentation.", group=RUN)
-    resume: bool = option(False, "Go on with the run in the run folder; start it if there is none.", group=RUN)
-    overwrite: bool = option(False, "Delete the run in the run folder and start anew.", group=RUN)
+    resume: bool = option(False, "Go on with the run in the run folder; start it if there is none.", group=RUN,
+                          recorded=False)
+    overwrite: bool = option(False, "Delete the run in the run folder and start anew.", group=RUN, recorded=False)
     compare_baseline: bool = option(False, "Afterwards train the plain backbone (top-n 0) by the same recipe, into"
-                                    " <run folder>/baseline, and print both.", group=RUN)
+                                    " <run folder>/baseline, and print both.", group=RUN, recorded=False)
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option(
         "float32", "What the backbone computes in.", group=RUN)
     low_memory: bool = option(False, "Keep fewer activations: one stream after the other, and computed again in the"
@@ -120,8 +130,8 @@ class FitConfig:
                                    " own.", group=RUN)
     deterministic: bool = option(False, "Deterministic ops on a GPU too, at some cost in speed.", group=RUN)
     checkpoint_minutes: float = option(10.0, "Minutes between checkpoints inside an epoch; there is one at the end of"
-                                       " each epoch anyway.", group=RUN)
-    keep_checkpoints: int = option(2, "How many checkpoints to keep.", group=RUN)
+                                       " each epoch anyway.", group=RUN, changes_result=False)
+    keep_checkpoints: int = option(2, "How many checkpoints to keep.", group=RUN, changes_result=False)
     # fmt: on
 
     def check(self) -> None:
@@ -139,8 +149,9 @@ class FitConfig:
             image_size=self.image_size,
             local_size=self.local_size,
             weights=None if self.init_from else self.backbone_weights,
-            spell=_spell,
+            spell=lambda name: f"--{spell(name)}",
         )
+        _check(self.loss in LOSSES, "loss", f"one of {', '.join(LOSSES)}", self.loss)
         _check(self.top_n >= 0, "top_n", "0 or more", self.top_n)
         for name in ("learning_rate", "head_learning_rate", "drop_factor", "checkpoint_minutes"):
             _check(getattr(self, name) > 0, name, "positive", getattr(self, name))
@@ -177,7 +188,7 @@ class FitConfig:
             given = [name for name in names if getattr(self, decider) != value and self._is_given(name)]
             if given:
                 raise ValueError(
-                    f"--{_spell(given[0])} does nothing with --{decider} {getattr(self, decider)}. Leave it out."
+                    f"--{spell(given[0])} does nothing with --{decider} {getattr(self, decider)}. Leave it out."
                 )
         if self.init_from and self._is_given("weights"):
             raise ValueError(
@@ -202,8 +213,11 @@ class FitConfig:
         return None if self.weights == "none" else self.weights
 
 
+_FIELDS = dataclasses.fields(FitConfig)
 # What `config.yaml` leaves out: where the run lies and how it was started, so that the file repeats the run anywhere.
-NOT_PART_OF_A_RUN = ("out_dir", "resume", "overwrite", "compare_baseline")
+NOT_RECORDED = tuple(field.name for field in _FIELDS if not field.metadata.get("recorded", True))
+# What decides nothing of what is computed, so it may differ when a run is resumed.
+MAY_CHANGE = tuple(field.name for field in _FIELDS if not field.metadata.get("changes_result", True))
 
 
 def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
@@ -214,10 +228,14 @@ def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
         module="mcar_tf.fit",
         description="Train MCAR on a multi-label image set. Without arguments: on digits, which needs no download."
         " The defaults below are the paper's recipe; for digits, where not given otherwise: "
-        + ", ".join(f"{k.replace('_', '-')} {v}" for k, v in PRESETS["digits"].items())
+        + ", ".join(f"{spell(name)} {value}" for name, value in PRESETS["digits"].items())
         + ".",
         presets=("dataset", PRESETS),
     )
+    values, said = _renamed(vars(config))
+    if said:
+        print(said, file=sys.stderr)
+    config = FitConfig(**values)
     config.check()
     return config
 
@@ -229,13 +247,13 @@ def config_to_yaml(config: FitConfig) -> str:
     values = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in dataclasses.asdict(config).items()
-        if name not in NOT_PART_OF_A_RUN
+        if name not in NOT_RECORDED
     }
     return yaml.safe_dump(values, sort_keys=False)
 
 
 def read_config(path: Path) -> FitConfig:
-    """Read what `config_to_yaml` gave.
+    """Read what `config_to_yaml` gave; an option that came later is at its default, as it was then.
 
     Raises:
         ValueError: the file holds an option that this version does not know.
@@ -246,19 +264,25 @@ def read_config(path: Path) -> FitConfig:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
-    names = {field.name for field in dataclasses.fields(FitConfig)} - set(NOT_PART_OF_A_RUN)
+    names = {field.name for field in _FIELDS} - set(NOT_RECORDED)
     if not isinstance(values, dict) or not set(values) <= names:
         unknown = sorted(map(str, set(values) - names)) if isinstance(values, dict) else ["no options"]
         raise ValueError(
             f"{path} was written by another version of mcar_tf, which holds {', '.join(unknown)}."
         )
-    return options_from(FitConfig, values, str(path))  # an option that came later was at its default then
+    values, _ = _renamed(values)
+    return options_from(FitConfig, values, str(path))
+
+
+def _renamed(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Options under the names that they have now, and what to say about it: `loss` was what `learning` is."""
+    old = values.get("loss")
+    if old not in LEARNINGS:
+        return values, ""
+    said = f"`--loss {old}` is now `--learning {old}`; `--loss` is one of {', '.join(LOSSES)}."
+    return values | {"loss": "bce", "learning": old}, said
 
 
 def _check(holds: bool, name: str, allowed: str, value: Any) -> None:
     if not holds:
-        raise ValueError(f"`{_spell(name)}` must be {allowed}. Received: {value}")
-
-
-def _spell(name: str) -> str:
-    return name.replace("_", "-")
+        raise ValueError(f"`--{spell(name)}` must be {allowed}. Received: {value}")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcar_tf.config import FitConfig, parse_fit_config
+from mcar_tf.config import NOT_RECORDED, FitConfig, parse_fit_config
 from mcar_tf.reporting.sweeps import (
     Values,
     as_words,
@@ -87,7 +87,7 @@ def check(
     if options.run:
         read_run_config(options.run)
         return
-    for name in ("out_dir", "resume", "overwrite", "compare_baseline"):
+    for name in NOT_RECORDED:
         if name in varied or f"--{spell(name)}" in passed_on:
             raise ValueError(f"--{spell(name)} is the sweep's own business: leave it out.")
     names = [field.name for field in dataclasses.fields(FitConfig)]

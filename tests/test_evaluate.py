@@ -12,6 +12,8 @@ import pytest
 
 from mcar_tf import evaluate, metrics, report
 from mcar_tf.evaluating.predictions import read_predictions
+from mcar_tf.runs.folder import read_run_config
+from mcar_tf.runs.thresholds import chosen_for, write_calibration
 from pipelines.building.sets import build_set
 from pipelines.files import write_text
 from pipelines.manifest import load_manifest
@@ -106,7 +108,8 @@ def test_the_plain_backbone_has_one_stream(tiny_run, capsys):
 def test_calibrated_thresholds_decide(tiny_run, capsys):
     # Only "blue" can be predicted, and always is.
     thresholds = {"red": 1.0, "green": 1.0, "blue": 0.0, "<b>rare & odd</b>": 1.0}
-    write_text(tiny_run / "thresholds.json", json.dumps({"thresholds": thresholds}))
+    weights = tiny_run / "checkpoints" / "last.weights.h5"
+    write_calibration(tiny_run, {"thresholds": thresholds}, chosen_for(read_run_config(tiny_run), weights))
     evaluate.main(["--run", str(tiny_run), "--calibrated"])
     folder = tiny_run / "evaluations" / "test,calibrated"
     with (folder / "per_class.csv").open() as file:

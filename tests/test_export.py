@@ -12,6 +12,8 @@ import pytest
 
 from mcar_tf import export
 from mcar_tf.exporting import forms
+from mcar_tf.runs.folder import read_run_config
+from mcar_tf.runs.thresholds import chosen_for, write_calibration
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,8 @@ def finished_run(untrained_run, tmp_path_factory):
     (folder / "metrics.json").write_text(json.dumps({"test": {"images": 16, **streams}}))
     classes = (folder / "classes.txt").read_text().splitlines()
     calibration = {"checkpoint": "last", "thresholds": dict.fromkeys(classes, 0.25)}
-    (folder / "thresholds.json").write_text(json.dumps(calibration))
+    weights = folder / "checkpoints" / "last.weights.h5"
+    write_calibration(folder, calibration, chosen_for(read_run_config(folder), weights))
     return folder
 
 
@@ -163,16 +166,20 @@ def test_the_pictures_that_were_trained_on_are_needed_by_int8_alone(finished_run
     assert "trained on |" not in card
 
 
-def test_thresholds_of_another_checkpoint_are_said_to_be(finished_run, tmp_path):
-    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
-    calibration = json.loads((run / "thresholds.json").read_text()) | {"checkpoint": "best"}
-    (run / "thresholds.json").write_text(json.dumps(calibration))
-    words = ["--run", str(run), "--out-dir", str(tmp_path / "out"), "--formats", "tflite", "--pictures", "1"]
-    export.main(words)
-    assert (
-        "(the last checkpoint in place of the best one): measure anew"
-        in (tmp_path / "out" / "card.md").read_text()
-    )
+def test_thresholds_that_were_chosen_for_another_model_are_not_exported(finished_run, tmp_path):
+    words = [
+        "--run",
+        str(finished_run),
+        "--out-dir",
+        str(tmp_path / "out"),
+        "--formats",
+        "tflite",
+        "--pictures",
+        "1",
+    ]
+    export.main([*words, "--top-n", "1"])
+    assert not (tmp_path / "out" / "thresholds.json").exists()
+    assert "Probabilities are not calibrated" in (tmp_path / "out" / "card.md").read_text()
 
 
 def test_a_model_without_regions_is_exported_in_both_formats(finished_run, tmp_path):

@@ -101,7 +101,7 @@ def test_the_first_command_that_fails_ends_the_sweep_with_its_code(monkeypatch, 
         (["--vary", "top_n=1,,2"], "as top_n=0,1,2,4. Received: 'top_n=1,,2'"),
         (["--vary", "top_n=1,1"], "every option and every value once"),
         (["--vary", "top=1"], "fit has no option 'top'"),
-        (["--vary", "tau=0.5,1.5"], r"`tau` must be in \[0, 1\). Received: 1.5"),
+        (["--vary", "tau=0.5,1.5"], r"`--tau` must be in \[0, 1\). Received: 1.5"),
         (["--vary", "top_n=1", "--", "--out-dir", "x"], "--out-dir is the sweep's own business"),
     ],
 )

@@ -12,7 +12,6 @@ imported.json       where the weights come from, of a run that `import_run` made
 
 import contextlib
 import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -27,16 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from mcar_tf import __version__
-from mcar_tf.config import FitConfig, config_to_yaml, read_config
+from mcar_tf.config import MAY_CHANGE, NOT_RECORDED, FitConfig, config_to_yaml, read_config
 from mcar_tf.runs.splits import VALIDATION
 from pipelines import files
 from pipelines.files import flush_to_disk, write_text
 from pipelines.manifest import Manifest
+from pipelines.words import spell
 
-# Options that may differ when a run is resumed: they change where and how often, not what is computed.
-MAY_CHANGE = {"source", "data_dir", "checkpoint_minutes", "keep_checkpoints"}
 LOCK = ".lock"
-NOT_IN_CONFIG_FILE = {"out_dir", "resume", "overwrite", "compare_baseline"}
 
 
 @contextlib.contextmanager
@@ -48,7 +45,7 @@ def open_run_folder(config: FitConfig, folder: Path, manifest: Manifest) -> Iter
             another process writes it.
         ValueError: the run to resume was made by other options, of another version, or on other data.
     """
-    if (folder / "config.yaml").is_file():
+    if is_run(folder):
         if config.resume and not config.overwrite:
             with locked(folder):
                 check_resumable(config, folder, manifest)
@@ -108,25 +105,22 @@ def versions() -> dict[str, str]:
 
 def deciding_options(config: FitConfig) -> dict[str, Any]:
     """Every option that may decide what is computed, as it is spelled on the command line."""
-    return {
-        field.name.replace("_", "-"): getattr(config, field.name)
-        for field in dataclasses.fields(FitConfig)
-        if field.name not in MAY_CHANGE | NOT_IN_CONFIG_FILE
-    }
+    left_out = {*MAY_CHANGE, *NOT_RECORDED}
+    return {spell(name): value for name, value in vars(config).items() if name not in left_out}
 
 
 def check_resumable(config: FitConfig, folder: Path, manifest: Manifest) -> None:
     """Refuse to go on with a run of other options, classes or pictures."""
     before = deciding_options(read_config(folder / "config.yaml"))
     differing = [
-        f"{name} was {before[name]}, is {value}"
+        f"--{name} was {before[name]}, is {value}"
         for name, value in deciding_options(config).items()
         if before[name] != value
     ]
     if differing:
         raise ValueError(
             f"{folder} was started with other options: {'; '.join(differing)}."
-            f" Only {', '.join(sorted(n.replace('_', '-') for n in MAY_CHANGE))} may change on --resume."
+            f" Only {', '.join(f'--{spell(name)}' for name in MAY_CHANGE)} may change on --resume."
         )
     if read_classes(folder) != manifest.classes:
         raise ValueError(f"{folder} was trained on other classes than those of {config.dataset} now.")
@@ -149,13 +143,18 @@ def _being_written(folder: Path) -> str:
     return f"{folder} is being written by another process. Wait for it, or stop it."
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (folder / "config.yaml").is_file()
+
+
 def read_run_config(folder: Path) -> FitConfig:
     """What a run was made with.
 
     Raises:
         FileNotFoundError: the folder holds no run.
     """
-    if not (folder / "config.yaml").is_file():
+    if not is_run(folder):
         raise FileNotFoundError(
             f"{folder} is not a run folder: it holds no config.yaml (python -m mcar_tf.fit makes one)."
         )

@@ -1,14 +1,15 @@
 """A run folder in, its model with weights, classes and config out: what every command but `fit` starts from."""
 
 import dataclasses
-import json
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcar_tf.config import FitConfig, read_config
+from mcar_tf.config import FitConfig
 from mcar_tf.models.mcar import MCAR, build_mcar
-from mcar_tf.runs.folder import read_classes
+from mcar_tf.runs.folder import read_classes, read_run_config
+from mcar_tf.runs.thresholds import Thresholds, find_thresholds
 from pipelines.manifest import Manifest
 
 
@@ -22,7 +23,7 @@ class Run:
         classes: C class names, in the order of the model's outputs.
         model: with the run's weights.
         weights_file: where these came from.
-        calibration: content of `thresholds.json`, or None where `calibrate` has not been run.
+        selection: which classes' maps become regions.
     """
 
     path: Path
@@ -30,14 +31,22 @@ class Run:
     classes: tuple[str, ...]
     model: MCAR
     weights_file: Path
-    calibration: dict[str, Any] | None
+    selection: str
+
+    @functools.cached_property
+    def decision(self) -> Thresholds:
+        """From which probability on each class is predicted, and why."""
+        return find_thresholds(self.path, self.config, self.classes, self.weights_file, self.selection)
 
     @property
     def thresholds(self) -> list[float] | None:
-        """The calibrated decision threshold of each class, or None."""
-        if self.calibration is None:
-            return None
-        return [float(self.calibration["thresholds"][name]) for name in self.classes]
+        """The calibrated decision threshold of each class, or None where there are none for this very model."""
+        return list(self.decision.values) if self.decision.calibrated else None
+
+    @property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """What `calibrate` found for this very model, or None."""
+        return self.decision.calibration
 
 
 def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **overrides: Any) -> Run:
@@ -55,10 +64,7 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
         ValueError: a run of another version, or an override outside its range.
     """
     path = Path(path)
-    if not (path / "config.yaml").is_file():
-        raise FileNotFoundError(
-            f"{path} is not a run folder (it holds no config.yaml). python -m mcar_tf.fit makes one."
-        )
+    config = read_run_config(path)
     weights_file = path / "checkpoints" / f"{checkpoint}.weights.h5"
     if not weights_file.is_file():
         reason = (
@@ -67,7 +73,6 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
             else "had no validation split to choose by"
         )
         raise FileNotFoundError(f"{path} holds no {checkpoint} weights: the run {reason}.")
-    config = read_config(path / "config.yaml")
     changed = {name: value for name, value in overrides.items() if value is not None}
     config = dataclasses.replace(config, **changed)
     classes = read_classes(path)
@@ -79,9 +84,7 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
             f"{weights_file} does not fit the model that {path / 'config.yaml'} describes:"
             f" {' '.join(str(error).split())[:200]}"
         ) from error
-    calibration_file = path / "thresholds.json"
-    calibration = json.loads(calibration_file.read_text()) if calibration_file.is_file() else None
-    return Run(path, config, classes, model, weights_file, calibration)
+    return Run(path, config, classes, model, weights_file, selection)
 
 
 def check_classes(run: Run, manifest: Manifest) -> None:

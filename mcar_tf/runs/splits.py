@@ -2,6 +2,7 @@
 
 from mcar_tf.config import FitConfig
 from pipelines.manifest import Manifest, Portion, Split, hold_out
+from pipelines.words import spell
 
 VALIDATION = "validation"
 
@@ -12,15 +13,22 @@ def split_names(config: FitConfig, manifest: Manifest) -> list[str]:
     return [*manifest.splits, *held_out]
 
 
-def find_split(config: FitConfig, manifest: Manifest, name: str) -> Split | Portion:
+def find_split(config: FitConfig, manifest: Manifest, name: str, option: str = "split") -> Split | Portion:
     """A split as the run saw it: where it held out a validation split, its training split is the rest.
+
+    Args:
+        config: of the run.
+        manifest: of the prepared set.
+        name: of the split.
+        option: that the name came by.
 
     Raises:
         ValueError: the run has no split of that name.
     """
-    if name not in split_names(config, manifest):
+    names = split_names(config, manifest)
+    if name not in names:
         raise ValueError(
-            f"`split` must be one of {', '.join(split_names(config, manifest))}, the splits of {manifest.name}."
+            f"`--{spell(option)}` must be one of {', '.join(names)}, the splits of {manifest.name}."
             f" Received: {name!r}"
         )
     if holds_out(config, manifest) and name in (config.train_split, VALIDATION):

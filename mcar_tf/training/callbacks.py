@@ -23,15 +23,16 @@ class ProgressBar(keras.callbacks.Callback):
         steps: of one epoch.
         batch_size: images a step.
         epochs: of the run, for the bar's title.
+        first_step: where the bar starts: how many steps of the epoch are done.
     """
 
-    def __init__(self, steps: int, batch_size: int, epochs: int) -> None:
+    def __init__(self, steps: int, batch_size: int, epochs: int, first_step: int = 0) -> None:
         super().__init__()
-        self.steps, self.batch_size, self.epochs = steps, batch_size, epochs
-        self.first_step = 0
+        self.steps, self.batch_size, self.epochs, self.first_step = steps, batch_size, epochs, first_step
+        self.bar = tqdm(disable=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Draw an empty bar, or one that starts where the epoch is resumed."""
+        """Draw the bar."""
         self.bar = tqdm(
             total=self.steps * self.batch_size,
             initial=self.first_step * self.batch_size,
@@ -41,7 +42,6 @@ class ProgressBar(keras.callbacks.Callback):
             file=sys.stderr,
             disable=None,
         )
-        self.first_step = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Move on by a batch."""
@@ -150,7 +150,7 @@ class StallWatch(keras.callbacks.Callback):
         self.last_step = time.monotonic()
 
     def close(self) -> None:
-        """Stop watching: what follows are no steps."""
+        """Stop watching: no more steps follow."""
         self.closed.set()
 
     def _watch(self) -> None:
@@ -177,25 +177,30 @@ def _read_a_byte(path: Path) -> None:
 
 
 class StepGuard(keras.callbacks.Callback):
-    """After each step: save by the clock, save and stop when asked to, refuse to go on with a loss that is no number.
+    """After each step of an epoch: save by the clock, save and stop when asked to, end where the loss is not finite.
 
     Args:
         save: writes a checkpoint; takes the number of steps done in this epoch.
         minutes: between two saves inside an epoch.
         stop_requested: whether to save and leave, asked after each step.
+        steps_done: of the epoch, before the first step that is seen here.
     """
 
     def __init__(
-        self, save: Callable[[int], None], minutes: float, stop_requested: Callable[[], bool]
+        self,
+        save: Callable[[int], None],
+        minutes: float,
+        stop_requested: Callable[[], bool],
+        steps_done: int = 0,
     ) -> None:
         super().__init__()
         self.save, self.seconds, self.stop_requested = save, 60.0 * minutes, stop_requested
         self.last_saved = time.monotonic()
-        self.steps_done = 0  # in this epoch; set before an epoch that is resumed
+        self.steps_done = steps_done
         self.losses: list[Any] = []  # after each step since the last look
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """See what the class is for."""
+        """Count the step, look at its loss now and then, save or stop where it is time."""
         self.steps_done += 1
         self.losses.append(logs["loss"] if logs else 0.0)
         due = time.monotonic() - self.last_saved > self.seconds
@@ -215,7 +220,6 @@ class StepGuard(keras.callbacks.Callback):
         """The last look at the epoch's loss, before anything is saved."""
         self._check_loss()
         check_finite(self.model)
-        self.last_saved = time.monotonic()
 
     def _check_loss(self) -> None:
         first = self.steps_done - len(self.losses) + 1

@@ -20,7 +20,7 @@ def build_trainable(config: FitConfig, classes: Sequence[str], steps_per_epoch: 
     model.compile(
         make_optimizer(config, steps_per_epoch),
         loss=binary_cross_entropy,
-        learning=config.loss,
+        learning=config.learning,
         jit_compile=config.xla,
         low_memory=config.low_memory,
     )

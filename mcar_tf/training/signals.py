@@ -13,13 +13,22 @@ class Stopping:
 
     Attributes:
         requested: a signal arrived while `can_wait`.
-        can_wait: set by the training loop while it asks after each step.
+        can_wait: whether someone is about to ask.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self.can_wait = False
         self.signum = signal.SIGINT
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Inside the `with` block a first signal waits: who is inside asks for `requested`, and leaves."""
+        self.can_wait = True
+        try:
+            yield
+        finally:
+            self.can_wait = False
 
     def handle(self, signum: int, frame: types.FrameType | None) -> None:
         """Remember the first signal; leave at once at the second, or if nobody would ask."""

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from mcar_tf import metrics
-from mcar_tf.config import MODEL, RECIPE, FitConfig
+from mcar_tf.config import MODEL, RECIPE, START, FitConfig
 from mcar_tf.evaluating import columns
 from mcar_tf.evaluating.columns import STREAMS, VALIDATION_MAP
 from mcar_tf.evaluating.predictions import Predictions
@@ -28,7 +28,18 @@ CURVES = {
 }
 PANEL = 4  # images a panel: letters stay legible on a card of the page
 # Hyperparameters that every run shows, beside those it sets to something else than the default.
-VARIED = ("backbone", "dataset", "epochs", "image_size", "loss", "pooling", "seed", "tau", "top_n")
+VARIED = (
+    "backbone",
+    "dataset",
+    "epochs",
+    "image_size",
+    "learning",
+    "loss",
+    "pooling",
+    "seed",
+    "tau",
+    "top_n",
+)
 MOST_PR_CURVES = 20  # a page of them; sets of more classes get the curve of all decisions alone
 
 
@@ -52,7 +63,8 @@ class TensorBoardLog:
         deciding = {
             name: value if isinstance(value, bool | int | float) else str(value)
             for name, value in options.items()
-            if name in VARIED or (groups[name] in (MODEL, RECIPE) and value != getattr(FitConfig(), name))
+            if name in VARIED
+            or (groups[name] in (MODEL, START, RECIPE) and value != getattr(FitConfig(), name))
         }
         results = [hparams.Metric(f"result/mAP_{stream}") for stream in STREAMS]
         with self.writer.as_default():

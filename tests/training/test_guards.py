@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mcar_tf import fit
 from mcar_tf.config import FitConfig
 from mcar_tf.models.mcar import build_mcar
 from mcar_tf.training.callbacks import (
@@ -21,12 +20,8 @@ from mcar_tf.training.callbacks import (
     advice_on_divergence,
     check_finite,
 )
-from mcar_tf.training.loop import (
-    RunState,
-    check_replicas,
-    make_strategy,
-    out_of_patience,
-)
+from mcar_tf.training.data import check_against_data
+from mcar_tf.training.devices import check_replicas, make_strategy
 from mcar_tf.training.losses import binary_cross_entropy
 from mcar_tf.training.model import freeze_backbone, make_optimizer
 from pipelines.command import describe_error
@@ -188,17 +183,11 @@ def test_the_rate_drops_after_as_many_updates_as_make_the_epochs():
     assert [round(float(schedule(i)), 3) for i in (6, 7, 8)] == [0.1, 0.1, 0.01]
 
 
-def test_patience_counts_from_the_best_epoch():
-    config = FitConfig(early_stopping_epochs=2)
-    assert not out_of_patience(config, RunState(epoch=3, best={"epoch": 2}))
-    assert out_of_patience(config, RunState(epoch=4, best={"epoch": 2}))
-    assert not out_of_patience(FitConfig(), RunState(epoch=40, best={"epoch": 2}))
-
-
-@pytest.mark.parametrize("option", [{"strategy": "mirrored"}, {"sync_batch_norm": True}])
-def test_options_for_several_devices_are_refused_on_one(option):
-    with pytest.raises(ValueError, match=r"needs several devices to train on. There is 1 CPU"):
-        make_strategy(FitConfig(**option))
+@pytest.mark.parametrize(("kind", "sync"), [("mirrored", False), ("auto", True)])
+def test_options_for_several_devices_are_refused_on_one(kind, sync):
+    option = "--sync-batch-norm" if sync else "--strategy mirrored"
+    with pytest.raises(ValueError, match=f"{option} needs several devices to train on. There is 1 CPU"):
+        make_strategy(kind, sync)
 
 
 @pytest.mark.parametrize(
@@ -206,11 +195,11 @@ def test_options_for_several_devices_are_refused_on_one(option):
     [
         ({"freeze_backbone_epochs": 1, "weights": "none"}, "would keep random weights"),
         ({"freeze_backbone_epochs": 61}, r"must be in \[0, 60\], the epochs. Received: 61"),
-        ({"ema_decay": 1.0}, r"`ema-decay` must be in \[0, 1\)"),
-        ({"accumulate_steps": 0}, "`accumulate-steps` must be at least 1"),
+        ({"ema_decay": 1.0}, r"`--ema-decay` must be in \[0, 1\)"),
+        ({"accumulate_steps": 0}, "`--accumulate-steps` must be at least 1"),
         ({"augment": "gridmask", "deterministic": True}, "it can't be --deterministic"),
-        ({"clip_norm": -1.0}, "`clip-norm` must be 0 or more"),
-        ({"early_stopping_epochs": -1}, "`early-stopping-epochs` must be 0 or more"),
+        ({"clip_norm": -1.0}, "`--clip-norm` must be 0 or more"),
+        ({"early_stopping_epochs": -1}, "`--early-stopping-epochs` must be 0 or more"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(options, message):
@@ -221,19 +210,22 @@ def test_values_that_mean_nothing_are_refused(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"accumulate_steps": 2}, "`?--accumulate-steps works on one device, not on 3"),
-        ({"batch_size": 16}, "`batch-size` must be a multiple of 3, the devices. Received: 16"),
+        ({"batch_size": 15, "accumulate_steps": 2}, "--accumulate-steps works on one device, not on 3"),
+        (
+            {"batch_size": 16, "accumulate_steps": 1},
+            "`--batch-size` must be a multiple of 3, the devices. Received: 16",
+        ),
     ],
 )
 def test_options_for_one_device_are_refused_on_several(options, message):
     with pytest.raises(ValueError, match=message):
-        check_replicas(FitConfig(**options), 3)
+        check_replicas(3, **options)
 
 
 def test_early_stopping_needs_a_validation_split(tiny_set):
     manifest = load_manifest(tiny_set, "tiny")
     config = FitConfig(dataset="tiny", data_dir=tiny_set, top_n=2, batch_size=4, early_stopping_epochs=1)
-    fit.check_against_data(config, manifest)
+    check_against_data(config, manifest)
     splits = {name: split for name, split in manifest.splits.items() if name != "validation"}
     with pytest.raises(ValueError, match="needs a validation split, which tiny has not"):
-        fit.check_against_data(config, dataclasses.replace(manifest, splits=splits))
+        check_against_data(config, dataclasses.replace(manifest, splits=splits))

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcar_tf import fit
 from mcar_tf.config import FitConfig
 from mcar_tf.training import callbacks, checkpoints
 from mcar_tf.training import loop as training
+from mcar_tf.training.run import run_to_end
 from mcar_tf.training.signals import Stopping, stop_between_steps
+from mcar_tf.training.workers import OneProcess
 from pipelines.command import Terminated
 from pipelines.manifest import load_manifest
 
@@ -53,7 +54,8 @@ def start(options):
 
     def start(folder: Path, stopping: Stopping | None = None, **more) -> None:
         config = FitConfig(**(options | more), out_dir=folder, resume=True)
-        fit.fit(config, folder, load_manifest(config.data_dir, config.dataset), stopping or Stopping())
+        manifest = load_manifest(config.data_dir, config.dataset)
+        run_to_end(config, folder, manifest, stopping or Stopping(), OneProcess())
 
     return start
 
@@ -237,7 +239,7 @@ def test_a_signal_amid_validation_or_writing_saves_the_epoch(start, undisturbed,
     "recipe",
     [
         {"optimizer": "adamw", "accumulate_steps": 3, "clip_norm": 0.5, "low_memory": True},
-        {"precision": "mixed_float16", "freeze_backbone_epochs": 1, "loss": "single"},
+        {"precision": "mixed_float16", "freeze_backbone_epochs": 1, "learning": "single"},
     ],
     ids=lambda recipe: " ".join(recipe),
 )

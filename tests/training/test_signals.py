@@ -13,8 +13,7 @@ from pipelines.command import Terminated
     ("signum", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 )
 def test_a_signal_waits_for_the_step(signum, error):
-    with stop_between_steps() as stopping:
-        stopping.can_wait = True
+    with stop_between_steps() as stopping, stopping.waiting():
         os.kill(os.getpid(), signum)
         assert stopping.requested
         with pytest.raises(error):
@@ -25,13 +24,15 @@ def test_a_signal_waits_for_the_step(signum, error):
     ("signum", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 )
 def test_where_there_is_no_step_a_signal_ends_at_once(signum, error):
-    with stop_between_steps(), pytest.raises(error):
-        os.kill(os.getpid(), signum)
+    with stop_between_steps() as stopping:
+        with stopping.waiting():
+            pass
+        with pytest.raises(error):
+            os.kill(os.getpid(), signum)
 
 
 def test_a_second_signal_does_not_wait():
-    with stop_between_steps() as stopping:
-        stopping.can_wait = True
+    with stop_between_steps() as stopping, stopping.waiting():
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,150 @@
+"""From which probability on a class is predicted: its calibrated threshold where that fits the model, else 0.6.
+
+`calibrate` writes `thresholds.json` into the run folder, together with what the thresholds were chosen for: the
+weights, by their checksum, and every option that the model's answers depend on. Every command that decides takes its
+thresholds from here, and prints `said`. Loads no TensorFlow.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mcar_tf.config import MODEL, FitConfig
+from pipelines.files import file_sha256, write_text
+from pipelines.words import spell
+
+THRESHOLDS = "thresholds.json"
+DEFAULT_THRESHOLD = 0.6  # section IV-A2 of the paper
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """What decides.
+
+    Attributes:
+        values: C probabilities, in the order of the model's outputs; a class is predicted from its own on.
+        said: what is used and why, as the end of "thresholds: ...".
+        calibration: content of `thresholds.json` where they come from there, else None.
+    """
+
+    values: tuple[float, ...]
+    said: str
+    calibration: Mapping[str, Any] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `calibrate` chose them for this very model."""
+        return self.calibration is not None
+
+
+def same_for_all(classes: Sequence[str], threshold: float, said: str = "") -> Thresholds:
+    """One threshold for every class."""
+    return Thresholds((threshold,) * len(classes), said or f"{threshold:g} for every class")
+
+
+def find_thresholds(
+    folder: Path, config: FitConfig, classes: Sequence[str], weights_file: Path, selection: str = "top"
+) -> Thresholds:
+    """The thresholds of a run's model: calibrated ones where they were chosen for this very model.
+
+    Args:
+        folder: of the run.
+        config: what the model was built with, overrides included.
+        classes: C names.
+        weights_file: whose weights the model has.
+        selection: which classes' maps become regions.
+
+    Raises:
+        ValueError: `thresholds.json` is damaged.
+    """
+    calibration = read_calibration(folder, classes)
+    if calibration is None:
+        return same_for_all(
+            classes,
+            DEFAULT_THRESHOLD,
+            f"{DEFAULT_THRESHOLD:g} for every class (`calibrate` finds better ones)",
+        )
+    differing = differences(calibration, chosen_for(config, weights_file, selection))
+    if differing:
+        return same_for_all(
+            classes,
+            DEFAULT_THRESHOLD,
+            f"{DEFAULT_THRESHOLD:g} for every class, since {folder / THRESHOLDS} was chosen for {differing}"
+            " (`calibrate` renews it)",
+        )
+    values = tuple(float(calibration["thresholds"][name]) for name in classes)
+    return Thresholds(values, f"each class's own, from {folder / THRESHOLDS}", calibration)
+
+
+def chosen_for(config: FitConfig, weights_file: Path, selection: str = "top") -> dict[str, Any]:
+    """What thresholds depend on: the weights, and the options that decide what the model makes of a picture."""
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    options = {
+        name: getattr(config, name) for name, field in fields.items() if field.metadata["group"] == MODEL
+    }
+    options["local_size"] = config.local_size or config.image_size
+    named = {spell(name): value for name, value in options.items()}
+    return {"weights": file_sha256(weights_file), "options": named | {"selection": selection}}
+
+
+def differences(calibration: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """In which respect thresholds were chosen for another model than this one; nothing where it is the same.
+
+    Args:
+        calibration: content of `thresholds.json`.
+        model: of `chosen_for`.
+    """
+    before = calibration.get("chosen_for")
+    if not isinstance(before, Mapping):
+        return "something that it does not tell"
+    found = [] if before.get("weights") == model["weights"] else ["other weights"]
+    options = before.get("options", {})
+    found += [
+        f"--{name} {options.get(name)}, not {value}"
+        for name, value in model["options"].items()
+        if options.get(name) != value
+    ]
+    return " and ".join(found)
+
+
+def write_calibration(folder: Path, content: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Write `thresholds.json`.
+
+    Args:
+        folder: of the run.
+        content: JSON; `thresholds` holds a probability for each class by name.
+        model: of `chosen_for`: what they were chosen for.
+    """
+    text = json.dumps({**content, "chosen_for": model}, indent=1, allow_nan=False)
+    write_text(folder / THRESHOLDS, text + "\n")
+
+
+def read_calibration(folder: Path, classes: Sequence[str]) -> dict[str, Any] | None:
+    """The content of `thresholds.json`, or None where `calibrate` has not been run.
+
+    Raises:
+        ValueError: it is not what `write_calibration` writes for these classes.
+    """
+    path = folder / THRESHOLDS
+    if not path.is_file():
+        return None
+    advice = "Delete it, or run `calibrate` again."
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        thresholds = content["thresholds"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}). {advice}") from error
+    if not isinstance(thresholds, dict) or list(thresholds) != list(classes):
+        raise ValueError(
+            f"{path}: `thresholds` must name the run's {len(classes)} classes in order. {advice}"
+        )
+    for name, value in thresholds.items():
+        if (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
+        ):  # NaN is neither
+            raise ValueError(
+                f"{path}: the threshold of `{name}` must lie in [0, 1]. Received: {value}. {advice}"
+            )
+    return content

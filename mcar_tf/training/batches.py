@@ -1,0 +1,117 @@
+"""A run's splits in, batches of their pictures out: of each epoch, of validation, of the result."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import tensorflow as tf
+
+from mcar_tf.config import FitConfig
+from mcar_tf.runs.splits import VALIDATION, find_split, split_names
+from pipelines.cache import cache_resized
+from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
+from pipelines.manifest import Manifest, Part, Portion, Split
+
+Difficult = Literal["positive", "ignore", "negative"]
+PANEL = 8  # pictures whose regions TensorBoard shows after each epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """The pictures of a run.
+
+    Attributes:
+        config: of the run.
+        num_classes: C.
+        train: the split that is trained on.
+        test: the split whose metrics are the result.
+        train_files, validation_files: to read; none where the run has no validation split.
+    """
+
+    config: FitConfig
+    num_classes: int
+    train: Split | Portion
+    test: Split | Portion
+    train_files: Sequence[Path | Part]
+    validation_files: Sequence[Path | Part]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of the training split."""
+        return self.train.examples // self.config.batch_size
+
+    def of_epoch(self, strategy: tf.distribute.Strategy, epoch: int, steps_done: int) -> tf.data.Dataset:
+        """What is left of an epoch, in batches that make one step on all devices together."""
+        share = functools.partial(self._share, epoch, steps_done)
+        return strategy.distribute_datasets_from_function(share)
+
+    def of_validation(self) -> tf.data.Dataset:
+        """The validation split."""
+        return self._whole(self.validation_files, self.config.batch_size)
+
+    def of_test(self) -> tf.data.Dataset:
+        """The split whose metrics are the result; classes seen only as difficult objects don't count there."""
+        return self._whole(self.test.files, self.config.batch_size, "ignore")
+
+    def first_pictures(self) -> tf.Tensor:
+        """Some pictures of the validation split, else of the training split: (B, S, S, 3) in [0, 255]."""
+        return next(iter(self._whole(self.validation_files or self.train_files, PANEL)))["image"]
+
+    def _share(self, epoch: int, steps_done: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """This worker's share of what is left of an epoch, in batches for one replica."""
+        workers = context.num_input_pipelines
+        return make_train_dataset(
+            self.train_files,
+            num_classes=self.num_classes,
+            image_size=self.config.image_size,
+            batch_size=context.get_per_replica_batch_size(self.config.batch_size),
+            seed=self.config.seed,
+            epoch=epoch,
+            skip_batches=steps_done * (context.num_replicas_in_sync // workers),
+            augment=self.config.augment,
+            difficult=self.config.difficult,
+            shuffle_megabytes=self.config.shuffle_megabytes,
+            shard=(context.input_pipeline_id, workers),
+        ).map(_without_id)
+
+    def _whole(
+        self, files: Sequence[Path | Part], batch_size: int, difficult: Difficult = "positive"
+    ) -> tf.data.Dataset:
+        """All pictures of a split, on every worker: each evaluates all, and all come to the same result."""
+        dataset = make_eval_dataset(
+            files,
+            num_classes=self.num_classes,
+            image_size=self.config.image_size,
+            batch_size=batch_size,
+            difficult=difficult,
+        )
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return dataset.with_options(options)
+
+
+def open_batches(config: FitConfig, manifest: Manifest) -> Batches:
+    """Find a run's splits; with `cache_dir`, write the pictures that are read again and again in their final size."""
+    train = find_split(config, manifest, config.train_split)
+    validates = VALIDATION in split_names(config, manifest)
+    train_files: Sequence[Path | Part] = train.files
+    validation_files: Sequence[Path | Part] = (
+        find_split(config, manifest, VALIDATION).files if validates else []
+    )
+    if config.cache_dir:
+        train_files = cache_resized(train_files, config.image_size, config.cache_dir)
+        validation_files = cache_resized(validation_files, config.image_size, config.cache_dir)
+    return Batches(
+        config=config,
+        num_classes=len(manifest.classes),
+        train=train,
+        test=find_split(config, manifest, config.eval_split),
+        train_files=train_files,
+        validation_files=validation_files,
+    )
+
+
+def _without_id(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {name: value for name, value in batch.items() if name != "id"}

@@ -1,0 +1,56 @@
+"""Where a run stands beside its variables: epochs, steps, history; and what is read off it. Loads no TensorFlow."""
+
+import dataclasses
+from typing import Any
+
+from mcar_tf.evaluating.columns import VALIDATION_MAP
+from pipelines.words import percent
+
+JUDGED_BY = VALIDATION_MAP["fused"]  # the column that decides which epoch is the best
+
+
+@dataclasses.dataclass
+class RunState:
+    """Where a run stands, beside its variables.
+
+    Attributes:
+        epoch: whole epochs done.
+        steps: done of the current one.
+        history: a row an epoch, as in `history.csv`.
+        best: the row with the highest mAP on the validation split.
+    """
+
+    epoch: int = 0
+    steps: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+    def add(self, row: dict[str, Any]) -> bool:
+        """Close an epoch with its row of the history; whether it is the best so far on the validation split."""
+        self.epoch, self.steps = self.epoch + 1, 0
+        self.history.append(row)
+        better = JUDGED_BY in row and (self.best is None or row[JUDGED_BY] > self.best[JUDGED_BY])
+        if better:
+            self.best = row
+        return better
+
+    def out_of_patience(self, early_stopping_epochs: int) -> bool:
+        """Whether the last epochs, so many, brought nothing better; never where that is 0."""
+        best_epoch = self.best["epoch"] if self.best else 0
+        return 0 < early_stopping_epochs <= self.epoch - best_epoch
+
+
+def epoch_line(row: dict[str, Any], epochs: int) -> str:
+    """One line about an epoch, for people."""
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {row['loss']:.4f}"]
+    if "global_loss" in row:
+        parts[-1] += f" (global {row['global_loss']:.4f}, local {row['local_loss']:.4f})"
+    if JUDGED_BY in row:
+        parts.append(f"val mAP {percent(row[JUDGED_BY])}")
+        if "global_loss" in row:
+            of_global, of_local = (percent(row[VALIDATION_MAP[stream]]) for stream in ("global", "local"))
+            parts[-1] += f" (global {of_global}, local {of_local})"
+    parts.append(f"{row['images_per_second']:.0f} images/s")
+    left = round((epochs - row["epoch"]) * row["seconds"])
+    parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left" if left else "done")
+    return "  ".join(parts)

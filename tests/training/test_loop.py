@@ -1,0 +1,62 @@
+"""The parts of a run's training, each by itself: preparing, an epoch, what closes it, the result."""
+
+import csv
+import json
+
+import pytest
+
+from mcar_tf.config import FitConfig
+from mcar_tf.runs.folder import open_run_folder
+from mcar_tf.training.loop import close_epoch, prepare, train_epoch, write_result
+from mcar_tf.training.signals import Stopping
+from mcar_tf.training.workers import OneProcess
+from pipelines.manifest import load_manifest
+
+
+@pytest.fixture
+def run(tiny_set, tmp_path):
+    """A run of 4 steps an epoch that has been prepared."""
+    config = FitConfig(
+        dataset="tiny", data_dir=tiny_set, backbone="tiny_resnet", backbone_width=0.25, weights="none",
+        image_size=32, batch_size=4, epochs=2, top_n=2,
+    )  # fmt: skip
+    manifest = load_manifest(tiny_set, "tiny")
+    with open_run_folder(config, tmp_path / "run", manifest):
+        yield prepare(config, tmp_path / "run", manifest, Stopping(), OneProcess())
+
+
+def test_parts_of_a_run(run, capsys):
+    assert (run.state.epoch, run.batches.steps_per_epoch, run.panel.shape[0]) == (0, 4, 8)
+    assert run.checkpoints.latest() is None
+
+    row, predictions = train_epoch(run)
+    assert list(row) == [
+        *("epoch", "loss", "global_loss", "local_loss", "learning_rate", "images_per_second"),
+        *("val_mAP_global", "val_mAP_local", "val_mAP_fused", "seconds"),
+    ]
+    assert (row["epoch"], row["learning_rate"]) == (1, pytest.approx(0.001))
+    assert len(predictions) == 16
+    assert run.state.history == []  # nothing of it is kept until it is closed
+
+    close_epoch(run, row, predictions)
+    assert (run.state.epoch, run.state.best) == (1, row)
+    assert run.checkpoints.latest().name == "epoch-0001-step-0000000"
+    assert {path.name for path in (run.folder / "checkpoints").glob("*.h5")} == {
+        "best.weights.h5",
+        "last.weights.h5",
+    }
+    with (run.folder / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+    assert capsys.readouterr().out.startswith("epoch 1/2  loss ")
+
+    write_result(run)
+    assert json.loads((run.folder / "metrics.json").read_text())["test"]["images"] == 16
+
+
+def test_a_signal_between_the_last_step_and_the_end_of_an_epoch_waits_until_it_is_closed(run):
+    row, predictions = train_epoch(run)
+    assert run.stopping.can_wait
+    run.stopping.handle(2, None)
+    with pytest.raises(KeyboardInterrupt):
+        close_epoch(run, row, predictions)
+    assert run.checkpoints.latest().name == "epoch-0001-step-0000000"
