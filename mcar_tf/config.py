@@ -4,13 +4,15 @@ The defaults are the paper's recipe (section IV-A1). Loads no TensorFlow.
 """
 
 import dataclasses
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
 from pipelines.command import option, options_from, parse_options
+from pipelines.reading import read_yaml
 from pipelines.words import spell
 
 DATA, MODEL, START, RECIPE, RUN = "data", "model", "first weights", "recipe", "run"
@@ -35,6 +37,40 @@ PRESETS: dict[str, dict[str, Any]] = {
 LEARNINGS = ("pair", "single")
 LOSSES = ("bce",)
 
+MOST = 2**16  # of what is counted or measured in pixels: beyond, a typing error, which would fill the memory
+
+
+def on_command_line(name: str) -> str:
+    """An option as users type it: `image_size` -> `--image-size`."""
+    return f"--{spell(name)}"
+
+
+def _count(least: int) -> tuple[str, Callable[[Any], bool]]:
+    return f"in [{least}, {MOST}]", lambda value: least <= value <= MOST
+
+
+_POSITIVE = "positive", lambda value: 0 < value < math.inf
+_NOT_NEGATIVE = "0 or more", lambda value: 0 <= value < math.inf
+_BELOW_1 = "in [0, 1)", lambda value: 0 <= value < 1
+# Option -> what it may be, in words and as a question.
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes"), _count(1)
+    ),
+    **dict.fromkeys(("image_size", "local_size"), _count(1)),
+    **dict.fromkeys(("top_n", "freeze_backbone_epochs", "early_stopping_epochs"), _count(0)),
+    **dict.fromkeys(("learning_rate", "head_learning_rate", "drop_factor", "checkpoint_minutes"), _POSITIVE),
+    **dict.fromkeys(("weight_decay", "warmup_epochs", "clip_norm"), _NOT_NEGATIVE),
+    **dict.fromkeys(("momentum", "ema_decay", "tau", "val_fraction"), _BELOW_1),
+    "gwp_lambda": ("in [0, 1]", lambda value: 0 <= value <= 1),
+    "seed": (f"in [0, {2**32 - 1}]", lambda value: 0 <= value < 2**32),
+    "drop_epochs": (
+        "positive and ascending",
+        lambda value: all(epoch > 0 for epoch in value) and sorted(value) == value,
+    ),
+    "loss": (f"one of {', '.join(LOSSES)}", LOSSES.__contains__),
+}
+
 # Options that act only where another has this value.
 ONLY_WITH = {
     ("optimizer", "sgd"): ("head_learning_rate", "momentum", "drop_epochs", "drop_factor"),
@@ -54,7 +90,8 @@ class FitConfig:
                                  " prepared; digits needs none.", group=DATA, changes_result=False)
     data_dir: Path = option(Path("data"), "Where prepared sets lie.", group=DATA, changes_result=False)
     train_split: str = option("train", "Split to train on.", group=DATA)
-    eval_split: str = option("test", "Split whose metrics are the run's result.", group=DATA)
+    eval_split: str = option("test", "Split whose metrics are the run's result; none: nothing is measured.",
+                             group=DATA)
     val_fraction: float = option(0.0, "Share of the training split, drawn by seed, that is held out for validation"
                                  " where the set has no validation split of its own.", group=DATA)
     difficult: Literal["positive", "ignore", "negative"] = option(
@@ -141,41 +178,17 @@ class FitConfig:
             ValueError: naming the option, what it may be and what it is.
             FileNotFoundError: no such file of weights.
         """
-        for name in ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes"):
-            _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        self.check_values()
         check_backbone(
             self.backbone,
             backbone_width=self.backbone_width,
-            image_size=self.image_size,
-            local_size=self.local_size,
-            weights=None if self.init_from else self.backbone_weights,
-            spell=lambda name: f"--{spell(name)}",
+            weights=None if self.init_from or self.goes_on else self.backbone_weights,
+            spell=on_command_line,
         )
-        _check(self.loss in LOSSES, "loss", f"one of {', '.join(LOSSES)}", self.loss)
-        _check(self.top_n >= 0, "top_n", "0 or more", self.top_n)
-        for name in ("learning_rate", "head_learning_rate", "drop_factor", "checkpoint_minutes"):
-            _check(getattr(self, name) > 0, name, "positive", getattr(self, name))
-        for name in ("weight_decay", "warmup_epochs", "clip_norm", "early_stopping_epochs"):
-            _check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        _check(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-        _check(0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)", self.ema_decay)
-        frozen = self.freeze_backbone_epochs
-        _check(
-            0 <= frozen <= self.epochs, "freeze_backbone_epochs", f"in [0, {self.epochs}], the epochs", frozen
-        )
-        if frozen and self.backbone_weights is None and self.init_from is None:
+        if self.freeze_backbone_epochs and self.backbone_weights is None and self.init_from is None:
             raise ValueError(
                 "--freeze-backbone-epochs would keep random weights: give --weights or --init-from."
             )
-        _check(0 <= self.tau < 1, "tau", "in [0, 1)", self.tau)
-        _check(0 <= self.gwp_lambda <= 1, "gwp_lambda", "in [0, 1]", self.gwp_lambda)
-        _check(0 <= self.val_fraction < 1, "val_fraction", "in [0, 1)", self.val_fraction)
-        _check(
-            all(e > 0 for e in self.drop_epochs) and sorted(self.drop_epochs) == self.drop_epochs,
-            "drop_epochs",
-            "positive and ascending",
-            self.drop_epochs,
-        )
         if self.deterministic and self.augment == "gridmask":
             raise ValueError(
                 "--augment gridmask draws random numbers of its own: it can't be --deterministic."
@@ -196,6 +209,37 @@ class FitConfig:
             )
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite exclude each other. Give one of them.")
+
+    def check_values(self, named: Callable[[str], str] = on_command_line) -> None:
+        """Refuse a value out of its range.
+
+        Args:
+            named: how to write an option's name: as on the command line, or as in a file.
+
+        Raises:
+            ValueError: naming the option, what it may be and what it is.
+        """
+        for name, (allowed, may_be) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not may_be(value):
+                raise ValueError(f"`{named(name)}` must be {allowed}. Received: {value}")
+        if self.freeze_backbone_epochs > self.epochs:
+            raise ValueError(
+                f"`{named('freeze_backbone_epochs')}` must be in [0, {self.epochs}], the epochs."
+                f" Received: {self.freeze_backbone_epochs}"
+            )
+        check_backbone(
+            self.backbone,
+            backbone_width=self.backbone_width,
+            image_size=self.image_size,
+            local_size=self.local_size,
+            spell=named,
+        )
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a checkpoint will be gone on with, which makes first weights needless."""
+        return self.resume and any((self.run_dir / "checkpoints").glob("epoch-*"))
 
     def _is_given(self, name: str) -> bool:
         """Whether someone chose the value: it is neither the default nor that of any set's preset."""
@@ -258,12 +302,7 @@ def read_config(path: Path) -> FitConfig:
     Raises:
         ValueError: the file holds an option that this version does not know.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    values = read_yaml(path)
     names = {field.name for field in _FIELDS} - set(NOT_RECORDED)
     if not isinstance(values, dict) or not set(values) <= names:
         unknown = sorted(map(str, set(values) - names)) if isinstance(values, dict) else ["no options"]
@@ -271,7 +310,12 @@ def read_config(path: Path) -> FitConfig:
             f"{path} was written by another version of mcar_tf, which holds {', '.join(unknown)}."
         )
     values, _ = _renamed(values)
-    return options_from(FitConfig, values, str(path))
+    config = options_from(FitConfig, values, str(path))
+    try:
+        config.check_values(named=str)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return config
 
 
 def _renamed(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -281,8 +325,3 @@ def _renamed(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
         return values, ""
     said = f"`--loss {old}` is now `--learning {old}`; `--loss` is one of {', '.join(LOSSES)}."
     return values | {"loss": "bce", "learning": old}, said
-
-
-def _check(holds: bool, name: str, allowed: str, value: Any) -> None:
-    if not holds:
-        raise ValueError(f"`--{spell(name)}` must be {allowed}. Received: {value}")

@@ -9,6 +9,7 @@ from typing import Any
 from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.evaluating import columns
 from mcar_tf.runs.folder import command_on
+from mcar_tf.runs.splits import NO_SPLIT
 from mcar_tf.training.data import check_against_data, prepare_data
 from mcar_tf.training.run import run_to_end
 from mcar_tf.training.signals import stop_between_steps
@@ -39,26 +40,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 def stream_rows(name: str, config: FitConfig, metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Rows of the closing table: one for the plain backbone, one a stream for MCAR."""
     if config.top_n == 0:
-        return [(name, metrics["global"])]
-    return [(f"{name}: {title}", metrics[stream]) for stream, title in columns.STREAM_TITLES.items()]
+        return [(name, metrics.get("global", {}))]
+    return [(f"{name}: {title}", metrics.get(stream, {})) for stream, title in columns.STREAM_TITLES.items()]
 
 
 def print_closing(
     config: FitConfig, folder: Path, rows: list[tuple[str, dict[str, Any]]], times: list[str]
 ) -> None:
     """The result, where everything lies, and what to do next."""
-    title = f"{config.dataset}, {config.eval_split}, in %"
-    width = max(len(name) for name in [title, *(name for name, _ in rows)])
-    shown = columns.measures(columns.Detail.SHORT)
-    print(f"\n{title:{width}}" + "".join(f"{head:>8}" for head in columns.titles(shown)))
-    for name, metrics in rows:
-        print(f"{name:{width}}" + "".join(f"{cell:>8}" for cell in columns.cells(shown, metrics)))
-    if rows[0][1]["mAP"] is None:
-        print(
-            f"No picture of {config.eval_split} is known to show any class, so nothing can be measured on it."
-        )
+    measured = config.eval_split != NO_SPLIT
+    if measured:
+        print_result(config, rows)
     print(f"trained and evaluated in: {', '.join(times)}")
-    if config.top_n:
+    if config.top_n and measured:
         print(f"where it looked in the first images of {config.eval_split}: {folder / 'regions.png'}")
     print(f"\nThe run lies in {folder}: history.csv, metrics.json, checkpoints, TensorBoard logs. What next:")
     for command, what in (
@@ -68,6 +62,20 @@ def print_closing(
         (f"tensorboard --logdir {shlex.quote(str(folder))}", "curves and regions by epoch"),
     ):
         print(f"  {command}\n      {what}")
+
+
+def print_result(config: FitConfig, rows: list[tuple[str, dict[str, Any]]]) -> None:
+    """The table of the run's metrics, and of its baseline's."""
+    title = f"{config.dataset}, {config.eval_split}, in %"
+    width = max(len(name) for name in [title, *(name for name, _ in rows)])
+    shown = columns.measures(columns.Detail.SHORT)
+    print(f"\n{title:{width}}" + "".join(f"{head:>8}" for head in columns.titles(shown)))
+    for name, metrics in rows:
+        print(f"{name:{width}}" + "".join(f"{cell:>8}" for cell in columns.cells(shown, metrics)))
+    if rows[0][1].get("mAP") is None:
+        print(
+            f"No picture of {config.eval_split} is known to show any class, so nothing can be measured on it."
+        )
 
 
 if __name__ == "__main__":

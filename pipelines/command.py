@@ -180,6 +180,7 @@ def load_tensorflow() -> None:
     Commands call it once their options are known to be right: it takes seconds.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong comes as a Python exception too
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # goes before what ~/.keras/keras.json says for other programs
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as swallowed:

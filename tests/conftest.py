@@ -70,9 +70,10 @@ def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -
     import keras
 
     from mcar_tf.config import FitConfig
-    from mcar_tf.runs.folder import open_run_folder, write_history
+    from mcar_tf.runs.folder import write_history
     from mcar_tf.runs.loading import build_model
-    from mcar_tf.training.checkpoints import write_weights
+    from mcar_tf.runs.opening import open_run_folder
+    from mcar_tf.runs.weights import write_weights
     from pipelines.files import write_text
     from pipelines.manifest import load_manifest
 
@@ -91,8 +92,8 @@ def make_untrained_run(data_dir: Path, dataset: str, classes: tuple[str, ...]) -
     # Every class a little above the paper's rule for what is shown: regions to draw.
     kernel, bias = model.classifier.get_weights()
     model.classifier.set_weights([kernel, bias + 1])
-    with open_run_folder(config, config.run_dir, load_manifest(data_dir, dataset)):
-        pass
+    with open_run_folder(config, config.run_dir, load_manifest(data_dir, dataset)) as place:
+        place.begin()
     (config.run_dir / "checkpoints").mkdir()
     write_weights(model, config.run_dir / "checkpoints" / "last.weights.h5")
     losses = [

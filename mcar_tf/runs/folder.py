@@ -1,8 +1,8 @@
-"""A run's folder: opened, resumed or refused, locked, and the small files in it. Loads no TensorFlow.
+"""A run's folder and the small files in it: what they are called, written and read. Loads no TensorFlow.
 
 config.yaml         every option, resolved; `fit --config` repeats the run
 classes.txt         class names, one a line, in the order of the model's outputs
-environment.json    versions of what computed it, and a hash of the pictures that it learns from
+environment.json    versions of what computed it, and hashes of its classes and of the pictures that it learns from
 checkpoints/        state to go on from, last.weights.h5, best.weights.h5
 history.csv         a row an epoch
 tensorboard/        the same and more, as curves and pictures
@@ -10,97 +10,28 @@ metrics.json        the result, by split: the run is complete
 imported.json       where the weights come from, of a run that `import_run` made
 """
 
-import contextlib
 import csv
 import hashlib
 import io
-import json
 import math
 import platform
 import shlex
-import shutil
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mcar_tf import __version__
-from mcar_tf.config import MAY_CHANGE, NOT_RECORDED, FitConfig, config_to_yaml, read_config
+from mcar_tf.config import MAY_CHANGE, NOT_RECORDED, FitConfig, read_config
 from mcar_tf.runs.splits import VALIDATION
-from pipelines import files
-from pipelines.files import flush_to_disk, write_text
+from pipelines.files import write_text
 from pipelines.manifest import Manifest
+from pipelines.reading import read_json_object, read_lines
 from pipelines.words import spell
 
+CONFIG, CLASSES, ENVIRONMENT, METRICS = "config.yaml", "classes.txt", "environment.json", "metrics.json"
+MARKS = (CONFIG, CLASSES, ENVIRONMENT)  # by which a run folder is known
 LOCK = ".lock"
-
-
-@contextlib.contextmanager
-def open_run_folder(config: FitConfig, folder: Path, manifest: Manifest) -> Iterator[None]:
-    """Make a run folder, or see that the one there may be gone on with; nobody else writes it inside a `with` block.
-
-    Raises:
-        FileExistsError: there is a run and neither `resume` nor `overwrite`, or the folder holds something else, or
-            another process writes it.
-        ValueError: the run to resume was made by other options, of another version, or on other data.
-    """
-    if is_run(folder):
-        if config.resume and not config.overwrite:
-            with locked(folder):
-                check_resumable(config, folder, manifest)
-                yield
-            return
-        if not config.overwrite:
-            state = "complete" if (folder / "metrics.json").is_file() else "unfinished"
-            raise FileExistsError(
-                f"{folder} holds a run already ({state}). --resume goes on with it, --overwrite deletes it,"
-                " --out-dir puts this one elsewhere."
-            )
-        delete_run(folder)
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty and not a run folder. Choose another --out-dir.")
-    partial = _beside(folder, "partial")
-    partial.mkdir(parents=True)
-    write_text(partial / "config.yaml", config_to_yaml(config))
-    write_text(partial / "classes.txt", "".join(f"{name}\n" for name in manifest.classes))
-    environment = versions() | {"data": learnt_from(config, manifest)}
-    write_text(partial / "environment.json", json.dumps(environment, indent=1) + "\n")
-    with locked(partial):
-        try:
-            partial.replace(folder)
-        except OSError:  # a process that was started at the same moment was faster
-            shutil.rmtree(partial)
-            raise FileExistsError(_being_written(folder)) from None
-        flush_to_disk(folder.parent)
-        yield
-
-
-def delete_run(folder: Path) -> None:
-    """Delete a run and its baseline's, but not under the feet of a process that writes one."""
-    with contextlib.ExitStack() as stack:
-        for lock in folder.rglob(LOCK):
-            stack.enter_context(locked(lock.parent))
-        # Cut off amid its deletion, it must not pass for a run.
-        aside = folder.rename(_beside(folder, "deleted"))
-    shutil.rmtree(aside)
-
-
-def _beside(folder: Path, kind: str) -> Path:
-    return folder.with_name(f"{kind}-{folder.name}-{uuid.uuid4().hex}")
-
-
-def learnt_from(config: FitConfig, manifest: Manifest) -> str:
-    """A hash of the shards that a run trains and validates on."""
-    splits = [manifest.splits[name] for name in (config.train_split, VALIDATION) if name in manifest.splits]
-    shards = "".join(shard.sha256 for split in splits for shard in split.shards)
-    return hashlib.sha256(shards.encode()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Of what computes a run."""
-    packages = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
-    return {"mcar_tf": __version__, "python": platform.python_version(), **packages}
 
 
 def deciding_options(config: FitConfig) -> dict[str, Any]:
@@ -109,43 +40,59 @@ def deciding_options(config: FitConfig) -> dict[str, Any]:
     return {spell(name): value for name, value in vars(config).items() if name not in left_out}
 
 
-def check_resumable(config: FitConfig, folder: Path, manifest: Manifest) -> None:
-    """Refuse to go on with a run of other options, classes or pictures."""
-    before = deciding_options(read_config(folder / "config.yaml"))
-    differing = [
-        f"--{name} was {before[name]}, is {value}"
-        for name, value in deciding_options(config).items()
-        if before[name] != value
-    ]
-    if differing:
+def versions() -> dict[str, str]:
+    """Of what computes a run."""
+    packages = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    return {"mcar_tf": __version__, "python": platform.python_version(), **packages}
+
+
+def environment_of(config: FitConfig, manifest: Manifest) -> dict[str, str]:
+    """The content of `environment.json`."""
+    hashes = {"data": learnt_from(config, manifest), "classes": hash_classes(manifest.classes)}
+    return versions() | hashes
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """The content of a run's `environment.json`.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = folder / ENVIRONMENT
+    content = read_json_object(path)
+    for name in ("mcar_tf", "data", "classes"):
+        if not isinstance(content.get(name, ""), str):
+            raise ValueError(f"{path} is damaged: `{name}` must be a text. It is {str(content[name])[:40]}.")
+    return content
+
+
+def learnt_from(config: FitConfig, manifest: Manifest) -> str:
+    """A hash of the shards that a run trains and validates on."""
+    splits = [manifest.splits[name] for name in (config.train_split, VALIDATION) if name in manifest.splits]
+    return _hash_of([shard.sha256 for split in splits for shard in split.shards], end="")
+
+
+def check_same_pictures(folder: Path, config: FitConfig, manifest: Manifest) -> None:
+    """Refuse the run's set where it is no longer the one that the run was started on.
+
+    Another set, one that lacks the run's training split, and a run of before this was noted can't be told apart.
+
+    Raises:
+        ValueError: it has been built or divided anew.
+    """
+    if manifest.name != config.dataset or config.train_split not in manifest.splits:
+        return
+    if read_environment(folder).get("data") not in (None, learnt_from(config, manifest)):
         raise ValueError(
-            f"{folder} was started with other options: {'; '.join(differing)}."
-            f" Only {', '.join(f'--{spell(name)}' for name in MAY_CHANGE)} may change on --resume."
+            f"{folder} was started on other pictures or labels than those of {manifest.name} now: the set has been"
+            " built or divided anew, so what the run learnt from may be among what it is measured on. Build the set"
+            " as it was, or train anew (fit --overwrite, or another --out-dir)."
         )
-    if read_classes(folder) != manifest.classes:
-        raise ValueError(f"{folder} was trained on other classes than those of {config.dataset} now.")
-    before = json.loads((folder / "environment.json").read_text()).get("data")
-    if before not in (None, learnt_from(config, manifest)):  # None: a run of before this was noted
-        raise ValueError(
-            f"{folder} was started on other pictures or labels than those of {config.dataset} now: it has been built"
-            " anew. --overwrite starts the run anew, --out-dir puts a new one elsewhere."
-        )
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second writer out of a run folder; the lock goes with the process, however it ends."""
-    with files.locked(folder / LOCK, _being_written(folder)):
-        yield
-
-
-def _being_written(folder: Path) -> str:
-    return f"{folder} is being written by another process. Wait for it, or stop it."
 
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run, finished or not."""
-    return (folder / "config.yaml").is_file()
+    return all((folder / name).is_file() for name in MARKS)
 
 
 def read_run_config(folder: Path) -> FitConfig:
@@ -154,18 +101,19 @@ def read_run_config(folder: Path) -> FitConfig:
     Raises:
         FileNotFoundError: the folder holds no run.
     """
-    if not is_run(folder):
-        raise FileNotFoundError(
-            f"{folder} is not a run folder: it holds no config.yaml (python -m mcar_tf.fit makes one)."
-        )
-    return read_config(folder / "config.yaml")
+    for name in MARKS:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} is not a run folder: it holds no {name} (python -m mcar_tf.fit makes one)."
+            )
+    return read_config(folder / CONFIG)
 
 
 def own_results(folder: Path, config: FitConfig) -> Path:
     """Where `evaluate` leaves what a run is worth on its own split: in the run folder, whose `metrics.json` says that
     the run is complete; so for one that is not, elsewhere.
     """
-    if (folder / "metrics.json").is_file():
+    if (folder / METRICS).is_file():
         return folder
     return folder / "evaluations" / f"{config.eval_split},unfinished"
 
@@ -178,12 +126,27 @@ def command_on(folder: Path, name: str) -> str:
 def read_origin(folder: Path) -> dict[str, Any] | None:
     """What `import_run` noted of the file that a run's weights come from; None for a run that was trained here."""
     file = folder / "imported.json"
-    return json.loads(file.read_text()) if file.is_file() else None
+    return read_json_object(file) if file.is_file() else None
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:
-    """Class names of a run."""
-    return tuple((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
+    """Class names of a run, in the order of its model's outputs.
+
+    Raises:
+        ValueError: they are not those that the run was started with.
+    """
+    classes = read_lines(folder / CLASSES)
+    if read_environment(folder).get("classes") not in (None, hash_classes(classes)):
+        raise ValueError(
+            f"{folder / CLASSES} is not what the run was started with: a name or their order was changed, and the"
+            " model's outputs would get wrong names. Put it back as it was."
+        )
+    return classes
+
+
+def hash_classes(classes: Sequence[str]) -> str:
+    """By which swapped lines of `classes.txt` are noticed."""
+    return _hash_of(classes)
 
 
 def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -203,6 +166,10 @@ def append_history(path: Path, row: dict[str, Any]) -> None:
         if file.tell() == 0:
             writer.writeheader()
         writer.writerow(_known(row))
+
+
+def _hash_of(texts: Sequence[str], end: str = "\n") -> str:
+    return hashlib.sha256("".join(text + end for text in texts).encode()).hexdigest()
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from mcar_tf.config import FitConfig, config_to_yaml
 from mcar_tf.models.weights.fitting import read_values
 from mcar_tf.models.weights.names import AUTHORS, NAMINGS
 from mcar_tf.models.weights.state_dict import StateDict, read_state_dict
-from mcar_tf.runs.folder import versions, write_history
+from mcar_tf.runs.folder import CLASSES, CONFIG, ENVIRONMENT, METRICS, hash_classes, versions, write_history
 from pipelines.files import file_sha256, folder_written_whole, write_text
 
 HEAD = "convclass"
@@ -66,7 +66,7 @@ def import_checkpoint(
         ValueError: tensors that are not those of the backbone.
     """
     from mcar_tf.runs.loading import build_model
-    from mcar_tf.training.checkpoints import write_weights
+    from mcar_tf.runs.weights import write_weights
 
     folder = config.run_dir
     check_folder(folder)
@@ -78,13 +78,16 @@ def import_checkpoint(
     check_folder(folder)  # somebody may have come before
     with folder_written_whole(folder) as partial:
         (partial / "checkpoints").mkdir()
-        write_text(partial / "config.yaml", config_to_yaml(config))
-        write_text(partial / "classes.txt", "".join(f"{name}\n" for name in classes))
-        write_text(partial / "environment.json", json.dumps(versions(), indent=1) + "\n")
+        write_text(partial / CONFIG, config_to_yaml(config))
+        write_text(partial / CLASSES, "".join(f"{name}\n" for name in classes))
+        write_text(
+            partial / ENVIRONMENT,
+            json.dumps(versions() | {"classes": hash_classes(classes)}, indent=1) + "\n",
+        )
         write_text(partial / "imported.json", json.dumps(describe(path, checkpoint), indent=1) + "\n")
         write_weights(model, partial / "checkpoints" / "last.weights.h5")
         write_history(partial / "history.csv", [])
-        write_text(partial / "metrics.json", "{}\n")
+        write_text(partial / METRICS, "{}\n")
 
 
 def check_folder(folder: Path) -> None:

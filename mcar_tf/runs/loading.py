@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from mcar_tf.config import FitConfig
 from mcar_tf.models.mcar import MCAR, build_mcar
-from mcar_tf.runs.folder import read_classes, read_run_config
+from mcar_tf.runs.folder import CONFIG, check_same_pictures, read_classes, read_run_config
 from mcar_tf.runs.thresholds import Thresholds, find_thresholds
+from mcar_tf.runs.weights import load_weights
 from pipelines.manifest import Manifest
 
 
@@ -77,23 +80,22 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
     config = dataclasses.replace(config, **changed)
     classes = read_classes(path)
     model = build_model(config, len(classes), weights=None, selection=selection)
-    try:
-        model.load_weights(weights_file)
-    except Exception as error:
-        raise ValueError(
-            f"{weights_file} does not fit the model that {path / 'config.yaml'} describes:"
-            f" {' '.join(str(error).split())[:200]}"
-        ) from error
+    load_weights(model, weights_file, path / CONFIG)
     return Run(path, config, classes, model, weights_file, selection)
 
 
 def check_classes(run: Run, manifest: Manifest) -> None:
-    """Refuse a set of other classes than the run's."""
+    """Refuse a set of other classes than the run's, and the run's own set where it is not what it was.
+
+    Raises:
+        ValueError: the classes differ, or the set has been built or divided anew since the run was started.
+    """
     if run.classes != manifest.classes:
         raise ValueError(
             f"{run.path} knows {len(run.classes)} classes ({', '.join(run.classes[:3])}, ...), {manifest.name} has"
             f" {len(manifest.classes)} ({', '.join(manifest.classes[:3])}, ...): they must be the same."
         )
+    check_same_pictures(run.path, run.config, manifest)
 
 
 def take_over(model: MCAR, config: FitConfig, classes: Sequence[str], source: Run) -> str:
@@ -129,6 +131,7 @@ def take_over(model: MCAR, config: FitConfig, classes: Sequence[str], source: Ru
 
 def build_model(config: FitConfig, num_classes: int, *, weights: str | None, selection: str = "top") -> MCAR:
     """The model that a config describes."""
+    set_keras_up()
     return build_mcar(
         num_classes,
         backbone=config.backbone,
@@ -144,3 +147,21 @@ def build_model(config: FitConfig, num_classes: int, *, weights: str | None, sel
         selection_seed=config.seed,
         sync_batch_norm=config.sync_batch_norm,
     )
+
+
+def set_keras_up() -> None:
+    """Let Keras compute as it does by itself, whatever `~/.keras/keras.json` says for other programs.
+
+    Raises:
+        ValueError: it does not run on TensorFlow, which can't be changed once it is imported.
+    """
+    if keras.config.backend() != "tensorflow":
+        raise ValueError(
+            f"Keras runs on {keras.config.backend()} in this process; mcar_tf needs TensorFlow. Set"
+            " KERAS_BACKEND=tensorflow in the environment before Keras is imported."
+        )
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_max_epochs(None)
+    keras.config.set_max_steps_per_epoch(None)

@@ -5,6 +5,9 @@ from pipelines.manifest import Manifest, Portion, Split, hold_out
 from pipelines.words import spell
 
 VALIDATION = "validation"
+NO_SPLIT = "none"  # `--eval-split none`: nothing is measured at the end
+# VOC's own lists, which its `train` is made of.
+PARTS = {"train": ("devkit_train", "devkit_val")}
 
 
 def split_names(config: FitConfig, manifest: Manifest) -> list[str]:
@@ -40,3 +43,14 @@ def find_split(config: FitConfig, manifest: Manifest, name: str, option: str = "
 def holds_out(config: FitConfig, manifest: Manifest) -> bool:
     """Whether the run takes its validation split out of the training split: only where the set has none."""
     return config.val_fraction > 0 and VALIDATION not in manifest.splits
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two splits of a set have pictures in common: they are one, or one is a part of the other."""
+    return one == other or other in PARTS.get(one, ()) or one in PARTS.get(other, ())
+
+
+def has_labels(split: Split | Portion) -> bool:
+    """Whether anybody knows what is in the split's pictures: VOC 2012's test has no labels."""
+    # What a run holds out for validation is of a split that it trains on.
+    return isinstance(split, Portion) or any(unknown < split.examples for unknown in split.unknown)

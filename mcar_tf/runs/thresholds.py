@@ -13,6 +13,7 @@ from typing import Any
 
 from mcar_tf.config import MODEL, FitConfig
 from pipelines.files import file_sha256, write_text
+from pipelines.reading import read_json_object
 from pipelines.words import spell
 
 THRESHOLDS = "thresholds.json"
@@ -131,11 +132,8 @@ def read_calibration(folder: Path, classes: Sequence[str]) -> dict[str, Any] | N
     if not path.is_file():
         return None
     advice = "Delete it, or run `calibrate` again."
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        thresholds = content["thresholds"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}). {advice}") from error
+    content = read_json_object(path)
+    thresholds = content.get("thresholds")
     if not isinstance(thresholds, dict) or list(thresholds) != list(classes):
         raise ValueError(
             f"{path}: `thresholds` must name the run's {len(classes)} classes in order. {advice}"

@@ -9,7 +9,7 @@ from typing import Literal
 import tensorflow as tf
 
 from mcar_tf.config import FitConfig
-from mcar_tf.runs.splits import VALIDATION, find_split, split_names
+from mcar_tf.runs.splits import NO_SPLIT, VALIDATION, find_split, split_names
 from pipelines.cache import cache_resized
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
 from pipelines.manifest import Manifest, Part, Portion, Split
@@ -26,14 +26,14 @@ class Batches:
         config: of the run.
         num_classes: C.
         train: the split that is trained on.
-        test: the split whose metrics are the result.
+        test: the split whose metrics are the result, if there is one.
         train_files, validation_files: to read; none where the run has no validation split.
     """
 
     config: FitConfig
     num_classes: int
     train: Split | Portion
-    test: Split | Portion
+    test: Split | Portion | None
     train_files: Sequence[Path | Part]
     validation_files: Sequence[Path | Part]
 
@@ -47,13 +47,9 @@ class Batches:
         share = functools.partial(self._share, epoch, steps_done)
         return strategy.distribute_datasets_from_function(share)
 
-    def of_validation(self) -> tf.data.Dataset:
-        """The validation split."""
-        return self._whole(self.validation_files, self.config.batch_size)
-
-    def of_test(self) -> tf.data.Dataset:
-        """The split whose metrics are the result; classes seen only as difficult objects don't count there."""
-        return self._whole(self.test.files, self.config.batch_size, "ignore")
+    def to_evaluate(self, files: Sequence[Path | Part]) -> tf.data.Dataset:
+        """A split to measure on, the validation or the test split: its mAP does not count difficult objects."""
+        return self._whole(files, self.config.batch_size, "ignore")
 
     def first_pictures(self) -> tf.Tensor:
         """Some pictures of the validation split, else of the training split: (B, S, S, 3) in [0, 255]."""
@@ -107,7 +103,7 @@ def open_batches(config: FitConfig, manifest: Manifest) -> Batches:
         config=config,
         num_classes=len(manifest.classes),
         train=train,
-        test=find_split(config, manifest, config.eval_split),
+        test=None if config.eval_split == NO_SPLIT else find_split(config, manifest, config.eval_split),
         train_files=train_files,
         validation_files=validation_files,
     )

@@ -3,7 +3,7 @@ unless it has to build the set.
 """
 
 from mcar_tf.config import FitConfig
-from mcar_tf.runs.splits import VALIDATION, find_split, holds_out, split_names
+from mcar_tf.runs.splits import NO_SPLIT, VALIDATION, find_split, has_labels, holds_out, overlap, split_names
 from pipelines.command import load_tensorflow
 from pipelines.manifest import MANIFEST, Manifest, load_manifest
 from pipelines.words import nearest
@@ -28,11 +28,11 @@ def prepare_data(config: FitConfig) -> Manifest:
 
 
 def check_against_data(config: FitConfig, manifest: Manifest) -> None:
-    """Refuse splits that the set has not, more regions than classes, a batch larger than the split."""
+    """Refuse splits that the set has not or that overlap, more regions than classes, too large a batch."""
     if config.val_fraction and not holds_out(config, manifest):
         raise ValueError(f"--val-fraction does nothing: {config.dataset} has a validation split of its own.")
     train_split = find_split(config, manifest, config.train_split, option="train_split")
-    find_split(config, manifest, config.eval_split, option="eval_split")
+    check_eval_split(config, manifest)
     if config.early_stopping_epochs and VALIDATION not in split_names(config, manifest):
         raise ValueError(
             f"--early-stopping-epochs needs a validation split, which {config.dataset} has not. --val-fraction makes"
@@ -46,4 +46,27 @@ def check_against_data(config: FitConfig, manifest: Manifest) -> None:
         raise ValueError(
             f"`--batch-size` must be at most {train_split.examples}, the training images."
             f" Received: {config.batch_size}"
+        )
+
+
+def check_eval_split(config: FitConfig, manifest: Manifest) -> None:
+    """Refuse a split to measure the run on that it learns from, or whose labels nobody knows.
+
+    Raises:
+        ValueError: what else to choose.
+    """
+    if config.eval_split == NO_SPLIT:
+        return
+    split = find_split(config, manifest, config.eval_split, option="eval_split")
+    if overlap(config.train_split, config.eval_split):
+        raise ValueError(
+            f"--eval-split {config.eval_split} has pictures of --train-split {config.train_split}: measured on what"
+            f" it learnt from, the run would be flattered. {config.dataset} has"
+            f" {', '.join(split_names(config, manifest))}; --eval-split {NO_SPLIT} measures nothing."
+        )
+    if not has_labels(split):
+        raise ValueError(
+            f"The split {config.eval_split} of {config.dataset} has no labels, so nothing can be measured on it."
+            f" {config.dataset} has {', '.join(split_names(config, manifest))}: choose --train-split and --eval-split"
+            f" of these, or --eval-split {NO_SPLIT} to train without a result of its own."
         )

@@ -24,14 +24,21 @@ def make_strategy(kind: str, sync_batch_norm: bool) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices) if mirrored else tf.distribute.get_strategy()
 
 
-def check_replicas(replicas: int, *, batch_size: int, accumulate_steps: int) -> None:
+def check_replicas(replicas: int, *, batch_size: int, accumulate_steps: int, xla: bool = False) -> None:
     """Refuse what does not work on several devices.
 
     Args:
         replicas: how many devices train, on all workers together.
         batch_size: images a step, over all of them.
         accumulate_steps: steps to an update of the weights.
+        xla: whether the step is to be compiled.
     """
+    if (
+        replicas > 1 and xla
+    ):  # Keras compiles all replicas' step as one, and XLA may not touch two devices' variables
+        raise ValueError(
+            f"--xla works on one device, not on {replicas}: leave it out, or give --strategy one_device."
+        )
     if replicas > 1 and accumulate_steps > 1:  # Keras' is a condition around a sum over replicas
         raise ValueError(
             f"--accumulate-steps works on one device, not on {replicas}: raise --batch-size, or give"

@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -26,7 +25,16 @@ from mcar_tf.evaluating.results import evaluate_predictions, to_json
 from mcar_tf.models.mcar import MCAR
 from mcar_tf.reporting.drawing import encode_png
 from mcar_tf.reporting.examples import draw_examples
-from mcar_tf.runs.folder import append_history, deciding_options, learnt_from, versions, write_history
+from mcar_tf.runs.folder import (
+    METRICS,
+    append_history,
+    deciding_options,
+    learnt_from,
+    versions,
+    write_history,
+)
+from mcar_tf.runs.opening import OpenRun
+from mcar_tf.runs.weights import write_weights
 from mcar_tf.training.batches import Batches, open_batches
 from mcar_tf.training.callbacks import (
     MovingAverage,
@@ -37,7 +45,7 @@ from mcar_tf.training.callbacks import (
     StepGuard,
     StopRequestedError,
 )
-from mcar_tf.training.checkpoints import Checkpoints, write_weights
+from mcar_tf.training.checkpoints import STATE, Checkpoints, find_checkpoint
 from mcar_tf.training.devices import check_replicas
 from mcar_tf.training.model import build_trainable, freeze_backbone
 from mcar_tf.training.signals import Stopping
@@ -76,7 +84,7 @@ class Training:
     """
 
     config: FitConfig
-    folder: Path
+    place: OpenRun
     classes: tuple[str, ...]
     stopping: Stopping
     workers: OneProcess
@@ -92,6 +100,7 @@ class Training:
 
     def save(self, steps: int) -> None:
         """Write a checkpoint: so many steps of the current epoch are done."""
+        self.place.check()
         with self.writing:
             state = dataclasses.asdict(self.state) | {"steps": steps}
             self.checkpoints.save(self.state.epoch, steps, state)
@@ -106,10 +115,10 @@ class Training:
 
 
 def train(
-    config: FitConfig, folder: Path, manifest: Manifest, stopping: Stopping, workers: OneProcess
+    config: FitConfig, place: OpenRun, manifest: Manifest, stopping: Stopping, workers: OneProcess
 ) -> None:
     """Bring a run from wherever it stands to its end: the last file written is `metrics.json`."""
-    run = prepare(config, folder, manifest, stopping, workers)
+    run = prepare(config, place, manifest, stopping, workers)
     began, epochs_before = time.monotonic(), run.state.epoch
     while run.state.epoch < config.epochs and not run.state.out_of_patience(config.early_stopping_epochs):
         row, predictions = train_epoch(run)
@@ -122,14 +131,18 @@ def train(
 
 
 def prepare(
-    config: FitConfig, folder: Path, manifest: Manifest, stopping: Stopping, workers: OneProcess
+    config: FitConfig, place: OpenRun, manifest: Manifest, stopping: Stopping, workers: OneProcess
 ) -> Training:
-    """Connect devices, open the pictures, build the model, and go where the last checkpoint stands."""
+    """Connect devices, open the pictures, build the model, and go where the last checkpoint stands.
+
+    A new run takes the folder once its model is there: what was in it is lost to nothing that fails before.
+    """
     strategy = workers.connect(config.strategy, config.sync_batch_norm)
     check_replicas(
         strategy.num_replicas_in_sync,
         batch_size=config.batch_size,
         accumulate_steps=config.accumulate_steps,
+        xla=config.xla,
     )
     if config.augment in UNSEEDED:
         say(
@@ -143,17 +156,21 @@ def prepare(
     batches = open_batches(config, manifest)
     alike = {"compare-baseline": config.compare_baseline, "data": learnt_from(config, manifest)}
     workers.agree(versions() | deciding_options(config) | alike | {"classes": manifest.classes})
+    found = find_checkpoint(place.path / "checkpoints", say) if place.resumed else None
+    goes_on = workers.share([], found is not None)
     with strategy.scope():
-        model = build_trainable(config, manifest.classes, batches.steps_per_epoch)
+        model = build_trainable(config, manifest.classes, batches.steps_per_epoch, first_weights=not goes_on)
+    place.begin()
     average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     variables += average.variables if average else []
-    checkpoints = Checkpoints(folder / "checkpoints", variables, keep=config.keep_checkpoints, warn=say)
-    state = RunState(**(workers.share(variables, checkpoints.restore_latest()) or {}))
-    write_history(folder / "history.csv", state.history)
+    checkpoints = Checkpoints(place.path / "checkpoints", variables, keep=config.keep_checkpoints)
+    restored = workers.share(variables, checkpoints.restore(found) if found else None)
+    state = RunState.read(restored, f"{found}/{STATE}") if restored else RunState()
+    write_history(place.path / "history.csv", state.history)
     return Training(
         config=config,
-        folder=folder,
+        place=place,
         classes=manifest.classes,
         stopping=stopping,
         workers=workers,
@@ -163,7 +180,7 @@ def prepare(
         average=average,
         checkpoints=checkpoints,
         state=state,
-        log=TensorBoardLog(folder / "tensorboard", config, manifest.classes),
+        log=TensorBoardLog(place.path / "tensorboard", config, manifest.classes),
         panel=batches.first_pictures(),
     )
 
@@ -189,7 +206,9 @@ def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
             run.stopping.leave()
         if run.batches.validation_files:
             with run.weights_in_use():
-                predictions = predict_dataset(run.model, run.batches.of_validation())
+                predictions = predict_dataset(
+                    run.model, run.batches.to_evaluate(run.batches.validation_files)
+                )
             metrics = evaluate_predictions(predictions)
             row |= {column: metrics[stream]["mAP"] for stream, column in VALIDATION_MAP.items()}
         row["seconds"] = time.monotonic() - started
@@ -243,7 +262,8 @@ def _epoch_saved(run: Training) -> Iterator[None]:
 
 def close_epoch(run: Training, row: dict[str, Any], predictions: Predictions | None) -> None:
     """Write all that an epoch leaves: weights, its row, its curves, a checkpoint."""
-    folder = run.folder
+    folder = run.place.path
+    run.place.check()
     with run.stopping.waiting():
         best = run.state.add(row)
         with run.writing, run.weights_in_use():
@@ -260,13 +280,18 @@ def close_epoch(run: Training, row: dict[str, Any], predictions: Predictions | N
 
 def write_result(run: Training) -> None:
     """Evaluate on the split whose metrics are the run's result, and write them: the run is complete."""
-    split = run.config.eval_split
-    say(f"evaluating on {split} ({run.batches.test.examples} images)")
+    run.place.check()
+    folder, split = run.place.path, run.config.eval_split
+    test = run.batches.test
+    if test is None:
+        write_text(folder / METRICS, "{}\n")
+        return
+    say(f"evaluating on {split} ({test.examples} images)")
     with run.weights_in_use():
-        predictions = predict_dataset(run.model, run.batches.of_test(), images=run.batches.test.examples)
+        predictions = predict_dataset(run.model, run.batches.to_evaluate(test.files), images=test.examples)
     metrics = evaluate_predictions(predictions)
     run.log.write_result(split, metrics, predictions)
     if run.config.top_n:
-        panel = draw_examples(run.batches.test.files, predictions, run.classes)
-        write_bytes(run.folder / "regions.png", encode_png(panel))
-    write_text(run.folder / "metrics.json", json.dumps({split: to_json(metrics)}, indent=1) + "\n")
+        panel = draw_examples(test.files, predictions, run.classes)
+        write_bytes(folder / "regions.png", encode_png(panel))
+    write_text(folder / METRICS, json.dumps({split: to_json(metrics)}, indent=1) + "\n")

@@ -12,11 +12,22 @@ from mcar_tf.training.losses import binary_cross_entropy
 from mcar_tf.training.optimizers import StepDecay, TwoRateSGD
 
 
-def build_trainable(config: FitConfig, classes: Sequence[str], steps_per_epoch: int) -> MCAR:
-    """A compiled model with first weights, its optimizer's variables made."""
-    model = build_model(config, len(classes), weights=None if config.init_from else config.backbone_weights)
-    if config.init_from:
-        print(take_over(model, config, classes, load_run(config.init_from)), flush=True)
+def build_trainable(
+    config: FitConfig, classes: Sequence[str], steps_per_epoch: int, first_weights: bool = True
+) -> MCAR:
+    """A compiled model with first weights, its optimizer's variables made.
+
+    Args:
+        config: of the run.
+        classes: C names.
+        steps_per_epoch: what the schedule of the rate is counted by.
+        first_weights: False where a checkpoint follows: weights that need a file, a run or a download are left out.
+    """
+    init_from = config.init_from if first_weights else None
+    weights = config.backbone_weights if first_weights and not init_from else None
+    model = build_model(config, len(classes), weights=weights)
+    if init_from:
+        print(take_over(model, config, classes, load_run(init_from)), flush=True)
     model.compile(
         make_optimizer(config, steps_per_epoch),
         loss=binary_cross_entropy,

@@ -174,8 +174,8 @@ def find_differences(workers: Sequence[dict[str, Any]]) -> str:
 
 
 def as_on_the_chief(
-    strategy: "tf.distribute.Strategy", variables: "Sequence[keras.Variable]", state: dict[str, Any] | None
-) -> dict[str, Any] | None:
+    strategy: "tf.distribute.Strategy", variables: "Sequence[keras.Variable]", state: Any
+) -> Any:
     """Give all workers the chief's variables and its state, which JSON must be able to hold; returns the state."""
     import numpy as np
     import tensorflow as tf

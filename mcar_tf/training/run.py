@@ -3,17 +3,19 @@
 Loads TensorFlow only where there is something left to train.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig
-from mcar_tf.runs.folder import open_run_folder
+from mcar_tf.runs.folder import METRICS, command_on
+from mcar_tf.runs.opening import open_run_folder
+from mcar_tf.runs.splits import NO_SPLIT
 from mcar_tf.training.signals import Stopping
 from mcar_tf.training.workers import OneProcess
 from pipelines.command import load_tensorflow
 from pipelines.manifest import Manifest
+from pipelines.reading import read_json_object
 
 
 def run_to_end(
@@ -25,13 +27,30 @@ def run_to_end(
         Its metrics on `config.eval_split`, and the seconds that this process trained and evaluated.
     """
     started = time.monotonic()
-    with open_run_folder(config, folder, manifest):
+    with open_run_folder(config, folder, manifest) as place:
         # Of several workers each comes along, for the others may not be as far.
-        if workers.several or not (folder / "metrics.json").is_file():
+        if workers.several or not (place.resumed and (folder / METRICS).is_file()):
             load_tensorflow()
             from mcar_tf.training.loop import train
 
             started = time.monotonic()
             with workers.losing_others(stopping):
-                train(config, folder, manifest, stopping, workers)
-    return json.loads((folder / "metrics.json").read_text())[config.eval_split], time.monotonic() - started
+                train(config, place, manifest, stopping, workers)
+    return read_result(folder, config), time.monotonic() - started
+
+
+def read_result(folder: Path, config: FitConfig) -> dict[str, Any]:
+    """The metrics of a finished run on its `eval_split`, by stream; nothing where it has none.
+
+    Raises:
+        ValueError: `metrics.json` is damaged.
+    """
+    result = read_json_object(folder / METRICS).get(
+        config.eval_split, {} if config.eval_split == NO_SPLIT else None
+    )
+    if not isinstance(result, dict):
+        raise ValueError(
+            f"{folder / METRICS} holds no metrics of {config.eval_split}, the run's --eval-split. Measure them:"
+            f" {command_on(folder, 'evaluate')}"
+        )
+    return result

@@ -1,6 +1,7 @@
 """Where a run stands beside its variables: epochs, steps, history; and what is read off it. Loads no TensorFlow."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from mcar_tf.evaluating.columns import VALIDATION_MAP
@@ -24,6 +25,28 @@ class RunState:
     steps: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best: dict[str, Any] | None = None
+
+    @classmethod
+    def read(cls, values: dict[str, Any], where: Path | str) -> "RunState":
+        """A state as a checkpoint holds it.
+
+        Raises:
+            ValueError: it is not one; the error names the file and what is wrong.
+        """
+        rows = values.get("history")
+        best = values.get("best")
+        for name, right in (
+            ("epoch", _is_count(values.get("epoch"))),
+            ("steps", _is_count(values.get("steps"))),
+            (
+                "history",
+                isinstance(rows, list) and all(isinstance(row, dict) and "epoch" in row for row in rows),
+            ),
+            ("best", best is None or (isinstance(best, dict) and {"epoch", JUDGED_BY} <= best.keys())),
+        ):
+            if not right:
+                raise ValueError(f"{where} is damaged: `{name}` can't be {str(values.get(name))[:60]}.")
+        return cls(values["epoch"], values["steps"], values["history"], values["best"])
 
     def add(self, row: dict[str, Any]) -> bool:
         """Close an epoch with its row of the history; whether it is the best so far on the validation split."""
@@ -54,3 +77,7 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
     left = round((epochs - row["epoch"]) * row["seconds"])
     parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left" if left else "done")
     return "  ".join(parts)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53

@@ -44,10 +44,8 @@ class OneProcess:
     def agree(self, about: dict[str, Any]) -> None:
         """See that all workers were started alike."""
 
-    def share(
-        self, variables: "Sequence[keras.Variable]", state: dict[str, Any] | None
-    ) -> dict[str, Any] | None:
-        """Give all workers the variables of the one that leads; returns its state."""
+    def share(self, variables: "Sequence[keras.Variable]", state: Any) -> Any:
+        """Give all workers the variables of the one that leads; returns its state, which must be JSON."""
         return state
 
     def losing_others(self, stopping: Stopping) -> AbstractContextManager[None]:
@@ -77,9 +75,7 @@ class SeveralWorkers(OneProcess):
     def agree(self, about: dict[str, Any]) -> None:
         multi_worker.agree(self.strategy, about)
 
-    def share(
-        self, variables: "Sequence[keras.Variable]", state: dict[str, Any] | None
-    ) -> dict[str, Any] | None:
+    def share(self, variables: "Sequence[keras.Variable]", state: Any) -> Any:
         return multi_worker.as_on_the_chief(self.strategy, variables, state)
 
     def losing_others(self, stopping: Stopping) -> AbstractContextManager[None]:

@@ -77,7 +77,8 @@ def test_thresholds_of_an_older_version_do_not_decide(calibrated, weights):
     [
         ("{", r"thresholds\.json is damaged"),
         ("[1]", r"thresholds\.json is damaged"),
-        ("{}", r"thresholds\.json is damaged \('thresholds'\)"),
+        ("{}", "must name the run's 2 classes in order"),
+        ("[" * 100_000, r"thresholds\.json is damaged: it is nested too deep"),
         (
             '{"thresholds": {"cat": NaN, "dog": 0.5}}',
             r"the threshold of `cat` must lie in \[0, 1\]\. Received: nan",

@@ -104,7 +104,7 @@ def test_without_labels_there_is_no_report(run):
 
 def test_a_model_that_has_diverged_is_refused_by_all(run, tmp_path, make_sample):
     from mcar_tf.runs.loading import load_run
-    from mcar_tf.training.checkpoints import write_weights
+    from mcar_tf.runs.weights import write_weights
 
     model = load_run(run).model
     kernel, bias = model.classifier.get_weights()

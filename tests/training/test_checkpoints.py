@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mcar_tf.training.checkpoints import Checkpoints
+from mcar_tf.training.checkpoints import Checkpoints, find_checkpoint
+from mcar_tf.training.state import RunState
 from pipelines.command import describe_error
 from pipelines.files import partial_path
+
+SCRIPT = Path(__file__).parent.parent / "helpers" / "full_disk.py"
 
 
 @pytest.fixture
@@ -30,8 +33,8 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def checkpoints(variables, said, tmp_path) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoints", variables, keep=2, warn=said.append)
+def checkpoints(variables, tmp_path) -> Checkpoints:
+    return Checkpoints(tmp_path / "checkpoints", variables, keep=2)
 
 
 def save(checkpoints: Checkpoints, variables: list[keras.Variable], epoch: int, step: int = 0) -> None:
@@ -41,16 +44,22 @@ def save(checkpoints: Checkpoints, variables: list[keras.Variable], epoch: int, 
     checkpoints.save(epoch, step, {"epoch": epoch, "history": [{"loss": 0.1}]})
 
 
+def restore_latest(checkpoints: Checkpoints, said: list[str] | None = None) -> dict | None:
+    """Restore the newest whole checkpoint, as a run does that goes on."""
+    found = find_checkpoint(checkpoints.folder, said.append if said is not None else pytest.fail)
+    return checkpoints.restore(found) if found else None
+
+
 def names(checkpoints: Checkpoints) -> list[str]:
     return sorted(path.name for path in checkpoints.folder.iterdir())
 
 
 def test_the_newest_is_restored_and_the_last_two_are_kept(checkpoints, variables):
-    assert checkpoints.restore_latest() is None
+    assert restore_latest(checkpoints) is None
     for epoch, step in ((1, 0), (2, 30), (3, 4)):
         save(checkpoints, variables, epoch, step)
     variables[0].assign(np.zeros((40, 50)))
-    assert checkpoints.restore_latest() == {"epoch": 3, "history": [{"loss": 0.1}]}
+    assert restore_latest(checkpoints) == {"epoch": 3, "history": [{"loss": 0.1}]}
     assert float(variables[0].value[7, 7]) == int(variables[1].value) == 3
     assert names(checkpoints) == ["epoch-0002-step-0000030", "epoch-0003-step-0000004"]
 
@@ -59,7 +68,7 @@ def test_a_step_that_was_saved_is_left_alone(checkpoints, variables):
     save(checkpoints, variables, 1, 4)
     save(checkpoints, variables, 1, 4)
     assert names(checkpoints) == ["epoch-0001-step-0000004"]
-    assert checkpoints.restore_latest() == {"epoch": 1, "history": [{"loss": 0.1}]}
+    assert restore_latest(checkpoints) == {"epoch": 1, "history": [{"loss": 0.1}]}
 
 
 def damage(path: Path, rng: random.Random) -> None:
@@ -89,7 +98,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(checkpoint
     save(checkpoints, variables, 1)
     save(checkpoints, variables, 2)
     damage(checkpoints.folder / "epoch-0002-step-0000000", random.Random(seed))
-    assert checkpoints.restore_latest() == {"epoch": 1, "history": [{"loss": 0.1}]}
+    assert restore_latest(checkpoints, said) == {"epoch": 1, "history": [{"loss": 0.1}]}
     assert float(tf.reduce_min(variables[0].value)) == float(tf.reduce_max(variables[0].value)) == 1
     assert int(variables[1].value) == 1
     assert len(said) == 1
@@ -97,7 +106,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(checkpoint
     assert "broken-epoch-0002-step-0000000" in names(checkpoints)
     # The run comes there again.
     save(checkpoints, variables, 2)
-    assert checkpoints.restore_latest()["epoch"] == 2
+    assert restore_latest(checkpoints)["epoch"] == 2
 
 
 def test_a_checkpoint_on_a_bad_sector_is_set_aside_too(checkpoints, variables, said, monkeypatch):
@@ -111,7 +120,7 @@ def test_a_checkpoint_on_a_bad_sector_is_set_aside_too(checkpoints, variables, s
         return real(file, digest)
 
     monkeypatch.setattr(hashlib, "file_digest", bad_sector)
-    assert checkpoints.restore_latest()["epoch"] == 1
+    assert restore_latest(checkpoints, said)["epoch"] == 1
     assert "is broken (it can't be read: Input/output error)" in said[0]
 
 
@@ -119,7 +128,7 @@ def test_a_changed_number_in_the_state_is_damage(checkpoints, variables, said):
     save(checkpoints, variables, 1)
     state = checkpoints.folder / "epoch-0001-step-0000000" / "state.json"
     state.write_text(state.read_text().replace("0.1", "0.3"))
-    assert checkpoints.restore_latest() is None
+    assert restore_latest(checkpoints, said) is None
     assert "state.json is damaged" in said[0]
 
 
@@ -127,7 +136,7 @@ def test_what_a_killed_process_left_is_taken_away(checkpoints, variables):
     save(checkpoints, variables, 1)
     partial_path(checkpoints.folder / "epoch-0002-step-0000000").mkdir()
     partial_path(checkpoints.folder / "last.weights.h5").write_bytes(b"half")
-    assert checkpoints.restore_latest()["epoch"] == 1
+    assert restore_latest(checkpoints)["epoch"] == 1
     assert names(checkpoints) == ["epoch-0001-step-0000000"]
 
 
@@ -136,7 +145,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_stays(checkpoints, variabl
     other_shape = keras.Variable(np.zeros((40, 51), np.float32))
     for others in ([*variables, other_shape], variables[:1], [other_shape, variables[1]]):
         with pytest.raises(ValueError, match="another model or optimizer"):
-            Checkpoints(checkpoints.folder, others).restore_latest()
+            restore_latest(Checkpoints(checkpoints.folder, others))
         assert names(checkpoints) == ["epoch-0001-step-0000000"]
 
 
@@ -155,34 +164,39 @@ def test_no_room_is_found_out_before_anything_is_written(checkpoints, variables,
     assert names(checkpoints) == ["epoch-0001-step-0000000"]
 
 
-def test_a_disk_that_fills_amid_a_checkpoint_leaves_the_one_before():
-    # A limit on the size of a file is the full disk that a test can have; it is for good, hence another process.
-    code = """
-import resource, signal, sys, tempfile
-import keras, numpy as np
-from pathlib import Path
-from mcar_tf.training.checkpoints import Checkpoints, write_weights
-from pipelines.files import partial_path
-from pipelines.command import describe_error
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-folder = Path(tempfile.mkdtemp())
-model = keras.Sequential([keras.Input((300,)), keras.layers.Dense(300)])
-checkpoints = Checkpoints(folder, model.variables)
-checkpoints.save(1, 0, {"epoch": 1})
-write_weights(model, folder / "last.weights.h5")
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-for write in (lambda: checkpoints.save(2, 0, {}), lambda: write_weights(model, folder / "last.weights.h5")):
-    try:
-        write()
-    except OSError as error:
-        print(describe_error(error)[1])
-print(*sorted(path.name for path in folder.iterdir()))
-print(checkpoints.restore_latest(), model.load_weights(folder / "last.weights.h5"))
-"""
-    root = Path(__file__).parent.parent.parent
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+def test_a_disk_that_fills_amid_a_checkpoint_leaves_the_one_before(tmp_path):
+    command = [sys.executable, SCRIPT, tmp_path]
+    done = subprocess.run(
+        command, cwd=SCRIPT.parent.parent.parent, capture_output=True, text=True, check=True
+    )
     checkpoint, weights, files, restored = done.stdout.splitlines()
     assert checkpoint.startswith("error: the disk is full while writing ")
     assert weights.startswith("error: the disk is full while writing ")
-    assert files == "epoch-0001-step-0000000 last.weights.h5"
-    assert restored == "{'epoch': 1} None"
+    assert files == "epoch-0001-step-0000000 last.weights.h5 last.weights.h5.sha256"
+    assert restored == "{'epoch': 1}"
+
+
+def test_more_epochs_than_four_digits_hold_are_in_order(checkpoints, variables):
+    for epoch in (9999, 10000):
+        save(checkpoints, variables, epoch)
+    assert restore_latest(checkpoints)["epoch"] == 10000
+    assert checkpoints.latest().name == "epoch-10000-step-0000000"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epoch": "2"}, "`epoch` can't be 2"),
+        ({"epoch": -1}, "`epoch` can't be -1"),
+        ({"steps": 2**60}, "`steps` can't be 1152921504606846976"),
+        ({"steps": True}, "`steps` can't be True"),
+        ({"history": [1]}, r"`history` can't be \[1\]"),
+        ({"history": None}, "`history` can't be None"),
+        ({"best": {"epoch": 1}}, r"`best` can't be \{'epoch': 1\}"),
+    ],
+)
+def test_a_state_that_is_none_is_named(change, message):
+    state = {"epoch": 1, "steps": 0, "history": [{"epoch": 1}], "best": None}
+    assert RunState.read(state, "x").epoch == 1
+    with pytest.raises(ValueError, match=f"state.json is damaged: {message}"):
+        RunState.read(state | change, "checkpoints/epoch-0001-step-0000000/state.json")

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from mcar_tf.config import FitConfig
-from mcar_tf.runs.folder import open_run_folder
+from mcar_tf.runs.opening import open_run_folder
 from mcar_tf.training.loop import close_epoch, prepare, train_epoch, write_result
 from mcar_tf.training.signals import Stopping
 from mcar_tf.training.workers import OneProcess
@@ -21,8 +21,8 @@ def run(tiny_set, tmp_path):
         image_size=32, batch_size=4, epochs=2, top_n=2,
     )  # fmt: skip
     manifest = load_manifest(tiny_set, "tiny")
-    with open_run_folder(config, tmp_path / "run", manifest):
-        yield prepare(config, tmp_path / "run", manifest, Stopping(), OneProcess())
+    with open_run_folder(config, tmp_path / "run", manifest) as place:
+        yield prepare(config, place, manifest, Stopping(), OneProcess())
 
 
 def test_parts_of_a_run(run, capsys):
@@ -41,16 +41,16 @@ def test_parts_of_a_run(run, capsys):
     close_epoch(run, row, predictions)
     assert (run.state.epoch, run.state.best) == (1, row)
     assert run.checkpoints.latest().name == "epoch-0001-step-0000000"
-    assert {path.name for path in (run.folder / "checkpoints").glob("*.h5")} == {
+    assert {path.name for path in (run.place.path / "checkpoints").glob("*.h5")} == {
         "best.weights.h5",
         "last.weights.h5",
     }
-    with (run.folder / "history.csv").open() as file:
+    with (run.place.path / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
     assert capsys.readouterr().out.startswith("epoch 1/2  loss ")
 
     write_result(run)
-    assert json.loads((run.folder / "metrics.json").read_text())["test"]["images"] == 16
+    assert json.loads((run.place.path / "metrics.json").read_text())["test"]["images"] == 16
 
 
 def test_a_signal_between_the_last_step_and_the_end_of_an_epoch_waits_until_it_is_closed(run):

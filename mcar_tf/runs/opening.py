@@ -1,0 +1,265 @@
+"""A run folder opened for writing: new, gone on with or begun anew, and held so that nobody else writes it.
+
+A run that begins anew takes the place of an old one when `begin` is called, which is when its model is there. Until
+then nothing in the folder changes. Only files that a run writes are ever taken away. Loads no TensorFlow.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mcar_tf.config import MAY_CHANGE, FitConfig, config_to_yaml, read_config
+from mcar_tf.runs.folder import (
+    CLASSES,
+    CONFIG,
+    ENVIRONMENT,
+    LOCK,
+    MARKS,
+    METRICS,
+    check_same_pictures,
+    deciding_options,
+    environment_of,
+    is_run,
+    read_classes,
+    read_environment,
+)
+from pipelines import files
+from pipelines.files import PARTIAL, flush_to_disk, partial_path, remove, write_text
+from pipelines.manifest import Manifest
+from pipelines.words import spell
+
+BASELINE = "baseline"  # `--compare-baseline`: a run in the run's folder
+# What a run, and the commands that are given one, write into its folder. Pictures that `predict` drew stay.
+RUN_FILES = (
+    *(CONFIG, CLASSES, ENVIRONMENT, METRICS, "history.csv", "regions.png", "thresholds.json", "report.html"),
+    *("predictions.npz", "per_class.csv", "coco_results.json", "results/*/Main/comp?_cls_*.txt"),
+    *("checkpoints/epoch-*-step-*", "checkpoints/broken-epoch-*-step-*", "checkpoints/*.weights.h5*"),
+    "tensorboard/events.out.tfevents.*",
+    *(f"evaluations/*/{name}" for name in (METRICS, "predictions.npz", "per_class.csv", "coco_results.json")),
+)
+
+
+class OpenRun:
+    """A run folder that this process alone writes.
+
+    Attributes:
+        path: the folder.
+        resumed: whether the run in it is gone on with.
+    """
+
+    def __init__(self, path: Path, config: FitConfig, manifest: Manifest, resumed: bool) -> None:
+        self.path, self.config, self.manifest, self.resumed = path, config, manifest, resumed
+        self.begun = resumed
+        self.identity = self._identity()
+
+    def begin(self) -> None:
+        """Make the folder that of the new run, once it has its model; an old run in it goes. Resumed: nothing.
+
+        Where that fails, the old run is as it was.
+        """
+        self.check()
+        if self.begun:
+            return
+        old = [(file, partial_path(file)) for file in written_by_a_run(self.path)]
+        try:
+            for file, aside in old:
+                file.rename(aside)
+            environment = json.dumps(environment_of(self.config, self.manifest), indent=1) + "\n"
+            write_text(self.path / ENVIRONMENT, environment)
+            write_text(self.path / CLASSES, "".join(f"{name}\n" for name in self.manifest.classes))
+            write_text(self.path / CONFIG, config_to_yaml(self.config))  # last: from now on it is a run
+        except BaseException:
+            for file, aside in old:
+                if aside.exists():
+                    remove(file)
+                    aside.rename(file)
+            raise
+        self.begun = True
+        for left in half_written_by_a_run(
+            self.path
+        ):  # the old run, and what another `begin` left that was killed
+            remove(left)
+        _remove_empty_folders(self.path, [file for file, _ in old])
+        flush_to_disk(self.path)
+
+    def check(self) -> None:
+        """See that the folder is still the one that was opened.
+
+        Raises:
+            FileNotFoundError: it was moved, deleted or replaced meanwhile.
+        """
+        if self._identity() != self.identity:
+            raise FileNotFoundError(
+                f"{self.path} is no longer the folder that this run writes: it was moved, deleted or replaced."
+                " Nothing more is written. What was saved lies wherever it is now: fit --resume --out-dir goes on"
+                " with it."
+            )
+
+    def leave_nothing(self) -> None:
+        """Remove the folder where it is still the one that was opened, and empty."""
+        if self._identity() == self.identity and [path.name for path in self.path.iterdir()] == [LOCK]:
+            with contextlib.suppress(OSError):  # Windows removes no file that is open
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
+
+    def _identity(self) -> list[tuple[int, int] | None]:
+        return [_identity_of(self.path), _identity_of(self.path / LOCK)]
+
+
+@contextlib.contextmanager
+def open_run_folder(config: FitConfig, folder: Path, manifest: Manifest) -> Iterator[OpenRun]:
+    """Open a run folder inside a `with` block; `OpenRun.begin` then makes it that of a new run.
+
+    Raises:
+        FileExistsError: there is a run and neither `resume` nor `overwrite`, or the folder holds something else, or
+            another process writes it.
+        ValueError: the run to resume was made by other options, of another version, or on other data.
+    """
+    check_place(config, folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        held.enter_context(locked(folder))
+        check_place(config, folder)  # somebody may have been faster
+        resumed = is_run(folder) and not config.overwrite
+        if resumed:
+            check_resumable(config, folder, manifest)
+        elif (folder / BASELINE / LOCK).exists():
+            held.enter_context(locked(folder / BASELINE))
+        if resumed and not (folder / METRICS).is_file():
+            for left in half_written_by_a_run(folder):
+                remove(left)
+        # An open folder's number is not given to another one, even if it is deleted.
+        held.enter_context(_kept_open(folder))
+        place = OpenRun(folder, config, manifest, resumed)
+        try:
+            yield place
+        finally:
+            if made and not place.begun:  # nothing came of it
+                place.leave_nothing()
+
+
+def check_place(config: FitConfig, folder: Path) -> None:
+    """Refuse a folder that this run may not be written into.
+
+    Raises:
+        FileExistsError: it holds a run, and neither `resume` nor `overwrite` says what to do with it; or something
+            else.
+    """
+    if is_run(folder):
+        if config.overwrite:
+            check_written_by_us(folder)
+        elif not config.resume:
+            state = "complete" if (folder / METRICS).is_file() else "unfinished"
+            raise FileExistsError(
+                f"{folder} holds a run already ({state}). --resume goes on with it, --overwrite deletes it,"
+                " --out-dir puts this one elsewhere."
+            )
+    elif folder.is_dir() and not is_beginning(folder):
+        raise FileExistsError(
+            f"{folder} is not empty and not a run folder, which holds {', '.join(MARKS)}. Choose another --out-dir."
+        )
+
+
+def check_written_by_us(folder: Path) -> None:
+    """Refuse to take anything away where the marks of a run are somebody else's files of these names.
+
+    Raises:
+        FileExistsError: `environment.json` does not say which version of this program wrote the folder.
+    """
+    try:
+        ours = "mcar_tf" in read_environment(folder)
+    except ValueError:
+        ours = False
+    if not ours:
+        raise FileExistsError(
+            f"{folder / ENVIRONMENT} does not say that a run of mcar_tf wrote this folder: --overwrite deletes"
+            " nothing there. Choose another --out-dir, or delete the folder yourself."
+        )
+
+
+def is_beginning(folder: Path) -> bool:
+    """Whether a folder holds nothing but what is left where `begin` was killed."""
+    found = {path for path in folder.rglob("*") if not path.is_dir() and path.name != LOCK}
+    found -= {path for path in found if f"/{PARTIAL}" in f"/{path.relative_to(folder).as_posix()}"}
+    if {path.relative_to(folder).as_posix() for path in found} <= {ENVIRONMENT, CLASSES}:
+        return not found or (folder / ENVIRONMENT) in found
+    cut_off = any(
+        folder.glob(f"{PARTIAL}*-{CONFIG}")
+    )  # amid the files of the old run, whose first was this one
+    ours = set(written_by_a_run(folder))
+    return cut_off and all(ours & {path, *path.parents} for path in found)
+
+
+def written_by_a_run(folder: Path) -> list[Path]:
+    """What a run wrote into its folder, its baseline's included; `config.yaml`, which makes it a run, first."""
+    return [
+        file
+        for place in (folder, folder / BASELINE)
+        for pattern in RUN_FILES
+        for file in sorted(place.glob(pattern))
+    ]
+
+
+def half_written_by_a_run(folder: Path) -> list[Path]:
+    """Files of a run under the names that they have until they are whole, or while another run takes their place."""
+    half_written = f"{PARTIAL}{'[0-9a-f]' * 12}-"
+    names = [str(Path(pattern).with_name(half_written + Path(pattern).name)) for pattern in RUN_FILES]
+    return [file for place in (folder, folder / BASELINE) for name in names for file in place.glob(name)]
+
+
+def check_resumable(config: FitConfig, folder: Path, manifest: Manifest) -> None:
+    """Refuse to go on with a run of other options, classes or pictures."""
+    before = deciding_options(read_config(folder / CONFIG))
+    differing = [
+        f"--{name} was {before[name]}, is {value}"
+        for name, value in deciding_options(config).items()
+        if before[name] != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder} was started with other options: {'; '.join(differing)}."
+            f" Only {', '.join(f'--{spell(name)}' for name in MAY_CHANGE)} may change on --resume."
+        )
+    if read_classes(folder) != manifest.classes:
+        raise ValueError(f"{folder} was trained on other classes than those of {config.dataset} now.")
+    check_same_pictures(folder, config, manifest)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second writer out of a run folder; the lock goes with the process, however it ends."""
+    message = f"{folder} is being written by another process. Wait for it, or stop it."
+    with files.locked(folder / LOCK, message):
+        yield
+
+
+@contextlib.contextmanager
+def _kept_open(folder: Path) -> Iterator[None]:
+    if os.name == "nt":  # opens no folders, and moves none in which a file is open
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells a file or folder from every other one; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _remove_empty_folders(folder: Path, removed: Sequence[Path]) -> None:
+    """Remove the folders below `folder` that are empty once some files are gone."""
+    above = {parent for file in removed for parent in file.relative_to(folder).parents} - {Path()}
+    for parent in sorted(above, key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(OSError):  # something else lies in it
+            (folder / parent).rmdir()

@@ -1,0 +1,103 @@
+"""A model's weights, written whole with a checksum beside them, and loaded where they are what was written.
+
+checkpoints/last.weights.h5             Keras' format
+checkpoints/last.weights.h5.sha256      as `sha256sum -c` takes it; amid a renewal a line for either version
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from pipelines.files import file_sha256, write_bytes, write_text
+from pipelines.reading import read_lines
+
+
+def write_weights(model: keras.Model, path: Path) -> None:
+    """Save a model's weights as `path`, which ends in `.weights.h5`, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or takes no writing; the weights before are as they were.
+    """
+    content = weights_as_bytes(model)
+    new = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+    beside = checksum_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with full_disk_named(path.parent):
+        # Cut off between two of these lines, the file and the checksums beside it still fit.
+        old = f"{beside.read_text().splitlines()[0]}\n" if beside.is_file() and path.is_file() else ""
+        write_text(beside, new + old)
+        write_bytes(path, content)
+        write_text(beside, new)
+
+
+def weights_as_bytes(model: keras.Model) -> bytes:
+    """The content of a `.weights.h5` file. HDF5 itself crashes the process where a disk is full, so it gets none."""
+    from keras.src.saving import saving_lib
+
+    file = io.BytesIO()
+    store = saving_lib.H5IOStore(file, mode="w")
+    # What `saving_lib.save_weights_only` does, which takes no file but one on a disk.
+    saving_lib._save_state(model, store, None, inner_path="", visited_saveables=set())
+    store.close()
+    return file.getvalue()
+
+
+def load_weights(model: keras.Model, path: Path, described_by: Path) -> None:
+    """Load what `write_weights` wrote.
+
+    Args:
+        model: built as `described_by` says.
+        path: of the file.
+        described_by: the file that describes the model, for errors.
+
+    Raises:
+        ValueError: the file is damaged, of another model, or holds numbers that are not finite.
+    """
+    beside = checksum_path(path)
+    if beside.is_file():  # absent for weights of an older version
+        known = [line.split(" ")[0] for line in read_lines(beside)]
+        if file_sha256(path) not in known:
+            raise ValueError(
+                f"{path} is damaged: its checksum is not the one in {beside.name}. Copy it again, or go on from the"
+                " last checkpoint: fit --resume."
+            )
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} does not fit the model that {described_by} describes: {' '.join(str(error).split())[:200]}"
+        ) from error
+    for weight in model.weights:
+        if weight.value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(weight.value))):
+            raise ValueError(
+                f"{path} holds numbers that are not finite, first in {weight.path}: its training has diverged, or the"
+                " file is damaged. Train again with a lower --learning-rate."
+            )
+
+
+def checksum_path(path: Path) -> Path:
+    """Where the checksum of a weights file lies."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+@contextlib.contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Where the disk is full, say so in the operating system's words.
+
+    TensorFlow has words of its own: a full disk is a `ResourceExhaustedError` to it, as is a full memory.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, tf.errors.OpError) as error:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            known = getattr(error, "errno", None) == number or os.strerror(number) in str(error)
+            if known:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise

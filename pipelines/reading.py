@@ -1,0 +1,86 @@
+"""Small text files that somebody else may have written, read within bounds: JSON, YAML, lines.
+
+Whatever is wrong with such a file, the error is one sentence that names it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 64 * 2**20  # of JSON; a run's largest, its history, has some hundred bytes an epoch
+MOST_YAML_BYTES = 64 * 2**10  # of options; some numbers that YAML knows take long to read
+
+
+def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
+    """A file's text, UTF-8, its line ends as they are.
+
+    Raises:
+        ValueError: it is larger than `most_bytes`, or not UTF-8.
+    """
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"{path} is damaged: it has more than {most_bytes} bytes.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: it is not UTF-8 ({error}).") from None
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    r"""The lines of a text file, split at "\n" alone: a line may hold U+2028, U+0085, "\r" or a vertical tab."""
+    lines = read_text(path).split("\n")
+    return tuple(lines[:-1] if lines[-1] == "" else lines)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: it is not JSON, too large or nested too deep.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: it is not JSON ({error}).") from None
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: it is nested too deep.") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object: names and values.
+
+    Raises:
+        ValueError: see `read_json`; it holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} is damaged: it must hold an object, {{...}}. It holds {str(content)[:40]!r}."
+        )
+    return content
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file of plain values, lists and mappings.
+
+    Raises:
+        ValueError: it is not YAML, too large, nested too deep, or says something twice by an alias (`*name`), of
+            which a few lines can make billions of values.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("it holds an alias, `*...`, where values stand by themselves")
+            return super().compose_node(parent, index)
+
+    text = read_text(path, MOST_YAML_BYTES)
+    try:
+        return yaml.load(text, Loader)
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: it is nested too deep.") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from None
