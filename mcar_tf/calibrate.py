@@ -8,7 +8,12 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from mcar_tf.config import FitConfig
-from mcar_tf.evaluating.calibration import choose_thresholds, fit_temperature, summarize, table_lines
+from mcar_tf.evaluating.calibration import (
+    calibration_lines,
+    choose_thresholds,
+    fit_temperature,
+    summarize_calibration,
+)
 from mcar_tf.runs.folder import read_run_config
 from mcar_tf.runs.splits import find_split, split_names
 from mcar_tf.runs.thresholds import THRESHOLDS, chosen_for, write_calibration
@@ -34,9 +39,11 @@ class CalibrateOptions:
     min_precision: float | None = option(None, "Precision that each class must have: of the thresholds that give it,"
                                          " the one with the highest recall (null: the threshold with the highest"
                                          " F1).", group=CHOICE)
-    min_positives: int = option(5, "Classes that fewer images of the split show keep --default-threshold.",
+    min_positives: int = option(5, "A class that fewer images of the split show keeps --default-threshold.",
                                 group=CHOICE)
-    default_threshold: float = option(0.6, "For classes that can't be calibrated.", group=CHOICE)
+    prior_positives: float = option(5.0, "A class's threshold is drawn towards the best one for all classes together,"
+                                    " as if this many positives spoke for that one; 0: not at all.", group=CHOICE)
+    default_threshold: float = option(0.6, "Threshold of a class with too few positives.", group=CHOICE)
     # fmt: on
 
 
@@ -54,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     split = find_split(config, manifest, options.split)
 
     load_tensorflow()
+    from mcar_tf.evaluating.metrics_file import to_json
     from mcar_tf.evaluating.predicting import predict_dataset
-    from mcar_tf.evaluating.results import to_json
     from mcar_tf.runs.loading import check_classes, load_run
     from pipelines.input_pipeline import make_eval_dataset
 
@@ -69,24 +76,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         difficult="ignore",
     )
     predictions = predict_dataset(run.model, dataset, images=split.examples)
-    truth = predictions.labels, predictions.probs, predictions.weights
-    if not ((predictions.labels > 0) & (predictions.weights > 0)).any():
+    if not (predictions.label_flags.bits & predictions.weight_flags.bits).any():
         raise ValueError(f"No image of {options.split} shows any class: there is nothing to calibrate by.")
     calibration = choose_thresholds(
-        *truth,
+        predictions,
         min_precision=options.min_precision,
         min_positives=options.min_positives,
+        prior_positives=options.prior_positives,
         default_threshold=options.default_threshold,
     )
-    temperature = fit_temperature(*truth)
+    temperature = fit_temperature(predictions)
     result = {
         "split": options.split,
         "checkpoint": options.checkpoint,
         "objective": "F1" if options.min_precision is None else f"precision {options.min_precision:g}",
-        **summarize(run.classes, truth, calibration, temperature, options.default_threshold),
+        "min_positives": options.min_positives,
+        "prior_positives": options.prior_positives,
+        **summarize_calibration(
+            run.classes, predictions, calibration, temperature, options.default_threshold
+        ),
     }
     write_calibration(options.run, to_json(result), chosen_for(run.config, run.weights_file))
-    print("\n".join(table_lines(run.classes, truth, calibration, result, options.default_threshold)))
+    print("\n".join(calibration_lines(result, options.default_threshold)))
     print(f"\nwritten to {options.run / THRESHOLDS}; evaluate --calibrated measures it on other pictures")
 
 
@@ -96,6 +107,8 @@ def check_options(options: CalibrateOptions) -> None:
         raise ValueError(f"`min-precision` must lie in (0, 1]. Received: {options.min_precision}")
     if not 0 <= options.default_threshold <= 1:
         raise ValueError(f"`default-threshold` must lie in [0, 1]. Received: {options.default_threshold}")
+    if not options.prior_positives >= 0:
+        raise ValueError(f"`prior-positives` must be 0 or more. Received: {options.prior_positives}")
     if options.min_positives < 1:
         raise ValueError(f"`min-positives` must be at least 1. Received: {options.min_positives}")
 

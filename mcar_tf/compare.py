@@ -7,9 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from mcar_tf.evaluating.columns import STREAMS
 from mcar_tf.evaluating.comparing import check_comparable, resample_map
-from mcar_tf.evaluating.predictions import read_predictions
+from mcar_tf.evaluating.predictions_file import read_predictions
 from mcar_tf.runs.folder import command_on
 from pipelines.command import option, parse_options, run_command
 
@@ -51,10 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_comparable({f: (found.predictions, found.classes) for f, found in zip(folders, read, strict=True)})
     first, _, split = read[0]
     streams = [options.stream] * len(options.runs) + [options.to_stream or options.stream] * len(options.to)
-    probs = np.stack(
-        [getattr(found.predictions, STREAMS[stream]) for found, stream in zip(read, streams, strict=True)]
-    )
-    values, resampled = resample_map(first.labels, first.weights, probs, options.resamples, options.seed)
+    models = [(found.predictions, stream) for found, stream in zip(read, streams, strict=True)]
+    values, resampled = resample_map(models, options.resamples, options.seed)
 
     count = len(options.runs)
     print(f"{split}, {len(first)} images: mAP, mean, and of each run")

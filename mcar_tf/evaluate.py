@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Literal
 
 from mcar_tf.config import FitConfig
 from mcar_tf.evaluating.columns import streams_of
-from mcar_tf.evaluating.results import (
-    evaluate_classes,
-    evaluate_localization,
-    evaluate_predictions,
-    to_json,
-)
-from mcar_tf.evaluating.tables import table_lines
+from mcar_tf.evaluating.metrics_file import write_metrics
+from mcar_tf.evaluating.predictions import Predictions
+from mcar_tf.evaluating.predictions_file import write_predictions
+from mcar_tf.evaluating.results import class_rows, count, evaluate_localization, summarize
+from mcar_tf.evaluating.tables import table_lines, write_class_table
 from mcar_tf.runs.folder import command_on, own_results, read_run_config
 from mcar_tf.runs.splits import find_split
+from mcar_tf.runs.thresholds import Thresholds, same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
 from pipelines.manifest import Manifest, Portion, Split, load_manifest
+from pipelines.words import spell
 
 if TYPE_CHECKING:
-    from mcar_tf.evaluating.predictions import Predictions
     from mcar_tf.runs.loading import Run
 
 DATA, MODEL, METRICS, OUTPUT = "data", "model, without retraining", "metrics", "output"
@@ -38,20 +37,20 @@ class EvaluateOptions:
     dataset: str | None = option(None, "Another prepared set of the same classes (null: the run's).", group=DATA)
     data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).", group=DATA)
     difficult: Literal["positive", "ignore", "negative"] = option(
-        "ignore", "What classes seen only as difficult objects (VOC) count as.", group=DATA)
+        "ignore", "What a class counts as in an image that shows it in difficult objects (VOC) alone.", group=DATA)
 
     checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
                                                  " its validation split.", group=MODEL)
     image_size: int | None = option(None, "Side of the images in px (null: the run's).", group=MODEL)
     local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).", group=MODEL)
-    top_n: int | None = option(None, "Regions an image (null: the run's).", group=MODEL)
+    top_n: int | None = option(None, "Regions that are looked at in each image (null: the run's).", group=MODEL)
     tau: float | None = option(None, "Localization threshold in [0, 1) (null: the run's).", group=MODEL)
     selection: Literal["top", "bottom", "random"] = option(
         "top", "Which classes' maps become regions (Table V).", group=MODEL)
     flip: bool = option(False, "Average over each image and its mirror image.", group=MODEL)
     batch_size: int | None = option(None, "Images at a time (null: the run's).", group=MODEL)
 
-    threshold: float = option(0.6, "Probability from which on a class counts as predicted.", group=METRICS)
+    threshold: float = option(0.6, "Probability from which on a class is predicted.", group=METRICS)
     calibrated: bool = option(False, "Use each class's own threshold, as `calibrate` found it, in place of"
                               " --threshold.", group=METRICS)
     top3_min_prob: float | None = option(None, "Assign none of the top three below this probability (the authors'"
@@ -80,7 +79,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     load_tensorflow()
     from mcar_tf.evaluating.predicting import predict_dataset
-    from mcar_tf.evaluating.predictions import write_predictions
     from mcar_tf.runs.loading import check_classes, load_run
     from pipelines.input_pipeline import make_eval_dataset
 
@@ -94,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
     )
     check_classes(run, manifest)
-    threshold = thresholds_of(run) if options.calibrated else options.threshold
+    decision = (
+        calibrated_thresholds(run) if options.calibrated else same_for_all(run.classes, options.threshold)
+    )
     dataset = make_eval_dataset(
         split.files,
         num_classes=len(run.classes),
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / "predictions.npz", predictions, run.classes, split_name)
     if has_labels(split):
-        write_metrics(options, folder, split_name, split, run, predictions, threshold)
+        write_results(folder, split_name, split, run, predictions, decision, options.top3_min_prob)
     written = write_submissions(options, folder, manifest, split_name, split, predictions)
     print(f"\nwritten to {folder}: {', '.join(sorted({*written, 'predictions.npz'}))}")
 
@@ -138,8 +138,12 @@ def check_options(
     """Refuse numbers out of range and files that the set is not for."""
     from pipelines.readers.classes import COCO_CATEGORIES, VOC_CLASSES
 
-    if not 0 <= options.threshold <= 1:
-        raise ValueError(f"`threshold` must lie in [0, 1]. Received: {options.threshold}")
+    for name in ("threshold", "top3_min_prob"):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"`{spell(name)}` must lie in [0, 1]. Received: {value}")
+    if options.batch_size is not None and options.batch_size < 1:
+        raise ValueError(f"`batch-size` must be at least 1. Received: {options.batch_size}")
     if not has_labels(split) and not (options.voc_results or options.coco_results):
         raise ValueError(
             f"The split {split_name} of {manifest.name} has no labels, so nothing can be measured on it."
@@ -169,55 +173,45 @@ def results_folder(options: EvaluateOptions, config: FitConfig, split_name: str)
     return options.run / "evaluations" / ",".join(differs)
 
 
-def thresholds_of(run: "Run") -> list[float]:
-    """The calibrated threshold of each class."""
-    if run.thresholds is None:
-        raise FileNotFoundError(
-            f"{run.path} holds no thresholds.json. Make one: {command_on(run.path, 'calibrate')}"
+def calibrated_thresholds(run: "Run") -> Thresholds:
+    """The thresholds that `calibrate` chose for this very model."""
+    if not run.decision.calibrated:
+        raise ValueError(
+            f"--calibrated needs thresholds for the model as it is asked for: {command_on(run.path, 'calibrate')}"
+            f" chooses them. What there is: {run.decision.said}."
         )
-    return run.thresholds
+    return run.decision
 
 
-def write_metrics(
-    options: EvaluateOptions,
+def write_results(
     folder: Path,
     split_name: str,
     split: Split | Portion,
     run: "Run",
-    predictions: "Predictions",
-    threshold: float | list[float],
+    predictions: Predictions,
+    decision: Thresholds,
+    top3_min_prob: float | None,
 ) -> None:
     """Compute, print and write `metrics.json` and `per_class.csv`."""
-    import csv
-    import io
-
     from pipelines.input_pipeline import read_boxes
 
-    metrics = evaluate_predictions(predictions, threshold, options.top3_min_prob)
-    rows = evaluate_classes(predictions, run.classes, threshold)
+    counted = count(predictions, decision.values, top3_min_prob)
+    metrics, rows = summarize(counted), class_rows(counted, run.classes)
     if predictions.boxes.shape[1]:
         localization = evaluate_localization(predictions, read_boxes(split.files))
         if localization["objects"]:
             metrics["localization"] = localization
+    write_metrics(folder / "metrics.json", split_name, metrics)
+    write_class_table(folder / "per_class.csv", rows)
     lines = table_lines(
         metrics,
         rows,
         streams=streams_of(run.config.top_n),
-        decided_by="calibrated thresholds" if options.calibrated else f"all, p >= {options.threshold:g}",
-        top3_min_prob=options.top3_min_prob,
+        decided_by="calibrated thresholds" if decision.calibrated else f"all, p >= {decision.values[0]:g}",
+        top3_min_prob=top3_min_prob,
     )
     print("\n".join(lines))
-
-    file = folder / "metrics.json"
-    before = json.loads(file.read_text()) if file.is_file() else {}
-    # Other splits that the folder has metrics of stay.
-    write_text(file, json.dumps(before | {split_name: to_json(metrics)}, indent=1, allow_nan=False) + "\n")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    # An unknown number is an empty field.
-    writer.writerows({k: "" if v is None else v for k, v in to_json(row).items()} for row in rows)
-    write_text(folder / "per_class.csv", text.getvalue())
+    print(f"\nthresholds: {decision.said}")
 
 
 def write_submissions(

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mcar_tf.evaluating.answers import find_images, write_predictions
+from mcar_tf.evaluating.answers import find_images, write_answers
+from mcar_tf.runs.thresholds import same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
+from pipelines.files import locked
+from pipelines.words import listed, printable
 
 
 @dataclasses.dataclass
@@ -17,13 +20,13 @@ class PredictOptions:
     run: Path = option(dataclasses.MISSING, "The run folder.")
     images: list[str] = option(dataclasses.MISSING, "Image files, folders (searched through) or globs.")
     out_dir: Path | None = option(None, "Where the results go (null: <run>/predictions).")
-    format: Literal["jsonl", "csv"] = option("jsonl", "jsonl: an object an image; csv: a row a label.")
-    draw: bool = option(False, "Also draw each image with its labelled regions, at its own resolution.")
+    format: Literal["jsonl", "csv"] = option("jsonl", "jsonl: a line for each image; csv: a line for each label.")
+    draw: bool = option(False, "Also draw each image with its labelled regions, its longer side reduced to 4,096 px.")
     threshold: float | None = option(None, "Probability from which on a class is predicted (null: each class's own as"
                                      " calibrate found it, or 0.6).")
     checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
                                                  " its validation split.")
-    top_n: int | None = option(None, "Regions an image (null: the run's).")
+    top_n: int | None = option(None, "Regions that are looked at in each image (null: the run's).")
     image_size: int | None = option(None, "Side that images are resized to, in px (null: the run's).")
     batch_size: int = option(16, "Images at a time.")
     # fmt: on
@@ -49,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = load_run(
         options.run, checkpoint=options.checkpoint, top_n=options.top_n, image_size=options.image_size
     )
+    decision = run.decision if options.threshold is None else same_for_all(run.classes, options.threshold)
     folder = options.out_dir or run.path / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     unreadable: list[str] = []
-    threshold = (run.thresholds or 0.6) if options.threshold is None else options.threshold
     predictions = predict_files(
         run.model,
         files,
@@ -60,26 +63,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         unreadable,
         image_size=run.config.image_size,
         batch_size=options.batch_size,
-        threshold=threshold,
+        threshold=decision.values,
     )
     if options.draw:
         from mcar_tf.reporting.drawn_answers import draw_each
 
         predictions = draw_each(predictions, folder)
     path = folder / f"predictions.{options.format}"
-    first, count = write_predictions(path, predictions, options.format)
+    # Pictures of two commands would lie side by side.
+    with locked(folder / ".lock", f"{folder} is being filled by another predict. Wait, or give --out-dir."):
+        first, count = write_answers(path, predictions, options.format)
 
     for prediction in first:
-        labels = ", ".join(f"{label['class']} {label['prob']:.2f}" for label in prediction["labels"])
-        print(f"{prediction['image']}: {labels or 'nothing above the threshold'}")
+        labels = listed(f"{label['class']} {label['prob']:.2f}" for label in prediction["labels"])
+        print(f"{printable(prediction['image'])}: {labels or 'nothing above the threshold'}")
     if count > len(first):
         print(f"... and {count - len(first)} more")
+    print(f"thresholds: {decision.said}")
     drawn = f", and {count} pictures" if options.draw else ""
     print(f"written to {path}{drawn}")
     if unreadable:
         raise ValueError(
             f"{len(unreadable)} of {len(files)} images could not be read and were left out:"
-            f" {'; '.join(unreadable[:5])}{'; ...' if len(unreadable) > 5 else ''}"
+            f" {printable('; '.join(unreadable[:5]))}{'; ...' if len(unreadable) > 5 else ''}"
         )
 
 

@@ -22,7 +22,8 @@ class ReportOptions:
                                  " where it has been evaluated).")
     data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).")
     pictures: int = option(12, "Pictures in each gallery.")
-    threshold: float = option(0.6, "Probability from which on a class counts as predicted.")
+    threshold: float | None = option(None, "Probability from which on a class is predicted (null: each class's own as"
+                                     " calibrate found it for the run's weights, or 0.6).")
     seed: int = option(0, "Decides which pictures the gallery shows.")
     out: Path | None = option(None, "The file (null: <run>/report.html).")
     # fmt: on
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if options.pictures < 1:
         raise ValueError(f"`pictures` must be at least 1. Received: {options.pictures}")
-    if not 0 <= options.threshold <= 1:
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise ValueError(f"`threshold` must lie in [0, 1]. Received: {options.threshold}")
     folders = [options.run, *options.compare]
     baseline = options.run / "baseline"
@@ -49,17 +50,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = runs[0]
 
     load_tensorflow()
-    selection = select_pictures(run, options.pictures, options.threshold, options.seed)
-    shown = {row for rows in selection.values() for row in rows}
-    images = read_images(run, options.data_dir or run.config.data_dir, shown)
+    selection = select_pictures(run, options.pictures, options.seed)
+    images = read_images(run, options.data_dir or run.config.data_dir, selection.rows)
     content = page.page(
         f"{run.folder.name}: {run.config.dataset}, {run.split}",
-        sections.summary_parts(runs, options.threshold),
+        sections.summary_parts(runs),
         [
             ("Beside other runs", sections.comparison_parts(runs)),
             ("Training", sections.training_parts(runs)),
-            ("Classes", sections.class_parts(runs, options.threshold)),
-            ("What it confuses", sections.confusion_parts(run, options.threshold)),
+            ("Classes", sections.class_parts(runs)),
+            ("What it confuses", sections.confusion_parts(run)),
             ("Worst errors", picture_sections.error_parts(run, selection, images)),
             ("Where it looks", picture_sections.gallery_parts(run, selection, images)),
             ("How it was made", sections.provenance_parts(run)),
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     out = options.out or options.run / "report.html"
     write_text(out, content)
+    print(f"thresholds: {run.decided_by}")
     print(f"written: {out} ({len(content) / 2**20:.1f} MB; open it in a browser)")
 
 

@@ -1,10 +1,13 @@
-"""How values are written for people: options as they are typed, percentages, the name nearest to a wrong one."""
+"""How values are written for people: options, percentages, the nearest name, what others called their things."""
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Iterable
 
 UNKNOWN = "-"
+# Marks that turn the text behind them around.
+TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def spell(name: str) -> str:
@@ -24,3 +27,36 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     known = {one.lower().replace("-", "_"): one for one in valid}
     matches = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.5)
     return f" Did you mean `{known[matches[0]]}`?" if matches else ""
+
+
+def printable(text: str) -> str:
+    r"""The text, where each letter that a terminal, a page or a picture can't show stands as in source code: `\x1b`.
+
+    Class and file names come from others: a control character in them moves the terminal's cursor or colours all
+    that follows, ends a line of a table, and is not allowed in an SVG file.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(letter.encode("unicode_escape").decode() if _hidden(letter) else letter for letter in text)
+
+
+def _hidden(letter: str) -> bool:
+    if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in TURNING:
+        return True
+    return ord(letter) & 0xFFFE == 0xFFFE  # no letters, and never any
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Names one after the other: the first `most`, and how many there are besides."""
+    names = [printable(name) for name in names]
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def csv_text(text: str) -> str:
+    """A text as a cell of a CSV file that a spreadsheet does not run.
+
+    Spreadsheets take a cell that begins with `=`, `+`, `-`, `@`, a tab or a line break for a formula, which can start
+    programs: such a text gets an apostrophe in front (OWASP, "CSV Injection").
+    """
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r\n") else text

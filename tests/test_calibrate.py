@@ -18,6 +18,8 @@ def test_thresholds_are_written_into_the_run(tiny_run, capsys):
     assert list(found["thresholds"]) == ["red", "green", "blue", "<b>rare & odd</b>"]
     assert found["thresholds"]["<b>rare & odd</b>"] == 0.6
     assert found["not_as_wanted"] == {"<b>rare & odd</b>": "only 1 of 4 positives"}
+    assert list(found["intervals"]) == ["red", "green", "blue"]
+    assert all(low <= high for low, high in found["intervals"].values())
     assert found["after"]["CF1"] >= found["before"]["CF1"]
     assert found["after"]["ECE"] < found["before"]["ECE"]
     printed = capsys.readouterr().out
@@ -34,6 +36,7 @@ def test_thresholds_are_written_into_the_run(tiny_run, capsys):
         (["--split", "minival"], r"no split 'minival' \(it has train, validation, test\).*--val-fraction"),
         (["--min-precision", "1.5"], r"must lie in \(0, 1\]. Received: 1.5"),
         (["--min-positives", "0"], "at least 1. Received: 0"),
+        (["--prior-positives", "-1"], "`prior-positives` must be 0 or more. Received: -1"),
         (["--default-threshold", "-1"], r"must lie in \[0, 1\]. Received: -1"),
     ],
 )
@@ -41,6 +44,13 @@ def test_what_would_flatter_or_makes_no_sense_is_refused(untrained_run, words, m
     with pytest.raises(ValueError, match=message):
         calibrate.main(["--run", str(untrained_run), *words])
     assert not (untrained_run / "thresholds.json").exists()
+
+
+def test_a_set_of_other_classes_is_refused(tiny_run):
+    write_text(tiny_run / "classes.txt", "a\nb\nc\nd\n")
+    with pytest.raises(ValueError, match=r"knows 4 classes \(a, b, c, ...\), tiny has 4 \(red"):
+        calibrate.main(["--run", str(tiny_run)])
+    assert not (tiny_run / "thresholds.json").exists()
 
 
 def test_without_a_validation_split_one_that_was_held_out_is_used(tmp_path, make_run, make_sample):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mcar_tf import evaluate, metrics, report
-from mcar_tf.evaluating.predictions import read_predictions
+from mcar_tf.evaluating.predictions_file import read_predictions
 from mcar_tf.runs.folder import read_run_config
 from mcar_tf.runs.thresholds import chosen_for, write_calibration
 from pipelines.building.sets import build_set
@@ -108,13 +108,15 @@ def test_the_plain_backbone_has_one_stream(tiny_run, capsys):
 def test_calibrated_thresholds_decide(tiny_run, capsys):
     # Only "blue" can be predicted, and always is.
     thresholds = {"red": 1.0, "green": 1.0, "blue": 0.0, "<b>rare & odd</b>": 1.0}
-    weights = tiny_run / "checkpoints" / "last.weights.h5"
-    write_calibration(tiny_run, {"thresholds": thresholds}, chosen_for(read_run_config(tiny_run), weights))
+    model = chosen_for(read_run_config(tiny_run), tiny_run / "checkpoints" / "last.weights.h5")
+    write_calibration(tiny_run, {"thresholds": thresholds}, model)
     evaluate.main(["--run", str(tiny_run), "--calibrated"])
     folder = tiny_run / "evaluations" / "test,calibrated"
     with (folder / "per_class.csv").open() as file:
         assert [row["predicted"] for row in csv.DictReader(file)] == ["0", "0", "16", "0"]
-    assert "calibrated thresholds" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "calibrated thresholds" in printed
+    assert "thresholds: each class's own, from" in printed
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,9 @@ def test_calibrated_thresholds_decide(tiny_run, capsys):
         (["--split", "nowhere"], ValueError, "one of train, validation, test.*'nowhere'"),
         (["--dataset", "nothing"], FileNotFoundError, "pipelines.build --dataset nothing"),
         (["--threshold", "2"], ValueError, r"must lie in \[0, 1\]. Received: 2"),
-        (["--calibrated"], FileNotFoundError, "mcar_tf.calibrate --run"),
+        (["--top3-min-prob", "-1"], ValueError, r"`top3-min-prob` must lie in \[0, 1\]. Received: -1"),
+        (["--batch-size", "0"], ValueError, "`batch-size` must be at least 1. Received: 0"),
+        (["--calibrated"], ValueError, r"mcar_tf.calibrate --run .* What there is: 0.6 for every class"),
         (["--checkpoint", "best"], FileNotFoundError, "no best weights"),
         (["--voc-results", "comp2"], ValueError, "Pascal VOC's 20 classes"),
         (["--coco-results"], ValueError, "COCO's 80 classes"),

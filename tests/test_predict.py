@@ -2,11 +2,14 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from mcar_tf import calibrate
 from mcar_tf.evaluating.answers import CSV_COLUMNS
 from mcar_tf.predict import main
+from pipelines.files import locked, write_text
 
 
 def test_a_folder_gives_an_object_an_image_and_a_drawn_picture_each(tiny_run, photos, capsys):
@@ -55,3 +58,40 @@ def test_an_unreadable_image_is_named_and_loses_nothing(tiny_run, photos):
         main(["--run", str(tiny_run), "--images", str(photos)])
     lines = (tiny_run / "predictions" / "predictions.jsonl").read_text().splitlines()
     assert [json.loads(line)["image"][-5:] for line in lines] == ["0.png", ".WEBP"]
+
+
+def test_two_into_one_folder_do_not_mix(tiny_run, photos, tmp_path):
+    words = ["--run", str(tiny_run), "--images", str(photos), "--out-dir", str(tmp_path / "out")]
+    main(words)
+    before = (tmp_path / "out" / "predictions.jsonl").read_bytes()
+    with (
+        locked(tmp_path / "out" / ".lock", ""),
+        pytest.raises(
+            FileExistsError, match=r"out is being filled by another predict. Wait, or give --out-dir"
+        ),
+    ):
+        main([*words, "--draw"])
+    assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
+    assert list((tmp_path / "out").glob("*.png")) == []
+
+
+def test_the_thresholds_are_said(tiny_run, photos, capsys):
+    main(["--run", str(tiny_run), "--images", str(photos)])
+    assert "thresholds: 0.6 for every class (`calibrate` finds better ones)" in capsys.readouterr().out
+    main(["--run", str(tiny_run), "--images", str(photos), "--threshold", "0.25"])
+    assert "thresholds: 0.25 for every class" in capsys.readouterr().out
+    calibrate.main(["--run", str(tiny_run), "--min-positives", "1"])
+    main(["--run", str(tiny_run), "--images", str(photos)])
+    assert "thresholds: each class's own, from " in capsys.readouterr().out
+
+
+def test_names_do_not_reach_the_terminal_as_commands(tiny_run, tmp_path, capsys):
+    write_text(tiny_run / "classes.txt", "a\x1b[31m\nb\nc\nd\n")
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "p\x1b[2J.png")
+    (tmp_path / "q\x1b[2J.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"q\\x1b\[2J\.png") as error:
+        main(["--run", str(tiny_run), "--images", str(tmp_path), "--threshold", "0"])
+    printed = capsys.readouterr().out
+    assert "a\\x1b[31m 0." in printed
+    assert "\x1b" not in printed + str(error.value)

@@ -1,19 +1,18 @@
 """The report: one file that needs nothing else, says what the numbers say, and makes no markup of names."""
 
-import dataclasses
 import html.parser
 import json
 import re
 import shutil
 import subprocess
 
-import numpy as np
 import pytest
 
 from mcar_tf import evaluate, report
-from mcar_tf.evaluating.predictions import Predictions, read_predictions, write_predictions
-from mcar_tf.reporting.choosing import select_pictures
-from mcar_tf.reporting.evaluated_run import name_runs, read_evaluated_run
+from mcar_tf.evaluating.predictions_file import read_predictions, write_predictions
+from mcar_tf.reporting.evaluated_run import read_evaluated_run
+from mcar_tf.runs.folder import read_run_config
+from mcar_tf.runs.thresholds import chosen_for, write_calibration
 from pipelines.files import write_text
 
 
@@ -69,7 +68,7 @@ def test_the_numbers_are_those_of_evaluate(page, evaluated):
     for number, name in (
         (found["fused"]["mAP"], "mAP, both streams"),
         (found["local"]["mAP"], "mAP, local stream"),
-        (found["fused"]["OF1"], "OF1 at 0.6"),
+        (found["fused"]["OF1"], "OF1"),
     ):
         assert f"{100 * number:.1f} {name}" in page.text
     assert "1 of 4 classes have no positives here and are left out of all means: <b>rare" in page.text
@@ -91,6 +90,7 @@ def test_all_sections_are_there(page):
     kinds = [source.split(";")[0].removeprefix("data:image/") for source in page.sources]
     assert kinds.count("png") == 1
     assert kinds.count("jpeg") >= 6
+    assert "Light blue: the class is in the picture" in page.text
 
 
 def test_runs_are_compared_side_by_side(evaluated, tmp_path, capsys):
@@ -110,17 +110,30 @@ def test_runs_are_compared_side_by_side(evaluated, tmp_path, capsys):
     assert "r.html" in capsys.readouterr().out
 
 
-def test_thresholds_are_told(evaluated, tmp_path):
+def test_thresholds_are_those_of_the_run(evaluated, tmp_path):
     run = shutil.copytree(evaluated, tmp_path / "run")
+    report.main(["--run", str(run), "--pictures", "1"])
+    assert (
+        "0.6 for every class (`calibrate` finds better ones)" in Page((run / "report.html").read_text()).text
+    )
     result = {
+        "thresholds": {"red": 1.0, "green": 1.0, "blue": 0.0, "<b>rare & odd</b>": 1.0},
         "split": "validation",
         "temperature": 1.25,
         "before": {"OF1": 0.5, "ECE": 0.1},
         "after": {"OF1": 0.625, "ECE": 0.05},
     }
-    write_text(run / "thresholds.json", json.dumps(result))
+    weights = run / "checkpoints" / "last.weights.h5"
+    write_calibration(run, result, chosen_for(read_run_config(run), weights))
     report.main(["--run", str(run), "--pictures", "1"])
-    assert "OF1 50.0 → 62.5 there); temperature 1.25" in Page((run / "report.html").read_text()).text
+    text = Page((run / "report.html").read_text()).text
+    assert "OF1 50.0 → 62.5 there); temperature 1.25" in text
+    assert "threshold on: each class's own, from" in text
+    assert "blue 5 16" in text  # pictures 2, 5, 8, 11 and 14 show it, and all 16 are said to
+    # Of other weights these are no thresholds.
+    write_calibration(run, result, {"weights": "others", "options": {}})
+    report.main(["--run", str(run), "--pictures", "1"])
+    assert "0.6 for every class, since" in Page((run / "report.html").read_text()).text
 
 
 @pytest.mark.parametrize(
@@ -148,7 +161,14 @@ def test_a_run_that_went_on_after_it_was_evaluated_is_refused(evaluated, tmp_pat
     written["test"]["fused"]["mAP"] += 0.01
     write_text(run / "metrics.json", json.dumps(written))
     with pytest.raises(ValueError, match=r"went on after its evaluation. Run again: .*evaluate --run"):
-        read_evaluated_run(run, "run", 0.6)
+        read_evaluated_run(run, "run")
+
+
+def test_a_picture_is_in_the_page_once(page):
+    pictures = [source for source in page.sources if "image/jpeg" in source]
+    assert len(pictures) == len(set(pictures))
+    ids = re.findall(r"test/\d\d", page.text)
+    assert len(ids) == len(set(ids)) >= 7  # of the galleries, and of the region that is explained
 
 
 def test_a_run_beside_itself_is_refused(evaluated):
@@ -159,32 +179,10 @@ def test_a_run_beside_itself_is_refused(evaluated):
 def test_runs_on_other_pictures_are_refused(evaluated, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
     predictions, classes, split = read_predictions(other / "predictions.npz")
-    other_ids = dataclasses.replace(predictions, ids=predictions.ids[::-1])
-    write_predictions(other / "predictions.npz", other_ids, classes, split)
+    predictions.ids = predictions.ids[::-1]
+    write_predictions(other / "predictions.npz", predictions, classes, split)
     with pytest.raises(ValueError, match=r"evaluated on other pictures than .*can't be compared"):
         report.main(["--run", str(evaluated), "--compare", str(other)])
-
-
-def test_the_worst_errors_are_the_most_wrong(evaluated):
-    run = read_evaluated_run(evaluated, "run", 0.6)
-    # Four pictures, three of them wrong in a way of their own; the last class never counts.
-    labels = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]], np.float32)
-    probs = np.array(
-        [[0.3, 0.9, 0, 0.99], [0.9, 0, 0, 0.99], [0, 0.1, 0.7, 0.99], [0.8, 0.61, 0.2, 0.99]], np.float32
-    )
-    weights = np.array([[1, 1, 1, 0]] * 4, np.float32)
-    fields = {name: getattr(run.predictions, name)[:4] for name in vars(run.predictions)}
-    fields |= {"labels": labels, "weights": weights, "probs": probs, "global_probs": probs}
-    run = dataclasses.replace(run, predictions=Predictions(**fields))
-    selection = select_pictures(run, 12, threshold=0.6, seed=0)
-    assert selection["missed"] == [2, 0]  # 0.1, 0.3
-    assert selection["claimed"] == [0, 2]  # 0.9, 0.7
-
-
-def test_names_tell_runs_apart_by_as_little_as_needed(tmp_path):
-    folders = [tmp_path / "a" / "run", tmp_path / "b" / "run"]
-    assert name_runs(folders) == ["a/run", "b/run"]
-    assert name_runs([tmp_path / "one", tmp_path / "two"]) == ["one", "two"]
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")

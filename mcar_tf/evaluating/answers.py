@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.files import written_whole
+from pipelines.words import csv_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 CSV_COLUMNS = ("image", "class", "prob", "global_prob", "local_prob", "ymin", "xmin", "ymax", "xmax")
@@ -40,7 +41,7 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def write_predictions(
+def write_answers(
     path: Path, predictions: Iterable[Answer], form: Literal["jsonl", "csv"]
 ) -> tuple[list[Answer], int]:
     """Write each prediction as it comes; `path` is there once all are, until then `partial-...-NAME`, which an
@@ -77,5 +78,6 @@ def to_rows(prediction: Answer) -> Iterator[list[Any]]:
     """An image's rows of `CSV_COLUMNS`."""
     boxes = {region["class"]: region["box"] for region in prediction["regions"]}
     for label in prediction["labels"] or [{}]:
-        numbers = [label.get(name, "") for name in ("class", "prob", "global_prob", "local_prob")]
-        yield [prediction["image"], *numbers, *boxes.get(label.get("class"), ["", "", "", ""])]
+        numbers = [label.get(name, "") for name in ("prob", "global_prob", "local_prob")]
+        texts = [csv_text(text) for text in (prediction["image"], label.get("class", ""))]
+        yield [*texts, *numbers, *boxes.get(label.get("class"), ["", "", "", ""])]

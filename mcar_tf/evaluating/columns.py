@@ -39,13 +39,13 @@ class StreamNumbers:
     Attributes:
         average_precision: (C,), NaN for a class without positives.
         average_precision_11_point: (C,), likewise.
-        decisions: three (C,) arrays, see `mcar_tf.metrics.count_decisions`.
+        decisions: (3, C), what `mcar_tf.metrics.count_decisions` gives.
         calibration_error: over all pairs of image and class.
     """
 
     average_precision: Array
     average_precision_11_point: Array
-    decisions: tuple[Array, Array, Array]
+    decisions: Array
     calibration_error: float
 
 
@@ -116,12 +116,12 @@ def streams_of(top_n: int) -> list[str]:
     return list(STREAMS) if top_n else ["global"]
 
 
-def measure_stream(numbers: StreamNumbers, top3: tuple[Array, Array, Array]) -> dict[str, Any]:
+def measure_stream(numbers: StreamNumbers, top3: Array) -> dict[str, Any]:
     """All measures of a stream by name, and under `top3` those of decisions for the three most probable classes.
 
     Args:
         numbers: of the stream.
-        top3: the counts of `mcar_tf.metrics.count_decisions` where each image is assigned three classes.
+        top3: (3, C), the counts of `mcar_tf.metrics.count_decisions` where each image is assigned three classes.
     """
     assigned = dataclasses.replace(numbers, decisions=top3)
     return {measure.name: measure.compute(numbers) for measure in MEASURES} | {

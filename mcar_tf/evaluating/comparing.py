@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from mcar_tf import metrics
 from mcar_tf.evaluating.predictions import Predictions
 
 Array = npt.NDArray[Any]
@@ -36,25 +35,64 @@ def check_comparable(found: Mapping[Path, tuple[Predictions, Sequence[str]]]) ->
 
 
 def resample_map(
-    labels: Array, weights: Array, probs: Array, resamples: int, seed: int = 0
+    models: Sequence[tuple[Predictions, str]], resamples: int, seed: int = 0
 ) -> tuple[Array, Array]:
     """The mAP of several models on the images, and on images drawn with replacement, the same draws for all models.
 
     Args:
-        labels: (N, C).
-        weights: (N, C), 0 where a label doesn't count.
-        probs: (M, N, C), of M models.
+        models: M predictions of the same images, each with the stream that counts.
         resamples: draws, R, of N images each.
         seed: of the draws.
 
     Returns:
         mAP (M,) and (M, R), in [0, 1].
     """
-    values = np.array([metrics.mean_average_precision(labels, p, weights) for p in probs])
+    first, count = models[0][0], len(models[0][0])
     rng = np.random.default_rng(seed)
-    resampled = np.empty((len(probs), resamples))
-    for r in tqdm(range(resamples), desc="resampling", leave=False, disable=None):
-        rows = rng.integers(0, len(labels), len(labels))
-        for model, found in enumerate(probs):
-            resampled[model, r] = metrics.mean_average_precision(labels[rows], found[rows], weights[rows])
-    return values, resampled
+    # How often each image is drawn: (N, 1 + R), the images as they are first.
+    drawn = np.ones((count, 1 + resamples), np.uint16)
+    for draw in range(1, 1 + resamples):
+        drawn[:, draw] = np.bincount(rng.integers(0, count, count), minlength=count)
+    sums, known = np.zeros((2, len(models), 1 + resamples))
+    bar = tqdm(total=first.num_classes, desc="resampling", unit=" classes", leave=False, disable=None)
+    with bar:
+        for block in first.class_blocks():
+            labels, weights = first.truth(classes=block)
+            probs = [predictions.stream(stream, classes=block) for predictions, stream in models]
+            for c in range(labels.shape[1]):
+                counts = weights[:, c]
+                for model, scores in enumerate(probs):
+                    ap = _average_precisions(labels[counts, c], scores[counts, c], drawn[counts])
+                    sums[model] += np.nan_to_num(ap)
+                    known[model] += ~np.isnan(ap)
+                bar.update()
+    with np.errstate(invalid="ignore"):
+        means = sums / known  # NaN where no class has a positive
+    return means[:, 0], means[:, 1:]
+
+
+def _average_precisions(labels: Array, scores: Array, drawn: Array) -> Array:
+    """Average precision of one class on images that are there several times, as `mcar_tf.metrics` defines it.
+
+    Args:
+        labels: (n,) bool.
+        scores: (n,).
+        drawn: (n, R), how often each image is there.
+
+    Returns:
+        (R,); NaN where no positive is there.
+    """
+    order = np.argsort(-scores, kind="stable")
+    labels, scores = labels[order], scores[order]
+    positives = np.flatnonzero(labels)
+    if not positives.size:
+        return np.full(drawn.shape[1], np.nan)
+    # Equal scores are one set, which ends with the last of them: one set for each score of a positive.
+    ends, first = np.unique(np.searchsorted(-scores, -scores[positives], side="right"), return_index=True)
+    retrieved = np.add.reduceat(drawn[order[: ends[-1]]], [0, *ends[:-1]], axis=0, dtype=np.int64).cumsum(
+        axis=0
+    )
+    found = np.add.reduceat(drawn[order[positives]], first, axis=0, dtype=np.int64)
+    total = found.sum(axis=0)
+    precision = found.cumsum(axis=0) / np.maximum(retrieved, 1)
+    return np.where(total > 0, (found * precision).sum(axis=0) / np.maximum(total, 1), np.nan)

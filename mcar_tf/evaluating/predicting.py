@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from tqdm import tqdm
 
-from mcar_tf.evaluating.predictions import Predictions, check_numbers
+from mcar_tf.evaluating.predictions import Flags, FusedProbs, Predictions, check_numbers
 
 Array = npt.NDArray[Any]
 
@@ -46,20 +46,63 @@ def predict_dataset(
         mininterval=interval,
         leave=False,
     )
-    batches: list[dict[str, Array]] = []
+    collected = _Collected(images or 1024)
     with bar:
         for batch in dataset:
             outputs = predict(batch["image"])
             found = {name: outputs[name] for name in OUTPUTS}
             found |= {name: batch[name] for name in ("labels", "weights", "id")}
-            batches.append({name: _collect(strategy, value) for name, value in found.items()})
-            bar.update(len(batches[-1]["id"]))
-    if not batches:
+            collected.add({name: _collect(strategy, value) for name, value in found.items()})
+            bar.update(collected.count - bar.n)
+    if not collected.count:
         raise ValueError("The dataset holds no images: there is nothing to predict.")
-    whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    ids = np.array([identifier.decode() for identifier in whole.pop("id")])
-    check_numbers(whole, ids)
-    return Predictions(ids=ids, **whole)
+    predictions = collected.predictions()
+    streams = {"global_probs": predictions.global_probs, "local_probs": predictions.local_probs}
+    check_numbers(streams, predictions.ids)
+    return predictions
+
+
+class _Collected:
+    """Batches put behind each other into arrays that grow in place: what was predicted is never there twice.
+
+    Args:
+        expected: how many images there may be.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self.count, self.expected, self.classes = 0, expected, 0
+        self.ids: list[str] = []
+        self.arrays: dict[str, Array] = {}
+
+    def add(self, batch: dict[str, Array]) -> None:
+        """Put a batch behind the others."""
+        self.ids += [identifier.decode() for identifier in batch.pop("id")]
+        probs = batch.pop("probs")
+        for name in ("labels", "weights"):
+            batch[name] = Flags.of(batch[name]).bits
+        rows = slice(self.count, len(self.ids))
+        self.count = rows.stop
+        if not self.arrays:
+            self.classes = probs.shape[1]
+            self.arrays = {n: np.empty((self.expected, *v.shape[1:]), v.dtype) for n, v in batch.items()}
+            self.fused = FusedProbs(self.arrays["global_probs"], self.arrays["local_probs"])
+        if self.count > self.expected:
+            self._resize(max(self.count, self.expected * 5 // 4))
+        for name, values in batch.items():
+            self.arrays[name][rows] = values
+        self.fused.put(rows, probs)
+
+    def predictions(self) -> Predictions:
+        """All of them."""
+        self._resize(self.count)
+        labels, weights = (Flags(self.arrays.pop(name), self.classes) for name in ("labels", "weights"))
+        return Predictions(np.array(self.ids), labels, weights, probs=self.fused.kept, **self.arrays)
+
+    def _resize(self, rows: int) -> None:
+        kept = [] if self.fused.kept is None else [self.fused.kept]
+        for array in [*self.arrays.values(), *kept]:
+            array.resize((rows, *array.shape[1:]), refcheck=False)  # the memory grows where it lies
+        self.expected = rows
 
 
 @functools.lru_cache(maxsize=2)  # fit evaluates after every epoch: one trace for all of them

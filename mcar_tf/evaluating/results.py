@@ -1,8 +1,8 @@
 """Predictions in, how good they are out: over all classes, of each class, of regions. Loads no TensorFlow."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,55 @@ from mcar_tf.evaluating.columns import STREAMS, StreamNumbers, measure_stream
 from mcar_tf.evaluating.predictions import Predictions
 
 Array = npt.NDArray[Any]
+
+CALIBRATION_BINS = 15
+
+
+class Counted(NamedTuple):
+    """What all numbers about a set of predictions are made of.
+
+    Attributes:
+        images: N.
+        streams: name -> what its measures are made of.
+        top3: name of a stream -> (3, C), the counts of decisions where each image is assigned three classes.
+        thresholds: (C,), of the decisions.
+    """
+
+    images: int
+    streams: dict[str, StreamNumbers]
+    top3: dict[str, Array]
+    thresholds: Array
+
+
+def count(
+    predictions: Predictions, threshold: npt.ArrayLike = 0.6, top_3_min_prob: float | None = None
+) -> Counted:
+    """Go through all predictions once, some classes at a time. Arguments as for `evaluate_predictions`."""
+    classes = predictions.num_classes
+    thresholds = np.broadcast_to(np.asarray(threshold, np.float64), classes)
+    precisions = {stream: np.full((2, classes), np.nan) for stream in STREAMS}
+    decisions, top3 = ({stream: np.zeros((3, classes), int) for stream in STREAMS} for _ in range(2))
+    excess = dict.fromkeys(STREAMS, np.zeros((2, CALIBRATION_BINS)))
+    for block in predictions.class_blocks():
+        labels, weights = predictions.truth(classes=block)
+        for stream in STREAMS:
+            # Double precision, in which a threshold of 0.6 is not the nearest number of single precision.
+            probs = predictions.stream(stream, classes=block).astype(np.float64)
+            precisions[stream][:, block] = metrics.average_precisions(labels, probs, weights)
+            decisions[stream][:, block] = metrics.count_decisions(labels, probs >= thresholds[block], weights)
+            found = metrics.calibration_excess(labels, probs, weights, CALIBRATION_BINS)
+            excess[stream] = excess[stream] + found
+    for rows in predictions.row_blocks():
+        labels, weights = predictions.truth(rows)
+        for stream in STREAMS:
+            probs = predictions.stream(stream, rows).astype(np.float64)
+            assigned = metrics.assign_top_k(probs, 3, top_3_min_prob)
+            top3[stream] += np.stack(metrics.count_decisions(labels, assigned, weights))
+    streams = {
+        stream: StreamNumbers(ap, ap_11_point, decisions[stream], metrics.calibration_error(excess[stream]))
+        for stream, (ap, ap_11_point) in precisions.items()
+    }
+    return Counted(len(predictions), streams, top3, thresholds)
 
 
 def evaluate_predictions(
@@ -27,41 +76,37 @@ def evaluate_predictions(
         top_3_min_prob: assign none of the top three below this (the authors' code: 0.6).
 
     Returns:
-        `images`, `classes_without_positives` (how many; left out of all means), and for each of `global`,
-        `local` and `fused`: `mAP`, `mAP_11_point`, `OP OR OF1 CP CR CF1`, `top3` (the same six), `ECE`.
+        As `summarize`.
+    """
+    return summarize(count(predictions, threshold, top_3_min_prob))
+
+
+def summarize(counted: Counted) -> dict[str, Any]:
+    """All measures of all streams.
+
+    Returns:
+        `images`, `classes_without_positives` (how many; left out of all means), and for each of `global`, `local` and
+        `fused` all of `mcar_tf.evaluating.columns.MEASURES`, and under `top3` those of decisions.
         Fractions; NaN for what is unknown because no image shows any class.
     """
-    labels, weights = predictions.labels, predictions.weights
-    shown = ((labels > 0) & (weights > 0)).any(axis=0)
-    result: dict[str, Any] = {
-        "images": len(predictions),
-        "classes_without_positives": int((~shown).sum()),
+    _, _, present = counted.streams["fused"].decisions
+    return {
+        "images": counted.images,
+        "classes_without_positives": int((present == 0).sum()),
+        **{
+            stream: measure_stream(numbers, counted.top3[stream])
+            for stream, numbers in counted.streams.items()
+        },
     }
-    for stream, field in STREAMS.items():
-        probs = np.asarray(getattr(predictions, field), np.float64)
-        numbers = StreamNumbers(
-            metrics.average_precision(labels, probs, weights),
-            metrics.average_precision_11_point(labels, probs, weights),
-            metrics.count_decisions(labels, probs >= np.asarray(threshold, np.float64), weights),
-            metrics.expected_calibration_error(labels, probs, weights),
-        )
-        assigned = metrics.assign_top_k(probs, 3, top_3_min_prob)
-        result[stream] = measure_stream(numbers, metrics.count_decisions(labels, assigned, weights))
-    return result
 
 
-def evaluate_classes(
-    predictions: Predictions, classes: Sequence[str], threshold: npt.ArrayLike = 0.6
-) -> list[dict[str, Any]]:
+def class_rows(counted: Counted, classes: Sequence[str]) -> list[dict[str, Any]]:
     """A row a class: its positives, AP in each stream and by 11 points, precision, recall and F1 of the fused one.
 
     NaN where a class has no positives; precision 0 where it is never predicted.
     """
-    labels, weights = predictions.labels, predictions.weights
-    aps = {s: metrics.average_precision(labels, getattr(predictions, f), weights) for s, f in STREAMS.items()}
-    eleven_point = metrics.average_precision_11_point(labels, predictions.probs, weights)
-    threshold = np.broadcast_to(np.asarray(threshold, np.float64), len(classes))
-    correct, predicted, present = metrics.count_decisions(labels, predictions.probs >= threshold, weights)
+    fused = counted.streams["fused"]
+    correct, predicted, present = fused.decisions
     rows = []
     for c, name in enumerate(classes):
         known = present[c] > 0
@@ -72,15 +117,47 @@ def evaluate_classes(
                 "class": name,
                 "positives": int(present[c]),
                 "predicted": int(predicted[c]),
-                **{f"AP_{stream}": float(ap[c]) for stream, ap in aps.items()},
-                "AP_11_point": float(eleven_point[c]),
-                "threshold": float(threshold[c]),
+                **{f"AP_{s}": float(found.average_precision[c]) for s, found in counted.streams.items()},
+                "AP_11_point": float(fused.average_precision_11_point[c]),
+                "threshold": float(counted.thresholds[c]),
                 "precision": float(precision),
                 "recall": float(recall),
                 "F1": metrics.f1(float(precision), float(recall)),
             }
         )
     return rows
+
+
+def count_confusions(predictions: Predictions, thresholds: Array, most: int) -> tuple[Array, Array, Array]:
+    """Which class is falsely claimed beside which, among the classes that most false claims have to do with.
+
+    Args:
+        predictions: of the set.
+        thresholds: (C,).
+        most: classes, K at most. All there are, if they are not more.
+
+    Returns:
+        The K classes, ascending, and for these two (K, K) arrays, see `mcar_tf.metrics.count_false_claims`.
+    """
+    claimed, beside = np.zeros((2, predictions.num_classes), int)
+    for rows in predictions.row_blocks():
+        labels, weights = predictions.truth(rows)
+        wrong = (predictions.stream("fused", rows) >= thresholds) & ~labels & weights
+        claimed += wrong.sum(axis=0)
+        beside += wrong.sum(axis=1) @ (labels & weights)
+    # Half for being claimed, half for standing beside what is claimed.
+    leading = [np.argsort(-counts, kind="stable")[: max(1, most // 2)] for counts in (claimed, beside)]
+    chosen = np.unique(leading) if predictions.num_classes > most else np.arange(predictions.num_classes)
+    pairs = [np.concatenate(parts, axis=1) for parts in zip(*_of_classes(predictions, chosen), strict=True)]
+    labels, weights, probs = pairs
+    return chosen, *metrics.count_false_claims(labels, probs >= thresholds[chosen], weights)
+
+
+def _of_classes(predictions: Predictions, chosen: Array) -> Iterator[tuple[Array, Array, Array]]:
+    """Labels, weights and fused probabilities of some classes, one after the other."""
+    for c in chosen:
+        column = slice(int(c), int(c) + 1)
+        yield (*predictions.truth(classes=column), predictions.stream("fused", classes=column))
 
 
 def evaluate_localization(
@@ -132,15 +209,6 @@ def evaluate_localization(
         "regions": regions,
         "objects": total,
     }
-
-
-def to_json(value: Any) -> Any:
-    """The same without NaN, which JSON has no word for: unknown numbers become None."""
-    if isinstance(value, Mapping):
-        return {key: to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _iou(box: Array, others: Array) -> Array:

@@ -1,11 +1,18 @@
-"""Metrics in, the tables that `evaluate` prints out."""
+"""Metrics in, the tables that `evaluate` prints and writes out."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mcar_tf.evaluating import columns
 from mcar_tf.evaluating.columns import Detail
-from pipelines.words import percent
+from mcar_tf.evaluating.metrics_file import to_json
+from pipelines.files import write_text
+from pipelines.words import csv_text, listed, percent, printable
+
+MOST_CLASSES = 200  # that are printed
 
 
 def table_lines(
@@ -20,7 +27,7 @@ def table_lines(
 
     Args:
         metrics: of `mcar_tf.evaluating.results.evaluate_predictions`, and `localization` where it was measured.
-        rows: of `mcar_tf.evaluating.results.evaluate_classes`.
+        rows: of `mcar_tf.evaluating.results.class_rows`.
         streams: that are shown.
         decided_by: says what a class must reach to be predicted.
         top3_min_prob: as for `evaluate_predictions`.
@@ -30,7 +37,7 @@ def table_lines(
     lines = [f"\n{metrics['images']} images, {len(rows)} classes"]
     if missing:
         lines[0] += (
-            f", of which {len(missing)} without positives are left out of all means: {', '.join(missing)}"
+            f", of which {len(missing)} without positives are left out of all means: {listed(missing)}"
         )
     top3 = "top 3" + (f", p >= {top3_min_prob:g}" if top3_min_prob is not None else "")
     lines += [
@@ -43,13 +50,33 @@ def table_lines(
         lines.append(f"{stream:8}" + "   ".join(_row(columns.cells(*group)) for group in groups))
     if "localization" in metrics:
         lines += _localization_lines(metrics["localization"])
-    width = max(5, *(len(row["class"]) for row in rows))
+    shown = most_positives(rows, MOST_CLASSES)
+    width = max(5, *(len(printable(row["class"])) for row in shown))
     lines.append(f"\n{'AP':{width}}{'positives':>11}" + "".join(f"{stream:>8}" for stream in streams))
-    for row in rows:
+    for row in shown:
         aps = "".join(f"{percent(row[f'AP_{stream}']):>8}" for stream in streams)
-        lines.append(f"{row['class']:{width}}{row['positives']:11}{aps}")
+        lines.append(f"{printable(row['class']):{width}}{row['positives']:11}{aps}")
+    if len(shown) < len(rows):
+        lines.append(f"... and {len(rows) - len(shown):,} classes that fewer images show: see per_class.csv")
     lines.append(f"{'mAP':{width}}{'':11}" + "".join(f"{percent(metrics[s]['mAP']):>8}" for s in streams))
     return lines
+
+
+def most_positives(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """Rows of classes in their order; of more than `most`, those of the classes that most images show."""
+    leading = sorted(range(len(rows)), key=lambda c: -rows[c]["positives"])[:most]
+    return [rows[c] for c in sorted(leading)]
+
+
+def write_class_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `per_class.csv`; an unknown number is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in to_json(rows):
+        row = {name: "" if value is None else value for name, value in row.items()}
+        writer.writerow(row | {"class": csv_text(row["class"])})
+    write_text(path, text.getvalue())
 
 
 def _localization_lines(found: Mapping[str, Any]) -> list[str]:

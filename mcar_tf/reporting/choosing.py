@@ -1,50 +1,105 @@
-"""An evaluated run in, the pictures of it that are worth showing out."""
+"""An evaluated run in, the pictures of it that are worth showing out, each of them once."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mcar_tf.reporting.drawing import Region
-from mcar_tf.reporting.evaluated_run import EvaluatedRun, regions_of
+from mcar_tf.evaluating.predictions import Predictions
+from mcar_tf.reporting.drawing import at_most
+from mcar_tf.reporting.evaluated_run import EvaluatedRun
 from mcar_tf.runs.folder import command_on
 from mcar_tf.runs.splits import find_split
 from pipelines.manifest import load_manifest
 
 Array = npt.NDArray[Any]
 
-# Pictures wanted from the set, by what they are for: rows of the predictions.
-Selection = dict[str, list[int]]
+MAX_SIDE = 2048  # px of a picture in memory: dozens of photographs are
 
 
-def select_pictures(run: EvaluatedRun, count: int, threshold: float, seed: int) -> Selection:
-    """Which pictures to show, as rows of the predictions.
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Pictures to show, as rows of the predictions; each is in one place alone.
 
-    Returns:
-        `looked_at`: drawn at random among those with a region to show. `missed`: whose least probable class is in
-        the picture; `claimed`: whose most probable class is not; both at the threshold, the worst first, one error a
-        picture. `localized`: the one with the clearest region, if any has one.
+    Attributes:
+        missed: row -> class that is in the picture and not predicted; the worst first.
+        claimed: row -> class that is predicted and not in the picture; the worst first.
+        localized: the picture with the clearest region, and which of its regions that is; None: there is no region.
+        looked_at: drawn at random among the others that have a region to show.
     """
-    predictions = run.predictions
-    counts, shown = predictions.weights > 0, predictions.labels > 0
-    probs = predictions.probs
-    lowest = np.where(shown & counts, probs, np.inf).min(axis=1)
-    highest = np.where(~shown & counts, probs, -np.inf).max(axis=1)
-    missed = [int(row) for row in np.argsort(lowest, kind="stable") if lowest[row] < threshold]
-    claimed = [int(row) for row in np.argsort(-highest, kind="stable") if highest[row] >= threshold]
-    with_region = [row for row in range(len(predictions)) if regions_of(run, row)]
-    drawn = np.random.default_rng(seed).permutation(with_region)[:count]
-    return {
-        "looked_at": [int(row) for row in drawn],
-        "missed": missed[:count],
-        "claimed": claimed[:count],
-        "localized": [max(with_region, key=lambda row: _clarity(run, row))] if with_region else [],
-    }
+
+    missed: dict[int, int]
+    claimed: dict[int, int]
+    localized: tuple[int, int] | None
+    looked_at: list[int]
+
+    @property
+    def rows(self) -> set[int]:
+        """All pictures."""
+        return {
+            *self.missed,
+            *self.claimed,
+            *self.looked_at,
+            *([self.localized[0]] if self.localized else []),
+        }
+
+
+def select_pictures(run: EvaluatedRun, count: int, seed: int) -> Selection:
+    """Which pictures to show.
+
+    Args:
+        run: whose predictions and thresholds decide.
+        count: how many, at most, of each kind.
+        seed: of those that are drawn at random.
+    """
+    predictions, thresholds = run.predictions, run.thresholds
+    # By how much the picture's worst miss, and its worst false claim, lies on the wrong side of the threshold.
+    missed_by, claimed_by = np.empty((2, len(predictions)))
+    missed_class, claimed_class = np.empty((2, len(predictions)), int)
+    for rows in predictions.row_blocks():
+        labels, weights = predictions.truth(rows)
+        above = predictions.stream("fused", rows) - thresholds
+        missed = np.where(labels & weights, -above, -np.inf)
+        claimed = np.where(~labels & weights, above, -np.inf)
+        for values, by, which in ((missed, missed_by, missed_class), (claimed, claimed_by, claimed_class)):
+            which[rows] = values.argmax(axis=1)
+            by[rows] = values.max(axis=1)
+    # A picture is shown for the worse of its two errors.
+    worst_missed = _worst(missed_by, (missed_by > 0) & (missed_by >= claimed_by))[:count]
+    worst_claimed = _worst(claimed_by, (claimed_by >= 0) & (claimed_by > missed_by))[:count]
+
+    used = {*worst_missed, *worst_claimed}
+    shown = shown_regions(predictions, thresholds)
+    clarity = np.where(shown, _clarity(predictions), -np.inf)
+    free = np.array([row not in used for row in range(len(predictions))])
+    localized = None
+    if shown[free].any():
+        row, region = np.unravel_index(np.argmax(np.where(free[:, None], clarity, -np.inf)), clarity.shape)
+        localized = int(row), int(region)
+        free[row] = False
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(shown.any(axis=1) & free))[:count]
+    return Selection(
+        missed={row: int(missed_class[row]) for row in worst_missed},
+        claimed={row: int(claimed_class[row]) for row in worst_claimed},
+        localized=localized,
+        looked_at=[int(row) for row in drawn],
+    )
+
+
+def shown_regions(predictions: Predictions, thresholds: Array) -> Array:
+    """(N, R) bool: the regions that `mcar_tf.reporting.regions.select_regions` selects."""
+    classes = predictions.box_classes
+    rows = np.arange(len(predictions))[:, None]
+    global_probs = predictions.global_probs[rows, classes]
+    probs = predictions.pairs(rows, classes)
+    shown: Array = (global_probs > 0.1) & (probs > thresholds[classes])
+    return shown
 
 
 def read_images(run: EvaluatedRun, data_dir: Path, rows: set[int]) -> dict[int, Array]:
-    """Pictures at their own resolution, upright: row of the predictions -> (H, W, 3) uint8."""
+    """Upright pictures, reduced to `MAX_SIDE`: row of the predictions -> (H, W, 3) uint8."""
     import tensorflow as tf
 
     from pipelines.decode import decode, turn_upright
@@ -58,7 +113,7 @@ def read_images(run: EvaluatedRun, data_dir: Path, rows: set[int]) -> dict[int, 
             break
         if sample.id in wanted:
             pixels = turn_upright(decode(tf.constant(picture.encoded)), tf.constant(picture.orientation))
-            images[wanted[sample.id]] = pixels.numpy()
+            images[wanted[sample.id]] = at_most(pixels.numpy(), MAX_SIDE)
     if len(images) < len(wanted):
         raise ValueError(
             f"{manifest.name} has been built anew since the run was evaluated: pictures are gone."
@@ -80,12 +135,15 @@ def find_class_map(run: EvaluatedRun, image: Array, class_index: int) -> Array:
     return tf.sigmoid(model.classifier.class_activation_maps(features, [[class_index]]))[0, 0].numpy()
 
 
-def _clarity(run: EvaluatedRun, row: int) -> float:
-    return max(region_clarity(run, row, region) for region in regions_of(run, row))
+def _worst(by: Array, wrong: Array) -> list[int]:
+    """The rows where `wrong`, that with the largest `by` first."""
+    return [int(row) for row in np.argsort(-by, kind="stable") if wrong[row]]
 
 
-def region_clarity(run: EvaluatedRun, row: int, region: Region) -> float:
-    """How well a region explains the method: of a class that is there, sure, neither tiny nor the whole image."""
-    ymin, xmin, ymax, xmax = region.box
-    is_there = run.predictions.labels[row, run.classes.index(region.class_name)] > 0
-    return float(is_there) + region.global_prob - abs((ymax - ymin) * (xmax - xmin) - 0.25)
+def _clarity(predictions: Predictions) -> Array:
+    """How well each region explains the method, (N, R): its class is there and sure, it is a part of the picture."""
+    rows = np.arange(len(predictions))[:, None]
+    ymin, xmin, ymax, xmax = np.moveaxis(predictions.boxes, -1, 0)
+    is_there = predictions.label_flags.pairs(rows, predictions.box_classes)
+    sure = predictions.global_probs[rows, predictions.box_classes]
+    return is_there + sure - np.abs((ymax - ymin) * (xmax - xmin) - 0.25)

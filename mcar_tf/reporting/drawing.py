@@ -3,7 +3,7 @@
 Images are (H, W, 3) uint8 RGB arrays, boxes ymin xmin ymax xmax as fractions of the image.
 """
 
-import dataclasses
+import bisect
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+
+from mcar_tf.reporting.regions import select_regions
+from pipelines.words import printable
 
 Array = npt.NDArray[Any]
 Color = tuple[int, int, int]
@@ -28,60 +31,16 @@ COLORS: tuple[Color, ...] = (
     (255, 255, 255),
     (255, 82, 82),
 )
+# What a region's class is: in the picture, not in it, not known. Told apart by people of any colour vision.
+RIGHT: Color = (0, 229, 255)
+WRONG: Color = (255, 145, 0)
+UNCERTAIN: Color = (255, 255, 255)
 BLACK: Color = (0, 0, 0)
 WHITE: Color = (255, 255, 255)
+MIN_SIDE, MAX_SIDE = 240, 4096  # px of a picture that is drawn on
 
 
-@dataclasses.dataclass(frozen=True)
-class Region:
-    """An attentional region that is worth showing.
-
-    Attributes:
-        box: ymin xmin ymax xmax, fractions of the image.
-        class_name: whose map pointed at it.
-        global_prob: that class's probability in the global stream.
-        prob: its fused probability.
-    """
-
-    box: tuple[float, float, float, float]
-    class_name: str
-    global_prob: float
-    prob: float
-
-    @property
-    def title(self) -> str:
-        """As Fig. 6 has it: `train: 0.14 / 0.99`."""
-        return f"{self.class_name}: {self.global_prob:.2f} / {self.prob:.2f}"
-
-
-def select_regions(
-    outputs: Mapping[str, Array],
-    classes: Sequence[str],
-    global_threshold: float = 0.1,
-    fused_threshold: float = 0.6,
-) -> list[Region]:
-    """The regions that the paper shows: global probability > 0.1 and fused probability > 0.6 (Fig. 6).
-
-    Args:
-        outputs: of one image: `global_probs` and `probs` (C,), `boxes` (N, 4), `box_classes` (N,).
-        classes: the C names.
-        global_threshold: what the class's global probability must exceed.
-        fused_threshold: what its fused probability must exceed.
-
-    Returns:
-        The regions, the most probable first.
-    """
-    regions = [
-        Region(
-            tuple(float(side) for side in box),  # type: ignore[arg-type]
-            classes[c],
-            float(outputs["global_probs"][c]),
-            float(outputs["probs"][c]),
-        )
-        for box, c in zip(outputs["boxes"], outputs["box_classes"], strict=True)
-        if outputs["global_probs"][c] > global_threshold and outputs["probs"][c] > fused_threshold
-    ]
-    return sorted(regions, key=lambda region: -region.prob)
+MOST_LETTERS = 1000  # of a label; none shows more
 
 
 def draw_regions(
@@ -93,14 +52,14 @@ def draw_regions(
 ) -> Array:
     """Frame regions of an image and label them, at the image's own resolution.
 
-    Line width and letters grow with the image, and need one of 150 px or more (`enlarge`). Labels stand where
+    Line width and letters grow with the image, and need one of 150 px or more (`give_room`). Labels stand where
     they hide least: outside of their box if there is room, off the other labels and boxes if they can be.
 
     Args:
         image: (H, W, 3) uint8.
         boxes: (N, 4), fractions of the image.
         titles: the N labels; an empty one leaves its box without.
-        colors: N colors, by default distinct ones.
+        colors: of the boxes, then of the captions; by default distinct ones, and white.
         captions: labels without a box, in the image's corners.
 
     Returns:
@@ -108,14 +67,14 @@ def draw_regions(
     """
     height, width = image.shape[:2]
     boxes = np.reshape(np.asarray(boxes, np.float64), (-1, 4))
-    colors = colors or [COLORS[i % len(COLORS)] for i in range(len(boxes))]
+    colors = colors or [COLORS[i % len(COLORS)] for i in range(len(boxes))] + [WHITE] * len(captions)
     line = max(1, round(min(height, width) / 130))
     font = _font(max(9, round(min(height, width) / 18)))
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
 
     frames = [_frame(box, height, width) for box in boxes]
-    for i, color in enumerate(colors):
+    for i, color in enumerate(colors[: len(boxes)]):
         # Boxes that coincide are drawn inside each other: each stays visible.
         inset = 2 * line * sum(_nearly_equal(frames[i], other, 2 * line) for other in frames[:i])
         frames[i] = _inset(frames[i], inset)
@@ -124,7 +83,8 @@ def draw_regions(
         draw.rectangle(frames[i], outline=color, width=line)
     placed: list[tuple[int, ...]] = []
     everything = (0, 0, width - 1, height - 1)
-    labels = [*zip(frames, titles, colors, strict=True), *((everything, text, WHITE) for text in captions)]
+    places = [*frames, *[everything] * len(captions)]
+    labels = zip(places, [*titles, *captions], colors, strict=True)
     for frame, title, color in labels:
         if title:
             text = _fitting(title, font, width)
@@ -186,20 +146,33 @@ def make_region_panel(images: Array, outputs: Mapping[str, Array], classes: Sequ
     for i, image in enumerate(np.clip(np.rint(images), 0, 255).astype(np.uint8)):
         regions = select_regions({name: np.asarray(value)[i] for name, value in outputs.items()}, classes)
         drawn.append(
-            draw_regions(enlarge(image), [region.box for region in regions], [r.title for r in regions])
+            draw_regions(give_room(image), [region.box for region in regions], [r.title for r in regions])
         )
     return make_panel(drawn)
 
 
-def enlarge(image: Array, min_side: int = 240) -> Array:
-    """A small picture times the whole factor that gives labels room; a larger one as it is."""
-    height, width = image.shape[:2]
-    factor = math.ceil(min_side / min(height, width))
-    if factor <= 1:
+def at_most(image: Array, side: int) -> Array:
+    """A picture with its longer side reduced to `side` px; a smaller one as it is."""
+    if max(image.shape[:2]) <= side:
         return image
-    # Pixel art, such as digits of 32 px, keeps its pixels; a small photograph stays smooth.
+    return np.asarray(_fit(Image.fromarray(image), side))
+
+
+def give_room(image: Array) -> Array:
+    """A picture of a size that can be drawn on.
+
+    A small one is enlarged by a whole factor, so that labels have room; one with a side of more than `MAX_SIDE` is
+    reduced; a strip that then is narrower than `MIN_SIDE` is widened, which distorts it. Others stay as they are.
+    """
+    height, width = image.shape[:2]
+    factor = min(math.ceil(MIN_SIDE / min(height, width)), MAX_SIDE // max(height, width))
+    scale = max(factor, 1) * min(1, MAX_SIDE / max(height, width))
+    size = max(round(scale * width), MIN_SIDE), max(round(scale * height), MIN_SIDE)
+    if size == (width, height):
+        return image
+    # Pixel art, such as digits of 32 px, keeps its pixels; a photograph stays smooth.
     how = Image.Resampling.NEAREST if factor > 3 else Image.Resampling.LANCZOS
-    return np.asarray(Image.fromarray(image).resize((factor * width, factor * height), how))
+    return np.asarray(Image.fromarray(image).resize(size, how))
 
 
 def draw_localization(
@@ -338,12 +311,13 @@ def _label_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """The text, cut with an ellipsis if it would be wider than `width` px."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text[:MOST_LETTERS].split()))
     if _label_size(text, font)[0] <= width:
         return text
-    kept = len(text)
-    while kept and _label_size(text[:kept] + "…", font)[0] > width:
-        kept -= 1
+    # No text is narrower than a part of it: the longest that fits is found by halving.
+    kept = bisect.bisect_right(
+        range(1, len(text)), width, key=lambda count: _label_size(text[:count] + "…", font)[0]
+    )
     return text[:kept] + "…"
 
 

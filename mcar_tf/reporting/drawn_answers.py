@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mcar_tf.evaluating.answers import Answer
-from mcar_tf.reporting.drawing import draw_regions, encode_png, enlarge
+from mcar_tf.reporting.drawing import draw_regions, encode_png, give_room
+from mcar_tf.reporting.regions import make_title
 
 
 def draw_each(predictions: Iterable[Answer], folder: Path) -> Iterator[Answer]:
@@ -28,10 +29,10 @@ def draw(file: Path, prediction: Answer, path: Path) -> None:
     titles, boxed = [_title(region) for region in shown], {region["class"] for region in shown}
     captions = [_title(label) for label in prediction["labels"] if label["class"] not in boxed]
     with Image.open(file) as image:
-        pixels = enlarge(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+        pixels = give_room(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
     drawn = draw_regions(pixels, [region["box"] for region in shown], titles, captions=captions)
     path.write_bytes(encode_png(drawn))
 
 
 def _title(found: Answer) -> str:
-    return f"{found['class']}: {found['global_prob']:.2f} / {found['prob']:.2f}"
+    return make_title(found["class"], found["global_prob"], found["prob"])

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mcar_tf.config import FitConfig
-from mcar_tf.evaluating.predictions import Predictions, read_predictions
-from mcar_tf.evaluating.results import evaluate_predictions
-from mcar_tf.reporting.drawing import Region, select_regions
+from mcar_tf.evaluating.metrics_file import read_metrics
+from mcar_tf.evaluating.predictions import Predictions
+from mcar_tf.evaluating.predictions_file import read_predictions
+from mcar_tf.evaluating.results import Counted, count, summarize
+from mcar_tf.reporting.regions import Region, regions_of_outputs, select_regions
 from mcar_tf.runs.folder import command_on, own_results, read_run_config
+from mcar_tf.runs.thresholds import find_thresholds, same_for_all
 
 Array = npt.NDArray[Any]
 
@@ -31,6 +34,9 @@ class EvaluatedRun:
         classes: C names.
         split: that the predictions are of.
         predictions: of `predictions.npz`.
+        thresholds: (C,) float64; a class is predicted from its own on.
+        decided_by: says which thresholds these are.
+        counted: of the predictions, by these thresholds.
         metrics: of these, by stream.
         history: rows of `history.csv`, numbers already.
         localization: of `metrics.json`, or None.
@@ -43,10 +49,13 @@ class EvaluatedRun:
     classes: tuple[str, ...]
     split: str
     predictions: Predictions
+    thresholds: Array
+    decided_by: str
+    counted: Counted
     metrics: dict[str, Any]
     history: list[dict[str, float]]
     localization: dict[str, Any] | None
-    calibration: dict[str, Any] | None
+    calibration: Mapping[str, Any] | None
 
 
 def name_runs(folders: Sequence[Path]) -> list[str]:
@@ -64,8 +73,14 @@ def name_runs(folders: Sequence[Path]) -> list[str]:
     return ["/".join(path[-count:]) for path in parts]
 
 
-def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRun:
+def read_evaluated_run(folder: Path, name: str, threshold: float | None = None) -> EvaluatedRun:
     """Read a run folder that `evaluate` has filled.
+
+    Args:
+        folder: of the run.
+        name: for people.
+        threshold: from which probability on a class is predicted; None: what holds for the run's weights, see
+            `mcar_tf.runs.thresholds`.
 
     Raises:
         FileNotFoundError: no run there, or not evaluated yet.
@@ -78,15 +93,19 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
             f"{results} holds no predictions.npz yet. Run first: {command_on(folder, 'evaluate')}"
         )
     predictions, classes, split = read_predictions(results / "predictions.npz")
-    if not predictions.weights.any():
+    if not predictions.weight_flags.bits.any():
         raise ValueError(f"{folder} was evaluated on {split}, which has no labels: nothing can be reported.")
-    found = evaluate_predictions(predictions, threshold)
-    written = (read_json(results / "metrics.json") or {}).get(split, {})
+    weights_file = folder / "checkpoints" / "last.weights.h5"
+    if threshold is None:
+        decision = find_thresholds(folder, config, classes, weights_file)
+    else:
+        decision = same_for_all(classes, threshold)
+    counted = count(predictions, decision.values)
+    found = summarize(counted)
+    written = read_metrics(results / "metrics.json").get(split, {})
     before, now = written.get("fused", {}).get("mAP"), found["fused"]["mAP"]
-    same = (
-        math.isnan(now) if before is None else abs(now - before) < 1e-9
-    )  # of another machine, the last digit
-    if not same:
+    # On another machine the last digit may differ.
+    if not (math.isnan(now) if before is None else abs(now - before) < 1e-9):
         raise ValueError(
             f"{results}/predictions.npz does not give the mAP of metrics.json: the run went on after its evaluation."
             f" Run again: {command_on(folder, 'evaluate')}"
@@ -98,22 +117,29 @@ def read_evaluated_run(folder: Path, name: str, threshold: float) -> EvaluatedRu
         classes=classes,
         split=split,
         predictions=predictions,
+        thresholds=np.array(decision.values),
+        decided_by=decision.said,
+        counted=counted,
         metrics=found,
         history=_read_history(folder / "history.csv"),
         localization=written.get("localization"),
-        calibration=read_json(folder / "thresholds.json"),
+        calibration=decision.calibration,
     )
 
 
 def regions_of(run: EvaluatedRun, row: int) -> list[Region]:
-    """The regions of a picture that the paper would show."""
-    names = ("global_probs", "probs", "boxes", "box_classes")
-    outputs = {name: getattr(run.predictions, name)[row] for name in names}
-    return select_regions(outputs, run.classes)
+    """The regions of a picture that people are shown, the most probable first."""
+    return select_regions(run.predictions.outputs(row), run.classes, threshold=run.thresholds)
 
 
-def has_positives(run: EvaluatedRun) -> Array:
-    return np.any((run.predictions.labels > 0) & (run.predictions.weights > 0), axis=0)
+def all_regions(run: EvaluatedRun, row: int) -> list[Region]:
+    """All regions of a picture, in the order of its boxes."""
+    return regions_of_outputs(run.predictions.outputs(row), run.classes)
+
+
+def positives_of(run: EvaluatedRun) -> Array:
+    """How many pictures show each class, (C,)."""
+    return run.counted.streams["fused"].decisions[2]
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:

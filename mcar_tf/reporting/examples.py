@@ -9,14 +9,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from mcar_tf.evaluating.predictions import Predictions
-from mcar_tf.reporting.drawing import draw_regions, enlarge, make_panel, select_regions
+from mcar_tf.reporting.drawing import draw_regions, give_room, make_panel
+from mcar_tf.reporting.regions import select_regions
 from pipelines.decode import decode, turn_upright
 from pipelines.input_pipeline import read_samples
 from pipelines.manifest import Part
 
 Array = npt.NDArray[Any]
-
-SHOWN = ("global_probs", "probs", "boxes", "box_classes")  # what decides which regions are shown
 
 
 def draw_examples(
@@ -37,8 +36,7 @@ def draw_examples(
     drawn = []
     for sample, picture in itertools.islice(read_samples(files), count):
         pixels = turn_upright(decode(tf.constant(picture.encoded)), tf.constant(picture.orientation))
-        outputs = {name: getattr(predictions, name)[rows[sample.id]] for name in SHOWN}
-        regions = select_regions(outputs, classes)
+        regions = select_regions(predictions.outputs(rows[sample.id]), classes)
         boxes, titles = [region.box for region in regions], [region.title for region in regions]
-        drawn.append(draw_regions(enlarge(pixels.numpy()), boxes, titles))
+        drawn.append(draw_regions(give_room(pixels.numpy()), boxes, titles))
     return make_panel(drawn, columns=4)

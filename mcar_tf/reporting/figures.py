@@ -10,8 +10,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mcar_tf import metrics
 from mcar_tf.evaluating.columns import VALIDATION_MAP
+from pipelines.words import printable
 
 Array = npt.NDArray[Any]
 
@@ -84,41 +84,33 @@ def plot_class_ap(
 
 
 def plot_precision_recall(
-    classes: Sequence[str], labels: Array, probs: Mapping[str, Array], weights: Array, most: int = 20
+    classes: Sequence[str], aps: Array, curves: Mapping[str, Sequence[tuple[Array, Array]]]
 ) -> bytes:
     """Precision over recall, a small panel a class, in one run or several.
 
     Args:
-        classes: C names.
-        labels: (N, C).
-        probs: run -> (N, C).
-        weights: (N, C).
-        most: panels; of more classes the best and the worst half are shown.
+        classes: C names, one at least.
+        aps: (C,), for the panels' titles.
+        curves: run -> for each class precision and recall, by descending threshold.
     """
-    first = metrics.average_precision(labels, next(iter(probs.values())), weights)
-    order = [c for c in np.argsort(-first, kind="stable") if not np.isnan(first[c])]
-    if len(order) > most:
-        order = order[: most // 2] + order[-(most // 2) :]
     columns = 4
-    rows = -(-len(order) // columns)
+    rows = -(-len(classes) // columns)
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.5 + 1.05 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for axes, c in zip(panels, order, strict=False):
-            for run, color in zip(probs, _colors(probs), strict=True):
-                precision, recall, _ = metrics.precision_recall_curve(
-                    labels[:, c], probs[run][:, c], weights[:, c]
-                )
+        for c, (axes, name) in enumerate(zip(panels, classes, strict=False)):
+            for run, color in zip(curves, _colors(curves), strict=True):
+                precision, recall = curves[run][c]
                 # From recall 0 at the precision of the first threshold on.
                 axes.plot([0, *recall], [precision[0], *precision], color=color, linewidth=1, label=run)
-            axes.set_title(f"{_short(classes[c], 14)} {100 * first[c]:.0f}", fontsize=7)
+            axes.set_title(f"{_short(name, 14)} {100 * aps[c]:.0f}", fontsize=7)
             axes.set(xlim=(0, 1), ylim=(0, 1.03), xticks=[0, 1], yticks=[0, 1])
             axes.tick_params(labelsize=7)
-        for axes in panels[len(order) :]:
+        for axes in panels[len(classes) :]:
             axes.set_axis_off()
         figure.supxlabel("recall", fontsize=8)
         figure.supylabel("precision", fontsize=8)
-        if len(probs) > 1:
+        if len(curves) > 1:
             figure.legend(
                 *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=7
             )
@@ -206,6 +198,7 @@ def _colors(runs: Mapping[str, Any]) -> list[str]:
 
 
 def _short(name: str, letters: int = 20) -> str:
+    name = printable(name[: letters + 1])
     return name if len(name) <= letters else name[: letters - 1] + "…"
 
 

@@ -8,7 +8,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
-from pipelines.words import UNKNOWN
+from pipelines.words import UNKNOWN, printable
 
 Html = NewType("Html", str)
 
@@ -33,6 +33,7 @@ img { display: block; width: 100%; height: auto; }
 .cards div:first-child { background: #f0f6fc; border-color: #0072b2; }
 .cards b { display: block; font-size: 1.6rem; line-height: 1.2; }
 .cards span { font-size: 0.875rem; color: #57606a; }
+.warning { border-left: 0.25rem solid #d55e00; background: #fdf3ec; padding: 0.5rem 0.75rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 2rem;
            align-items: start; margin: 1rem 0; }
 .gallery { columns: 18rem; column-gap: 1.25rem; }
@@ -62,9 +63,9 @@ def page(title: str, introduction: Sequence[Html], sections: Sequence[tuple[str,
         sections: titles and contents; one without content is left out.
     """
     sections = [(name, parts) for name, parts in sections if parts]
-    links = "".join(f'<a href="#{i}">{html.escape(name)}</a>' for i, (name, _) in enumerate(sections))
+    links = "".join(f'<a href="#{i}">{_text(name)}</a>' for i, (name, _) in enumerate(sections))
     body = "".join(
-        f'<section id="{i}"><h2>{html.escape(name)}</h2>{"".join(parts)}</section>\n'
+        f'<section id="{i}"><h2>{_text(name)}</h2>{"".join(parts)}</section>\n'
         for i, (name, parts) in enumerate(sections)
     )
     # The policy says what is promised: nothing is fetched and nothing runs, whatever a class is called.
@@ -75,11 +76,11 @@ def page(title: str, introduction: Sequence[Html], sections: Sequence[tuple[str,
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <link rel="icon" href="data:,">
-<title>{html.escape(title)}</title>
+<title>{_text(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>{html.escape(title)}</h1>
+<h1>{_text(title)}</h1>
 {"".join(introduction)}
 <nav>{links}</nav>
 {body}</body>
@@ -89,24 +90,27 @@ def page(title: str, introduction: Sequence[Html], sections: Sequence[tuple[str,
 
 def paragraph(text: str) -> Html:
     """A paragraph."""
-    return Html(f"<p>{html.escape(text)}</p>")
+    return Html(f"<p>{_text(text)}</p>")
+
+
+def warning(text: str) -> Html:
+    """A paragraph that is not to be missed."""
+    return Html(f'<p class="warning">{_text(text)}</p>')
 
 
 def heading(text: str) -> Html:
     """A heading inside a section."""
-    return Html(f"<h3>{html.escape(text)}</h3>")
+    return Html(f"<h3>{_text(text)}</h3>")
 
 
 def bullets(items: Iterable[str]) -> Html:
     """A list."""
-    return Html("<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>")
+    return Html("<ul>" + "".join(f"<li>{_text(item)}</li>" for item in items) + "</ul>")
 
 
 def cards(items: Iterable[tuple[str, str]]) -> Html:
     """Numbers that are seen first: (number, what it is)."""
-    inside = "".join(
-        f"<div><b>{html.escape(number)}</b><span>{html.escape(name)}</span></div>" for number, name in items
-    )
+    inside = "".join(f"<div><b>{_text(number)}</b><span>{_text(name)}</span></div>" for number, name in items)
     return Html(f'<div class="cards">{inside}</div>')
 
 
@@ -118,7 +122,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
 
     def line(cells: Sequence[str], tag: str) -> str:
         opened = (f"<{tag}>" if number else f'<{tag} class="text">' for number in numbers)
-        return "".join(f"{tag_}{html.escape(cell)}</{tag}>" for tag_, cell in zip(opened, cells, strict=True))
+        return "".join(f"{tag_}{_text(cell)}</{tag}>" for tag_, cell in zip(opened, cells, strict=True))
 
     head = line(header, "th")
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
@@ -127,7 +131,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
 
 def folded(title: str, content: Html) -> Html:
     """Something long that opens on a click."""
-    return Html(f"<details><summary>{html.escape(title)}</summary>{content}</details>")
+    return Html(f"<details><summary>{_text(title)}</summary>{content}</details>")
 
 
 def picture(content: bytes, kind: str, caption: str) -> Html:
@@ -139,7 +143,7 @@ def picture(content: bytes, kind: str, caption: str) -> Html:
         caption: what stands below, and is read out in its place.
     """
     data = base64.b64encode(content).decode()
-    text = html.escape(caption)
+    text = _text(caption)
     # As an image and not as part of the page, an SVG can run nothing and its ids meet no others.
     return Html(
         f'<figure><img src="data:image/{kind};base64,{data}" alt="{text}"><figcaption>{text}</figcaption></figure>'
@@ -154,3 +158,8 @@ def figures(items: Iterable[Html]) -> Html:
 def gallery(items: Iterable[Html]) -> Html:
     """Pictures side by side, as many as there is room for."""
     return Html(f'<div class="gallery">{"".join(items)}</div>')
+
+
+def _text(text: str) -> str:
+    """As a part of the page: no markup, and no letters that a page may not hold."""
+    return html.escape(printable(text))

@@ -9,36 +9,36 @@ import numpy.typing as npt
 from PIL import Image
 
 from mcar_tf.reporting import drawing, page
-from mcar_tf.reporting.choosing import Selection, find_class_map, region_clarity
-from mcar_tf.reporting.evaluated_run import EvaluatedRun, regions_of
+from mcar_tf.reporting.choosing import Selection, find_class_map
+from mcar_tf.reporting.evaluated_run import EvaluatedRun, all_regions, regions_of
 from mcar_tf.reporting.page import Html
-from pipelines.words import percent
+from mcar_tf.reporting.regions import make_title
+from pipelines.words import listed, percent
 
 Array = npt.NDArray[Any]
 
 MAX_SIDE = 640  # px of a picture in the report
+RULE = "whose class has a global probability > 0.1 and is predicted"
+LEGEND = "Light blue: the class is in the picture; orange: it is not; white: its label does not count."
 
 
 def error_parts(run: EvaluatedRun, selection: Selection, images: Mapping[int, Array]) -> list[Html]:
     """The worst misses and the worst false claims."""
-    predictions = run.predictions
-    counts, shown = predictions.weights > 0, predictions.labels > 0
     parts = []
-    for kind, title in (
-        ("Missed", "In the picture, and least believed"),
-        ("Claimed", "Not in the picture, and most believed"),
+    for kind, title, errors in (
+        ("Missed", "In the picture, and least believed", selection.missed),
+        ("Claimed", "Not in the picture, and most believed", selection.claimed),
     ):
         items = []
-        for row in selection[kind.lower()]:
-            if kind == "Missed":
-                c = int(np.where(shown[row] & counts[row], predictions.probs[row], np.inf).argmin())
-            else:
-                c = int(np.where(~shown[row] & counts[row], predictions.probs[row], -np.inf).argmax())
-            caption = f"{kind} {run.classes[c]}, {_prob(predictions.probs[row, c])}. {_truth(run, row)}"
-            items.append(_region_picture(run, row, images[row], caption))
+        for row, c in errors.items():
+            prob = float(run.predictions.outputs(row)["probs"][c])
+            caption = f"{kind} {run.classes[c]}, {_prob(prob)}. {_truth(run, row)}"
+            items.append(_region_picture(run, row, images[row], caption, c))
         if items:
             parts += [page.heading(title), page.gallery(items)]
-    return parts or [page.paragraph("None: at this threshold every class of every picture is right.")]
+    if not parts:
+        return [page.paragraph("None: by these thresholds every class of every picture is right.")]
+    return [page.paragraph(f"A picture is shown for the worse of its errors, and once. {LEGEND}"), *parts]
 
 
 def gallery_parts(run: EvaluatedRun, selection: Selection, images: Mapping[int, Array]) -> list[Html]:
@@ -46,27 +46,29 @@ def gallery_parts(run: EvaluatedRun, selection: Selection, images: Mapping[int, 
     if not run.config.top_n:
         return []
     parts = localization_parts(run.localization) if run.localization else []
-    if not selection["looked_at"]:
-        return [
-            *parts,
+    if selection.localized is None:
+        what = "left to show" if selection.missed or selection.claimed else ""
+        return [*parts, page.paragraph(f"No picture {what} has a region {RULE}.")]
+    if selection.looked_at:
+        parts += [
             page.paragraph(
-                "No picture has a region whose class has a global probability > 0.1 and a fused one > 0.6."
+                f"Regions {RULE}, titled “class: global / fused”, in pictures drawn at random among those that have"
+                f" any and are not shown above. {LEGEND}"
+            ),
+            page.gallery(
+                _region_picture(run, row, images[row], _truth(run, row)) for row in selection.looked_at
             ),
         ]
-    parts += [
-        page.paragraph(
-            "Regions whose class has a global probability > 0.1 and a fused one > 0.6, titled “class: global /"
-            " fused”, in pictures drawn at random among those that have any."
-        ),
-        page.gallery(
-            _region_picture(run, row, images[row], _truth(run, row)) for row in selection["looked_at"]
-        ),
-    ]
-    row = selection["localized"][0]
-    region = max(regions_of(run, row), key=lambda region: region_clarity(run, row, region))
-    class_map = find_class_map(run, images[row], run.classes.index(region.class_name))
+    row, number = selection.localized
+    region = all_regions(run, row)[number]
+    class_map = find_class_map(run, images[row], region.class_index)
     drawn = drawing.draw_localization(
-        images[row], class_map, region.box, region.title, run.config.tau, run.config.image_size
+        drawing.give_room(images[row]),
+        class_map,
+        region.box,
+        region.title,
+        run.config.tau,
+        run.config.image_size,
     )
     caption = (
         f"Over the picture the activation map of {region.class_name} (red is high); above and beside it the largest"
@@ -101,11 +103,33 @@ def _prob(prob: float) -> str:
     return "p < 0.01" if prob < 0.01 else f"p = {prob:.2f}"
 
 
-def _region_picture(run: EvaluatedRun, row: int, image: Array, caption: str) -> Html:
+def _region_picture(
+    run: EvaluatedRun, row: int, image: Array, caption: str, error: int | None = None
+) -> Html:
+    """A picture with its regions in the colors of `LEGEND`.
+
+    Args:
+        run: that looked at it.
+        row: of the predictions.
+        image: (H, W, 3).
+        caption: what stands below.
+        error: a class to show in any case: its region, or, where it has none, its name in a corner.
+    """
+    labels, weights = (flags[0] for flags in run.predictions.truth(slice(row, row + 1)))
     regions = regions_of(run, row)
+    if error not in [region.class_index for region in regions]:
+        regions += [region for region in all_regions(run, row) if region.class_index == error]
+    corner = [] if error is None or error in [region.class_index for region in regions] else [error]
+    colors = [_color(labels[c], weights[c]) for c in [*(region.class_index for region in regions), *corner]]
+    outputs = run.predictions.outputs(row)
+    captions = [make_title(run.classes[c], outputs["global_probs"][c], outputs["probs"][c]) for c in corner]
     drawn = Image.fromarray(
         drawing.draw_regions(
-            drawing.enlarge(image), [region.box for region in regions], [region.title for region in regions]
+            drawing.give_room(image),
+            [region.box for region in regions],
+            [region.title for region in regions],
+            colors,
+            captions,
         )
     )
     drawn.thumbnail((MAX_SIDE, MAX_SIDE))
@@ -114,6 +138,14 @@ def _region_picture(run: EvaluatedRun, row: int, image: Array, caption: str) -> 
     return page.picture(file.getvalue(), "jpeg", f"{caption} {run.predictions.ids[row]}")
 
 
+def _color(present: bool, counts: bool) -> drawing.Color:
+    if not counts:
+        return drawing.UNCERTAIN
+    return drawing.RIGHT if present else drawing.WRONG
+
+
 def _truth(run: EvaluatedRun, row: int) -> str:
-    shown = [run.classes[c] for c in np.flatnonzero(run.predictions.labels[row] > 0)]
-    return f"In the picture: {', '.join(shown) or 'none of the classes'}."
+    labels, _ = run.predictions.truth(slice(row, row + 1))
+    return (
+        f"In the picture: {listed(run.classes[c] for c in np.flatnonzero(labels)) or 'none of the classes'}."
+    )

@@ -2,15 +2,17 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mcar_tf import metrics
 from mcar_tf.config import config_to_yaml
 from mcar_tf.evaluating import columns
-from mcar_tf.evaluating.results import evaluate_classes
+from mcar_tf.evaluating.results import class_rows, count_confusions
 from mcar_tf.reporting import page
-from mcar_tf.reporting.evaluated_run import EvaluatedRun, has_positives, read_json
+from mcar_tf.reporting.evaluated_run import EvaluatedRun, positives_of, read_json
 from mcar_tf.reporting.figures import (
     plot_class_ap,
     plot_confusions,
@@ -20,10 +22,15 @@ from mcar_tf.reporting.figures import (
 )
 from mcar_tf.reporting.page import Html
 from mcar_tf.runs.folder import read_origin
-from pipelines.words import percent
+from pipelines.words import listed, percent
+
+Array = npt.NDArray[Any]
+
+# Of more classes a page shows a part: bars and panels the best and the worst, rows of the table the most frequent.
+MOST_BARS, MOST_PANELS, MOST_ROWS, MOST_CONFUSED = 80, 20, 500, 500
 
 
-def summary_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
+def summary_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
     """The numbers that are asked for first, and what to know about them."""
     run = runs[0]
     fused = run.metrics["fused"]
@@ -36,13 +43,15 @@ def summary_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
         named += [
             (percent(run.metrics[stream]["mAP"]), f"mAP, {stream} stream") for stream in ("global", "local")
         ]
-    named += [(percent(fused[name]), f"{name} at {threshold:g}") for name in ("CF1", "OF1")]
-    notes = [f"A class counts as predicted from a probability of {threshold:g} on. All numbers are percent."]
-    unknown = [run.classes[c] for c in np.flatnonzero(~has_positives(run))]
+    named += [
+        (percent(fused[m.name]), m.name) for m in columns.measures(columns.Detail.SHORT, of_decisions=True)
+    ]
+    notes = [f"A class is predicted from its threshold on: {run.decided_by}. All numbers are percent."]
+    unknown = [run.classes[c] for c in np.flatnonzero(positives_of(run) == 0)]
     if unknown:
         notes.append(
             f"{len(unknown)} of {len(run.classes)} classes have no positives here and are left out of all means:"
-            f" {', '.join(unknown)}."
+            f" {listed(unknown)}."
         )
     if run.calibration:
         before, after = run.calibration["before"], run.calibration["after"]
@@ -51,8 +60,6 @@ def summary_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
             f" {percent(after['OF1'])} there); temperature {run.calibration['temperature']:.2f}, expected calibration"
             f" error {percent(before['ECE'])} → {percent(after['ECE'])}."
         )
-    else:
-        notes.append("No thresholds were calibrated (python -m mcar_tf.calibrate).")
     regions = f"{run.config.top_n} regions an image" if two_streams else "no regions: the plain backbone"
     return [
         page.paragraph(
@@ -60,7 +67,22 @@ def summary_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
             f" {len(run.predictions)} pictures of {len(run.classes)} classes."
         ),
         page.cards(named),
+        *warning_parts(run),
         page.bullets(notes),
+    ]
+
+
+def warning_parts(run: EvaluatedRun) -> list[Html]:
+    """What makes looking twice worth nothing on these pictures; nothing where it is worth its price."""
+    fused, alone = run.metrics["fused"]["mAP"], run.metrics["global"]["mAP"]
+    if not run.config.top_n or not fused < alone:  # not for NaN
+        return []
+    return [
+        page.warning(
+            f"Both streams together are worse than the global stream alone: mAP {percent(fused)} against"
+            f" {percent(alone)}. On pictures like these one look, without regions, is better and costs"
+            f" 1/{1 + run.config.top_n} of the time."
+        )
     ]
 
 
@@ -109,75 +131,107 @@ def training_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
     return [page.figures(plots)] if plots else []
 
 
-def class_parts(runs: Sequence[EvaluatedRun], threshold: float) -> list[Html]:
+def class_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
     """AP of each class against the other runs', precision over recall, and all numbers."""
-    run, truth = runs[0], runs[0].predictions
-    if not has_positives(run).any():
+    run, positives = runs[0], positives_of(runs[0])
+    if not positives.any():
         return [page.paragraph("No picture shows any class: nothing can be said of any.")]
-    aps = {r.name: metrics.average_precision(truth.labels, r.predictions.probs, truth.weights) for r in runs}
-    probs = {r.name: r.predictions.probs for r in runs}
-    positives = ((truth.labels > 0) & (truth.weights > 0)).sum(axis=0)
-    columns = {"AP": "AP_fused", "11-point AP": "AP_11_point", "P": "precision", "R": "recall", "F1": "F1"}
+    aps = {r.name: r.counted.streams["fused"].average_precision for r in runs}
+    bars, panels = _best_and_worst(aps[run.name], MOST_BARS), _best_and_worst(aps[run.name], MOST_PANELS)
+    curves = {r.name: [_curve(r, c) for c in panels] for r in runs}
+    shown = {"AP": "AP_fused", "11-point AP": "AP_11_point", "P": "precision", "R": "recall", "F1": "F1"}
     if run.config.top_n:
-        columns = {"AP global": "AP_global", "AP local": "AP_local"} | columns
-    header = ["class", "positives", "predicted", *columns]
-    rows = [
+        shown = {"AP global": "AP_global", "AP local": "AP_local"} | shown
+    rows = class_rows(run.counted, run.classes)
+    left_out = len(rows) - MOST_ROWS
+    if left_out > 0:
+        rows = sorted(rows, key=lambda row: -row["positives"])[:MOST_ROWS]
+    table = page.table(
+        ["class", "positives", "predicted", *shown],
         [
-            row["class"],
-            *(str(row[key]) for key in ("positives", "predicted")),
-            *(percent(row[key]) for key in columns.values()),
-        ]
-        for row in evaluate_classes(run.predictions, run.classes, threshold)
-    ]
+            [
+                row["class"],
+                *(str(row[key]) for key in ("positives", "predicted")),
+                *(percent(row[key]) for key in shown.values()),
+            ]
+            for row in rows
+        ],
+    )
     return [
         page.figures(
             [
                 page.picture(
-                    plot_class_ap(run.classes, aps, positives),
+                    plot_class_ap(
+                        [run.classes[c] for c in bars],
+                        {name: ap[bars] for name, ap in aps.items()},
+                        positives[bars],
+                    ),
                     "svg+xml",
-                    "Average precision of each class; in brackets how many pictures show it",
+                    "Average precision of each class; in brackets how many pictures show it"
+                    + _halves(len(bars), positives),
                 ),
                 page.picture(
-                    plot_precision_recall(run.classes, truth.labels, probs, truth.weights),
+                    plot_precision_recall([run.classes[c] for c in panels], aps[run.name][panels], curves),
                     "svg+xml",
                     "Precision over recall, by class, with its average precision"
-                    + (": the ten best and the ten worst" if len(run.classes) > 20 else ""),
+                    + _halves(len(panels), positives),
                 ),
             ]
         ),
-        page.folded("All numbers of all classes", page.table(header, rows)),
+        page.folded("All numbers of all classes", table)
+        if left_out <= 0
+        else page.folded(f"All numbers of the {MOST_ROWS} classes that most pictures show", table),
     ]
 
 
-def confusion_parts(run: EvaluatedRun, threshold: float) -> list[Html]:
+def _best_and_worst(ap: Array, most: int) -> Array:
+    """The classes whose AP is known, the best first; of more than `most` the best and the worst half."""
+    order = np.argsort(-ap, kind="stable")[: int((~np.isnan(ap)).sum())]  # NaN comes last
+    return order if len(order) <= most else np.concatenate([order[: most // 2], order[-(most // 2) :]])
+
+
+def _halves(shown: int, positives: Array) -> str:
+    return f": the {shown // 2} best and the {shown // 2} worst" if shown < (positives > 0).sum() else ""
+
+
+def _curve(run: EvaluatedRun, c: int) -> tuple[Array, Array]:
+    """Precision and recall of a class."""
+    labels, weights = run.predictions.truth(classes=slice(c, c + 1))
+    probs = run.predictions.stream("fused", classes=slice(c, c + 1))
+    precision, recall, _ = metrics.precision_recall_curve(labels[:, 0], probs[:, 0], weights[:, 0])
+    return precision, recall
+
+
+def confusion_parts(run: EvaluatedRun) -> list[Html]:
     """What is claimed without being there, beside what."""
-    predictions = run.predictions
-    claimed, pictures = metrics.count_false_claims(
-        predictions.labels, predictions.probs >= threshold, predictions.weights
-    )
+    chosen, claimed, pictures = count_confusions(run.predictions, run.thresholds, MOST_CONFUSED)
     if not claimed.any():
         return [page.paragraph("No class is claimed where it is not.")]
+    names = [run.classes[c] for c in chosen]
     # By count and not by rate: one of one would lead.
     pairs = np.argwhere(claimed > 0)
     pairs = pairs[np.argsort(-claimed[pairs[:, 0], pairs[:, 1]], kind="stable")][:12]
     rows = [
         [
-            run.classes[a],
-            run.classes[b],
+            names[a],
+            names[b],
             f"{claimed[a, b]} of {pictures[a, b]}",
             percent(claimed[a, b] / pictures[a, b]),
         ]
         for a, b in pairs
     ]
+    among = f" Among the {len(chosen)} classes that most false claims have to do with." * (
+        len(chosen) < len(run.classes)
+    )
     return [
         page.paragraph(
             "Beside which class another one is claimed that is not in the picture: how often, of all pictures that"
-            " show the one and not the other."
+            f" show the one and not the other.{among}"
         ),
         page.figures(
             [
                 page.picture(
-                    plot_confusions(run.classes, claimed, pictures),
+                    plot_confusions(names, claimed, pictures),
                     "svg+xml",
                     "False claims of the classes that are most often part of one. White: too few pictures to tell"
                     " (fewer than 5)",

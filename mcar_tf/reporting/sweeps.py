@@ -2,16 +2,16 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mcar_tf.evaluating import columns
+from mcar_tf.evaluating.metrics_file import read_metrics
 from mcar_tf.reporting.figures import plot_over_option
 from pipelines.files import write_text
-from pipelines.words import percent, spell
+from pipelines.words import csv_text, percent, spell
 
 Values = dict[str, str]  # option -> its value, as words of a command line
 
@@ -50,7 +50,7 @@ def result_columns() -> dict[str, tuple[str, str]]:
 
 def read_result(path: Path) -> dict[str, float]:
     """The numbers of a `metrics.json` that `result_columns` names, NaN for what is unknown."""
-    (metrics,) = json.loads(path.read_text()).values()
+    (metrics,) = read_metrics(path).values()
     found = {name: metrics[stream].get(measure) for name, (stream, measure) in result_columns().items()}
     return {name: math.nan if value is None else value for name, value in found.items()}
 
@@ -60,7 +60,9 @@ def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: "" if value != value else value for name, value in row.items()} for row in rows)
+    for row in rows:
+        cells = {name: csv_text(value) if isinstance(value, str) else value for name, value in row.items()}
+        writer.writerow({name: "" if value != value else value for name, value in cells.items()})
     write_text(folder / "sweep.csv", text.getvalue())
 
 

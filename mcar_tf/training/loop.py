@@ -8,7 +8,6 @@ checkpoint of both is the whole run.
 import contextlib
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -19,9 +18,10 @@ import tensorflow as tf
 
 from mcar_tf.config import FitConfig
 from mcar_tf.evaluating.columns import VALIDATION_MAP
+from mcar_tf.evaluating.metrics_file import write_metrics
 from mcar_tf.evaluating.predicting import predict_dataset
 from mcar_tf.evaluating.predictions import Predictions
-from mcar_tf.evaluating.results import evaluate_predictions, to_json
+from mcar_tf.evaluating.results import evaluate_predictions
 from mcar_tf.models.mcar import MCAR
 from mcar_tf.reporting.drawing import encode_png
 from mcar_tf.reporting.examples import draw_examples
@@ -294,4 +294,4 @@ def write_result(run: Training) -> None:
     if run.config.top_n:
         panel = draw_examples(test.files, predictions, run.classes)
         write_bytes(folder / "regions.png", encode_png(panel))
-    write_text(folder / METRICS, json.dumps({split: to_json(metrics)}, indent=1) + "\n")
+    write_metrics(folder / METRICS, split, metrics)

@@ -40,7 +40,7 @@ def test_a_stream_has_every_measure_and_those_of_decisions_twice():
 
 
 def counts(*three):
-    return tuple(map(np.array, three))
+    return np.array(three)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Every image counts once, in its order, as the model sees it."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -89,3 +91,45 @@ def test_a_real_model_is_predicted_as_it_is_called(top_n):
 def test_an_empty_dataset_is_refused():
     with pytest.raises(ValueError, match="holds no images"):
         predict_dataset(Stub(), make_dataset().take(0))
+
+
+class ManyClasses(keras.Model):
+    """Answers of the right shape for 2,000 classes, in two streams."""
+
+    def __init__(self, mean=False):
+        super().__init__()
+        self.mean = mean
+
+    def call(self, images, training=False):
+        first = tf.reshape(images, (tf.shape(images)[0], 2000, -1))
+        streams = first[..., 0] / 256, first[..., 1] / 256
+        return {
+            "global_probs": streams[0],
+            "local_probs": streams[1],
+            "probs": (streams[0] + streams[1]) / 2 if self.mean else tf.maximum(*streams),
+            "boxes": tf.zeros((tf.shape(images)[0], 1, 4)),
+            "box_classes": tf.zeros((tf.shape(images)[0], 1), tf.int32),
+            "box_probs": tf.zeros((tf.shape(images)[0], 1)),
+        }
+
+
+@pytest.mark.parametrize(("mean", "most"), [(False, 2.3), (True, 3.3)])
+@pytest.mark.parametrize("expected", [None, 1500])
+def test_predictions_take_three_numbers_for_each_image_and_class_at_most(mean, most, expected):
+    images = np.random.default_rng(0).uniform(0, 255, (1500, 40, 50, 2)).astype(np.float32)
+    truth = np.random.default_rng(1).integers(0, 2, (1500, 2000)).astype(np.float32)
+    batches = tf.data.Dataset.from_tensor_slices(
+        {"image": images, "labels": truth, "weights": truth, "id": [str(i) for i in range(1500)]}
+    ).batch(50)
+    model = ManyClasses(mean)
+    predict_dataset(model, batches.take(1))  # what is made once
+    tracemalloc.start()
+    predictions = predict_dataset(model, batches, images=expected)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # 2 or 3 numbers of 4 bytes, and 2 bits; arrays that grow are a quarter too long at times.
+    growth = 1.25 if expected is None else 1
+    assert peak < growth * most * truth.nbytes
+    np.testing.assert_array_equal(predictions.labels, truth)
+    np.testing.assert_array_equal(predictions.global_probs, images.reshape(1500, 2000, 2)[..., 0] / 256)
+    assert (predictions.fused_probs is not None) == mean

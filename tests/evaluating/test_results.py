@@ -5,11 +5,19 @@ import math
 
 import numpy as np
 import pytest
-from made_predictions import CLASSES, random_predictions
+from made_predictions import CLASSES, predictions_with, random_predictions
 
 from mcar_tf import metrics
+from mcar_tf.evaluating import predictions as predictions_module
+from mcar_tf.evaluating.metrics_file import to_json
 from mcar_tf.evaluating.predictions import Predictions
-from mcar_tf.evaluating.results import evaluate_classes, evaluate_localization, evaluate_predictions, to_json
+from mcar_tf.evaluating.results import (
+    class_rows,
+    count,
+    count_confusions,
+    evaluate_localization,
+    evaluate_predictions,
+)
 
 
 def predictions_of(boxes, box_classes, ids=("a",)):
@@ -39,7 +47,7 @@ def test_each_stream_has_its_own_numbers():
 
 def test_a_row_a_class():
     predictions = random_predictions()
-    rows = evaluate_classes(predictions, CLASSES, threshold=[0.4, 0.5, 0.6])
+    rows = class_rows(count(predictions, [0.4, 0.5, 0.6]), CLASSES)
     assert [row["class"] for row in rows] == list(CLASSES)
     ap = metrics.average_precision(predictions.labels, predictions.probs, predictions.weights)
     assert [row["AP_fused"] for row in rows] == ap.tolist()
@@ -50,13 +58,58 @@ def test_a_row_a_class():
     assert np.mean([row["recall"] for row in rows]) == pytest.approx(found["CR"])
 
 
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Work goes on 8 classes or a few images at a time."""
+    monkeypatch.setattr(predictions_module, "BLOCK", 100)
+
+
+def test_blocks_give_the_numbers_of_the_whole(monkeypatch):
+    predictions = random_predictions(images=37, classes=30)
+    whole = count(predictions, 0.5, 0.3)
+    monkeypatch.setattr(predictions_module, "BLOCK", 100)
+    assert len(list(predictions.class_blocks())) == 4  # 8 classes each
+    assert len(list(predictions.row_blocks())) == 13  # 3 images each
+    parts = count(predictions, 0.5, 0.3)
+    for stream, numbers in whole.streams.items():
+        for field, value in vars(numbers).items():
+            np.testing.assert_allclose(getattr(parts.streams[stream], field), value, rtol=1e-14)
+        np.testing.assert_array_equal(parts.top3[stream], whole.top3[stream])
+
+
+def test_confusions_of_all_classes_are_those_of_the_metric(small_blocks):
+    predictions = random_predictions(images=37, classes=30)
+    thresholds = np.linspace(0.2, 0.8, 30)
+    chosen, claimed, pictures = count_confusions(predictions, thresholds, 30)
+    expected = metrics.count_false_claims(
+        predictions.labels, predictions.probs >= thresholds, predictions.weights
+    )
+    np.testing.assert_array_equal(chosen, np.arange(30))
+    np.testing.assert_array_equal(claimed, expected[0])
+    np.testing.assert_array_equal(pictures, expected[1])
+
+
+def test_of_many_classes_those_with_the_most_false_claims_are_held_against_each_other(small_blocks):
+    # Every picture shows class 3 and is said to show class 20 too; class 7 is claimed once, beside 3.
+    labels, probs = np.zeros((5, 30)), np.zeros((5, 30), np.float32)
+    labels[:, 3] = 1
+    probs[:, [3, 20]] = 0.9
+    probs[0, 7] = 0.9
+    predictions = predictions_with(labels, probs)
+    chosen, claimed, pictures = count_confusions(predictions, np.full(30, 0.6), 4)
+    assert {3, 7, 20} <= set(chosen.tolist())
+    at = {c: i for i, c in enumerate(chosen.tolist())}
+    assert (claimed[at[3], at[20]], pictures[at[3], at[20]]) == (5, 5)
+    assert claimed[at[3], at[7]] == 1
+
+
 def test_without_positives_numbers_are_unknown_and_json_says_null():
     predictions = predictions_of(np.zeros((1, 0, 4)), np.zeros((1, 0)))
     found = evaluate_predictions(predictions)
     assert found["classes_without_positives"] == 3
     assert math.isnan(found["fused"]["mAP"])
     assert json.loads(json.dumps(to_json(found), allow_nan=False))["fused"]["mAP"] is None
-    assert math.isnan(evaluate_classes(predictions, CLASSES)[0]["F1"])
+    assert math.isnan(class_rows(count(predictions), CLASSES)[0]["F1"])
 
 
 def test_a_region_points_at_an_object_and_covers_another():

@@ -1,10 +1,10 @@
-"""Words for people: percentages, options, the nearest name."""
+"""Words for people: percentages, options, the nearest name, names that others gave."""
 
 import math
 
 import pytest
 
-from pipelines.words import nearest, percent, spell
+from pipelines.words import csv_text, listed, nearest, percent, printable, spell
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,36 @@ def test_an_option_is_spelled_as_it_is_typed():
 )
 def test_the_nearest_known_name_is_offered(typed, hint):
     assert nearest(typed, ["mobilenet_v2", "resnet50"]) == hint
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cat & dog", "cat & dog"),
+        ("Čeština, 日本語, 👩‍🚀, می‌شود", "Čeština, 日本語, 👩‍🚀, می‌شود"),  # joiners make letters
+        ("\x1b[2J", "\\x1b[2J"),  # clears a terminal
+        ("a\r\nb\tc", "a\\r\\nb\\tc"),
+        ("a\u2028b\x85c", "a\\u2028b\\x85c"),
+        ("gpj.\u202ecat", "gpj.\\u202ecat"),  # would stand from right to left
+        ("caf\udce9", "caf\\udce9"),  # a file's name that is no text
+        ("\uffff", "\\uffff"),  # not allowed in XML
+    ],
+)
+def test_what_can_not_be_shown_is_spelled(text, shown):
+    assert printable(text) == shown
+
+
+def test_of_many_names_the_first_are_listed():
+    assert listed(["a", "b\n"]) == "a, b\\n"
+    assert listed(map(str, range(5000)), most=3) == "0, 1, 2 and 4,997 more"
+    assert listed([]) == ""
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_spreadsheet_takes_no_name_for_a_formula(text):
+    assert csv_text(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["cat", "", "a=b", "'=1", " =1", "5"])
+def test_other_names_stay(text):
+    assert csv_text(text) == text
