@@ -65,7 +65,7 @@ ALLOWED = {
                          "mcar_tf.reporting.drawing", "mcar_tf.reporting.examples", "mcar_tf.runs", "pipelines"},
     "mcar_tf.training.losses": set(),
     "mcar_tf.training.optimizers": set(),
-    "mcar_tf.training.checkpoints": set(),
+    "mcar_tf.training.checkpoints": {"mcar_tf.runs.weights"},
     "mcar_tf.runs": {"mcar_tf", "mcar_tf.config", "mcar_tf.models", "pipelines.manifest"},
     "mcar_tf.runs.importing": {"mcar_tf.config", "mcar_tf.models", "mcar_tf.runs", "mcar_tf.training.checkpoints"},
     "mcar_tf.evaluating": {"mcar_tf.metrics", "pipelines"},

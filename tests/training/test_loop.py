@@ -1,13 +1,16 @@
 """The parts of a run's training, each by itself: preparing, an epoch, what closes it, the result."""
 
 import csv
+import dataclasses
 import json
+import shutil
 
 import pytest
 
 from mcar_tf.config import FitConfig
 from mcar_tf.runs.opening import open_run_folder
 from mcar_tf.training.loop import close_epoch, prepare, train_epoch, write_result
+from mcar_tf.training.run import read_result
 from mcar_tf.training.signals import Stopping
 from mcar_tf.training.workers import OneProcess
 from pipelines.manifest import load_manifest
@@ -60,3 +63,29 @@ def test_a_signal_between_the_last_step_and_the_end_of_an_epoch_waits_until_it_i
     with pytest.raises(KeyboardInterrupt):
         close_epoch(run, row, predictions)
     assert run.checkpoints.latest().name == "epoch-0001-step-0000000"
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted"])
+def test_a_folder_that_is_gone_ends_the_run_in_one_sentence(run, tmp_path, how):
+    row, predictions = train_epoch(run)
+    if how == "moved":
+        run.place.path.rename(tmp_path / "elsewhere")
+    else:
+        shutil.rmtree(run.place.path)
+    for write in (lambda: close_epoch(run, row, predictions), lambda: run.save(3), lambda: write_result(run)):
+        with pytest.raises(FileNotFoundError, match="is no longer the folder that this run writes"):
+            write()
+    assert not run.place.path.exists()
+    assert run.state.epoch == 0
+
+
+def test_without_a_split_to_measure_on_a_run_is_complete_all_the_same(run):
+    run.batches = dataclasses.replace(run.batches, test=None)
+    write_result(run)
+    assert (run.place.path / "metrics.json").read_text() == "{}\n"
+    config = dataclasses.replace(run.config, eval_split="none")
+    assert read_result(run.place.path, config) == {}
+    with pytest.raises(
+        ValueError, match=r"metrics\.json holds no metrics of test, .* Measure them: .*evaluate"
+    ):
+        read_result(run.place.path, run.config)

@@ -4,6 +4,7 @@ import csv
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from mcar_tf.config import FitConfig
+from mcar_tf.runs import weights
+from mcar_tf.runs.loading import load_run
 from mcar_tf.training import callbacks, checkpoints
 from mcar_tf.training import loop as training
 from mcar_tf.training.run import run_to_end
@@ -143,14 +146,15 @@ def cut_after(monkeypatch, owner, name: str, calls: int) -> None:
     monkeypatch.setattr(owner, name, counted)
 
 
-# What an epoch flushes to the disk: 0 best, 1 last weights, 2-5 and 6 a checkpoint's files and folder, 7 the folder
-# that it is renamed into.
+# A checkpoint flushes its four files (0-3), its folder (4) and the one that it is renamed into (5) to the disk. Weights
+# write their checksum, the best's (0) and the last's (2), and once they are in place write it again (1, 3).
 CUTS = {
     "in the first epoch, after 2 steps": (callbacks.StepGuard, "on_train_batch_end", 2),
-    "before the best weights are in place": (checkpoints, "flush_to_disk", 0),
+    "before the best weights are in place": (weights, "write_bytes", 0),
+    "between the last weights and their checksum": (weights, "write_text", 3),
     "between last weights and history": (training, "append_history", 0),
-    "amid a checkpoint": (checkpoints, "flush_to_disk", 4),
-    "between a checkpoint and the end of the one before": (checkpoints, "flush_to_disk", 7),
+    "amid a checkpoint": (checkpoints, "flush_to_disk", 3),
+    "between a checkpoint and the end of the one before": (checkpoints, "flush_to_disk", 5),
     "before the final metrics": (training, "write_text", 0),
 }
 
@@ -164,6 +168,27 @@ def test_cuts_leave_no_trace(start, undisturbed, tmp_path, monkeypatch):
                 start(run, keep_checkpoints=1)
     start(run, keep_checkpoints=1)
     assert_same_run(run, undisturbed)
+
+
+def test_a_checkpoint_makes_first_weights_needless(start, options, tmp_path, monkeypatch):
+    # A run from weights of another run, and one from a file; both are gone when the run is gone on with.
+    start(tmp_path / "other", epochs=1)
+    file = tmp_path / "backbone.weights.h5"
+    load_run(tmp_path / "other").model.backbone.save_weights(file)
+    for name, more in {"a": {"init_from": tmp_path / "other"}, "b": {"weights": str(file)}}.items():
+        with monkeypatch.context() as patch:
+            cut_after(patch, callbacks.StepGuard, "on_train_batch_end", 5)  # amid the second epoch
+            with pytest.raises(Cut):
+                start(tmp_path / name, **more)
+    file.unlink()
+    shutil.rmtree(tmp_path / "other")
+    for name, more in {"a": {"init_from": tmp_path / "other"}, "b": {"weights": str(file)}}.items():
+        FitConfig(**(options | more), out_dir=tmp_path / name, resume=True).check()
+        start(tmp_path / name, **more)
+        assert len(history_of(tmp_path / name)) == 3
+        with pytest.raises(FileNotFoundError, match=r"other is not a run folder|existing file"):
+            start(tmp_path / "anew", **more)
+    assert not (tmp_path / "anew").exists()
 
 
 def stop_somewhere(process: subprocess.Popen, run: Path, how: str, checkpoints: int, moment: float) -> int:

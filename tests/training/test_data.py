@@ -1,0 +1,59 @@
+"""What a run asks of its set is found out before its first step: splits that are there, labelled and apart."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mcar_tf.config import FitConfig
+from mcar_tf.training.data import check_against_data
+from pipelines.manifest import Manifest, Shard, Split
+
+CONFIG = FitConfig(dataset="voc2012", top_n=1, batch_size=4)
+
+
+def split_of(name: str, labelled: bool = True) -> Split:
+    unknown = 0 if labelled else 100
+    return Split(Path("set"), 100, (50,), (0,), (unknown,), (Shard(f"{name}.tfrecord", 100, 1, name),), ())
+
+
+VOC = Manifest(
+    "voc2012", ("cat",), "", "", {name: split_of(name) for name in ("train", "devkit_train", "devkit_val")}
+)
+VOC.splits["test"] = split_of("test", labelled=False)
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluated"),
+    [("train", "train"), ("train", "devkit_val"), ("train", "devkit_train"), ("devkit_val", "train")],
+)
+def test_splits_that_share_pictures_are_refused_by_name(train, evaluated):
+    config = dataclasses.replace(CONFIG, train_split=train, eval_split=evaluated)
+    with pytest.raises(ValueError, match=f"--eval-split {evaluated} has pictures of --train-split {train}: "):
+        check_against_data(config, VOC)
+
+
+def test_splits_that_share_none_do():
+    for train, evaluated in (
+        ("devkit_train", "devkit_val"),
+        ("devkit_val", "devkit_train"),
+        ("train", "none"),
+    ):
+        check_against_data(dataclasses.replace(CONFIG, train_split=train, eval_split=evaluated), VOC)
+
+
+def test_a_split_without_labels_is_refused_before_the_first_step():
+    with pytest.raises(
+        ValueError,
+        match=r"The split test of voc2012 has no labels.*devkit_train, devkit_val.*--eval-split none",
+    ):
+        check_against_data(CONFIG, VOC)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--train-split", "trian"), ("--eval-split", "tset")])
+def test_a_split_that_is_not_there_is_named_with_its_option(option, value):
+    config = dataclasses.replace(CONFIG, **{option.strip("-").replace("-", "_"): value})
+    with pytest.raises(
+        ValueError, match=f"`{option}` must be one of train, devkit_train, .*Received: '{value}'"
+    ):
+        check_against_data(config, VOC)
