@@ -5,29 +5,52 @@ Letters: B images, N regions, H x W pixels, h x w cells of a map, L the length o
 
 import tensorflow as tf
 
+from mcar_tf.models.boxes import widen_boxes
+
+LOCALIZERS = ("threshold", "moments")
 # A range of halved scores below float32's smallest normal number is no range: processors flush it to zero.
 _TINY = 1.1754944e-38
 # Doubling steps where the length of an axis is not known when the graph is made: enough for 32,768 px.
 _DYNAMIC_STEPS = 15
 
 
-def localize(maps: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor, tau: float) -> tf.Tensor:
+def localize(
+    maps: tf.Tensor,
+    height: int | tf.Tensor,
+    width: int | tf.Tensor,
+    tau: float,
+    *,
+    localizer: str = "threshold",
+    box_spread: float = 1.8,
+    min_box_cells: float = 0.0,
+) -> tf.Tensor:
     """Box of the most discriminative region of each map: equations (5) to (7).
 
     Args:
         maps: (B, N, h, w), the maps' logits. They are computed on in float32 whatever their type.
         height: pixels of the image's vertical axis, H.
         width: pixels of the image's horizontal axis, W.
-        tau: threshold on the min-max normalized marginals, in [0, 1).
+        tau: threshold on the min-max normalized marginals, in [0, 1); of "threshold" alone.
+        localizer: the rule by which a marginal gives an interval: "threshold", the paper's `find_interval`, or
+            "moments", `spread_interval`.
+        box_spread: of "moments".
+        min_box_cells: a box's sides are at least so many cells of the map; half a cell of it is noise.
 
     Returns:
         (B, N, 4) float32, ymin xmin ymax xmax as fractions of the image: start / H, stop / H.
     """
     row_marginal, column_marginal = marginals(tf.sigmoid(tf.cast(maps, tf.float32)), height, width)
-    top, bottom = find_interval(row_marginal, tau)
-    left, right = find_interval(column_marginal, tau)
+    if localizer == "threshold":
+        (top, bottom), (left, right) = find_interval(row_marginal, tau), find_interval(column_marginal, tau)
+    else:
+        top, bottom = spread_interval(row_marginal, box_spread)
+        left, right = spread_interval(column_marginal, box_spread)
     sides = tf.cast(tf.stack([height, width, height, width]), tf.float32)
-    return tf.cast(tf.stack([top, left, bottom, right], axis=-1), tf.float32) / sides
+    boxes = tf.cast(tf.stack([top, left, bottom, right], axis=-1), tf.float32) / sides
+    if min_box_cells:
+        cells = tf.cast(tf.shape(maps)[2:], tf.float32)
+        boxes = widen_boxes(boxes, min_box_cells / cells[0], min_box_cells / cells[1])
+    return boxes
 
 
 def marginals(
@@ -105,6 +128,38 @@ def find_interval(scores: tf.Tensor, tau: float) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.where(is_short, widened, start), tf.where(is_short, widened + shortest, stop)
 
 
+def spread_interval(scores: tf.Tensor, spread: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """The interval of a marginal's mass: mean +- `spread` standard deviations of its square.
+
+    The min-max normalized marginal, squared, counts as a density over the axis; the interval of an evenly filled
+    stretch is that very stretch at a spread of sqrt(3). All positions take part, so it moves smoothly with the map
+    where `find_interval` jumps. What lies beyond the axis is cut off; the two guards are those of `find_interval`.
+
+    Args:
+        scores: (..., L), raw marginals, finite.
+        spread: positive.
+
+    Returns:
+        start and stop, each (...) float32 pixels, 0 <= start < stop <= L.
+    """
+    scores = tf.convert_to_tensor(scores, tf.float32)
+    length = tf.cast(scores.shape[-1] or tf.shape(scores)[-1], tf.float32)
+    low, high = tf.reduce_min(scores, axis=-1, keepdims=True), tf.reduce_max(scores, axis=-1, keepdims=True)
+    is_constant = high - low < _TINY
+    density = tf.square((scores - low) / tf.where(is_constant, 1.0, high - low))
+    density /= tf.where(is_constant, 1.0, tf.reduce_sum(density, axis=-1, keepdims=True))
+    position = (tf.range(length) + 0.5) / length  # of a pixel's middle, as a fraction of the axis
+    mean = tf.reduce_sum(density * position, axis=-1, keepdims=True)
+    variance = tf.reduce_sum(density * tf.square(position - mean), axis=-1)
+    is_constant = is_constant[..., 0]
+    mean = tf.where(is_constant, 0.5, mean[..., 0])
+    half = tf.where(is_constant, 0.375, spread * tf.sqrt(variance))
+    start, stop = tf.maximum(mean - half, 0.0), tf.minimum(mean + half, 1.0)
+    side = tf.maximum(stop - start, 0.125)
+    start = tf.clip_by_value(0.5 * (start + stop - side), 0.0, 1.0 - side)
+    return start * length, (start + side) * length
+
+
 def upsample_height(maps: tf.Tensor, rows: tf.Tensor, height: int | tf.Tensor) -> tf.Tensor:
     """(B, N, h, w) -> (B, N, P, w): upsampled to `height`, at P of its rows, as `interpolation_matrix` says."""
     size = tf.shape(maps)[2]
@@ -147,6 +202,17 @@ def interpolation_matrix(positions: tf.Tensor, size: int | tf.Tensor, length: in
     fraction = tf.cast(numerator - cell * divisor, tf.float32) / tf.cast(divisor, tf.float32)
     here = tf.range(size)[tf.newaxis, :] == cell[:, tf.newaxis]
     return tf.concat([tf.cast(here, tf.float32), tf.where(here, fraction[:, tf.newaxis], 0.0)], axis=1)
+
+
+def check_localizer(localizer: str, tau: float, box_spread: float, min_box_cells: float) -> None:
+    """Refuse an unknown rule and values outside their range."""
+    if localizer not in LOCALIZERS:
+        raise ValueError(f"`localizer` must be one of {', '.join(LOCALIZERS)}. Received: {localizer!r}")
+    check_tau(tau)
+    if box_spread <= 0.0:
+        raise ValueError(f"`box_spread` must be positive. Received: {box_spread}")
+    if min_box_cells < 0.0:
+        raise ValueError(f"`min_box_cells` must not be negative. Received: {min_box_cells}")
 
 
 def check_tau(tau: float) -> None:

@@ -31,6 +31,24 @@ def find_interval(marginal: np.ndarray, tau: float) -> tuple[int, int]:
     return start, stop
 
 
+def spread_interval(marginal: np.ndarray, spread: float) -> tuple[float, float]:
+    """Mean +- spread standard deviations of the squared, min-max normalized marginal, in float64 pixels."""
+    values = marginal.astype(np.float64)
+    length, low, high = len(values), values.min(), values.max()
+    if low == high:
+        return length / 8, 7 * length / 8
+    density = ((values - low) / (high - low)) ** 2
+    middles = np.arange(length) + 0.5
+    mean = np.average(middles, weights=density)
+    deviation = math.sqrt(np.average((middles - mean) ** 2, weights=density))
+    start, stop = max(mean - spread * deviation, 0.0), min(mean + spread * deviation, float(length))
+    shortest = length / 8
+    if stop - start < shortest:
+        start = min(max((start + stop - shortest) / 2, 0.0), length - shortest)
+        stop = start + shortest
+    return start, stop
+
+
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear with aligned corners, (h, w, ...) -> (height, width, ...), in float64."""
     for axis, length in ((0, height), (1, width)):

@@ -5,8 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import find_interval as find_interval_slowly
 from oracles import resize
+from oracles import spread_interval as spread_interval_slowly
 
-from mcar_tf.models.localizer import find_interval, localize, marginals, upsample_height
+from mcar_tf.models.localizer import (
+    check_localizer,
+    find_interval,
+    localize,
+    marginals,
+    spread_interval,
+    upsample_height,
+)
 
 LENGTHS = (32, 33, 64, 96, 127, 224, 256, 448, 576)
 TAUS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -158,3 +166,92 @@ def test_nothing_as_large_as_the_upsampled_maps_is_made():
     ]
     assert max(size for size in sizes if size) <= 8 * 4 * 448 * 448 / 10
     assert not any(op.type.endswith("While") for op in concrete.graph.get_operations())
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.8, 3.0])
+def test_intervals_of_moments_are_those_of_the_slow_definition(spread):
+    rng = np.random.default_rng(0)
+    for length in LENGTHS:
+        scores = adversarial_marginals(length, 90, rng)
+        scores = scores[np.abs(scores).max(1) < 1e6]  # float32 holds no squares of the rest
+        start, stop = (value.numpy() for value in spread_interval(scores, spread))
+        expected = np.array([spread_interval_slowly(row, spread) for row in scores])
+        np.testing.assert_allclose(np.stack([start, stop], 1), expected, atol=2e-3)
+        assert (stop - start >= length / 8 - 1e-4).all()
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (
+            [0] * 8 + [1] * 16 + [0] * 8,
+            (8, 24),
+        ),  # evenly filled: sqrt(3) deviations are the stretch, to a half pixel
+        ([1] * 4 + [0] * 28, (0, 4)),
+        ([7] * 32, (4, 28)),  # constant: the middle three quarters
+        ([0] * 16 + [1] + [0] * 15, (14.5, 18.5)),  # one pixel, widened to an eighth about its middle
+        ([1] + [0] * 31, (0, 4)),  # and kept inside
+    ],
+)
+def test_the_rules_of_moments_one_by_one(scores, expected):
+    start, stop = spread_interval(np.array(scores, np.float32), np.sqrt(3.0))
+    assert (float(start), float(stop)) == pytest.approx(expected, abs=0.05)
+
+
+def test_half_a_level_of_noise_moves_a_box_of_moments_little_where_it_moves_the_papers_across_the_image():
+    # Two peaks of nearly one height: which is the higher one is noise.
+    cells = np.full((2, 1, 1, 5), -3.0, np.float32)
+    cells[0, 0, 0, :] = [0.01, -3, -3, -3, 0.0]
+    cells[1, 0, 0, :] = [0.0, -3, -3, -3, 0.01]
+    papers, moments = (
+        localize(cells, 64, 64, 0.5, localizer=rule).numpy()[:, 0, 1::2] for rule in ("threshold", "moments")
+    )
+    assert np.abs(papers[0] - papers[1]).max() > 0.5
+    assert np.abs(moments[0] - moments[1]).max() < 0.01
+
+
+@pytest.mark.parametrize("localizer", ["threshold", "moments"])
+def test_a_floor_in_cells_widens_small_boxes_alone(localizer):
+    maps = np.full((1, 2, 8, 4), -10.0, np.float32)
+    maps[0, 0, 3, 1] = 10.0
+    maps[0, 1, :, 3] = 10.0  # the whole height, the last column
+    free = localize(maps, 64, 64, 0.8, localizer=localizer).numpy()
+    least = localize(maps, 64, 64, 0.8, localizer=localizer, min_box_cells=3).numpy()
+    height, width = np.moveaxis(least[..., 2:] - least[..., :2], -1, 0)
+    assert (height >= 3 / 8 - 1e-6).all()
+    assert (width >= 3 / 4 - 1e-6).all()
+    assert (least[..., :2] <= free[..., :2] + 1e-6).all()
+    assert (least[..., 2:] >= free[..., 2:] - 1e-6).all()
+    assert least[0, 1, 1] == 0.25  # kept inside
+    np.testing.assert_array_equal(least[0, 1, ::2], free[0, 1, ::2])
+
+
+def test_a_floor_of_more_cells_than_a_map_has_is_the_whole_image():
+    maps = np.random.default_rng(0).standard_normal((1, 3, 4, 4)).astype(np.float32)
+    np.testing.assert_array_equal(localize(maps, 32, 32, 0.5, min_box_cells=9), [[[0, 0, 1, 1]] * 3])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_moments_of_sizes_that_the_graph_does_not_know(compiled):
+    maps = np.random.default_rng(0).standard_normal((2, 3, 5, 5)).astype(np.float32)
+    find = tf.function(
+        lambda maps: localize(maps, 80, 80, 0.5, localizer="moments", min_box_cells=2),
+        input_signature=[tf.TensorSpec([None, None, None, None], tf.float32)],
+        jit_compile=compiled,
+    )
+    expected = localize(maps, 80, 80, 0.5, localizer="moments", min_box_cells=2)
+    np.testing.assert_allclose(find(maps), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (("median", 0.5, 1.8, 0), r"`localizer` must be one of threshold, moments. Received: 'median'"),
+        (("threshold", 1.0, 1.8, 0), r"`tau` must lie in \[0, 1\)"),
+        (("moments", 0.5, 0.0, 0), r"`box_spread` must be positive. Received: 0.0"),
+        (("moments", 0.5, 1.8, -1), r"`min_box_cells` must not be negative. Received: -1"),
+    ],
+)
+def test_rules_that_are_none_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        check_localizer(*values)

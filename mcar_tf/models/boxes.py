@@ -1,0 +1,37 @@
+"""Change boxes: boxes in, boxes out, all inside of the image.
+
+Boxes are (..., 4) float32, ymin xmin ymax xmax as fractions of the image.
+"""
+
+import tensorflow as tf
+
+MAX_JITTER = 0.5  # more could move a box of the whole image out of it
+
+
+def widen_boxes(boxes: tf.Tensor, height: float | tf.Tensor, width: float | tf.Tensor) -> tf.Tensor:
+    """Boxes of at least this height and width, fractions of the image: widened about their centre, kept inside."""
+    least = tf.minimum(tf.cast(tf.stack([height, width]), tf.float32), 1.0)
+    start, stop = boxes[..., :2], boxes[..., 2:]
+    side = tf.maximum(stop - start, least)
+    widened = tf.clip_by_value(0.5 * (start + stop - side), 0.0, 1.0 - side)
+    is_small = stop - start < least
+    widened = tf.concat([widened, widened + side], axis=-1)
+    return tf.where(tf.concat([is_small, is_small], axis=-1), widened, boxes)
+
+
+def jitter_boxes(boxes: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
+    """Boxes shifted and scaled at random, in height and width each on its own.
+
+    A side is multiplied by a factor in [1 - share, 1 + share], and its centre moves by up to `share` of the side.
+    What then lies beyond the image is cut off.
+
+    Args:
+        boxes: (..., 4).
+        share: in [0, `MAX_JITTER`].
+        seed: (2,) integers, which decide the numbers.
+    """
+    drawn = tf.random.stateless_uniform(tf.shape(boxes), seed, -share, share)
+    side = boxes[..., 2:] - boxes[..., :2]
+    centre = 0.5 * (boxes[..., :2] + boxes[..., 2:]) + drawn[..., :2] * side
+    half = 0.5 * side * (1.0 + drawn[..., 2:])
+    return tf.clip_by_value(tf.concat([centre - half, centre + half], axis=-1), 0.0, 1.0)
