@@ -57,6 +57,7 @@ def check_backbone(
     *,
     backbone_width: float = 1.0,
     image_size: int | None = None,
+    glance_size: int | None = None,
     local_size: int | None = None,
     weights: str | Path | None = None,
     spell: Callable[[str], str] = str,
@@ -67,13 +68,14 @@ def check_backbone(
         name: a key of `BACKBONES`, as it should be.
         backbone_width: factor on the number of channels.
         image_size: side of the images in px.
+        glance_size: side to which the global pass reduces them, in px.
         local_size: side of the regions' crops in px.
         weights: "imagenet", a file or None.
         spell: how the caller's users write an argument's name.
 
     Raises:
-        ValueError: unknown name, a width where it can't be scaled or has no such weights, an image or a crop smaller
-            than the backbone takes.
+        ValueError: unknown name, a width where it can't be scaled or has no such weights, an image, a glance or a
+            crop smaller than the backbone takes, a glance that does not divide the image.
         FileNotFoundError: no such file of weights; the package with ImageNet's is not installed.
     """
     if name not in BACKBONES:
@@ -85,11 +87,14 @@ def check_backbone(
     if backbone_width <= 0 or (backbone_width != 1.0 and not entry.widths):
         allowed = "positive" if entry.widths else f"1 for {name}, whose channels are fixed"
         raise ValueError(f"`{width}` must be {allowed}. Received: {backbone_width}")
-    for argument, size in (("image_size", image_size), ("local_size", local_size)):
+    sides = {"image_size": image_size, "glance_size": glance_size, "local_size": local_size}
+    for argument, size in sides.items():
         if size is not None and size < entry.min_size:
             raise ValueError(
                 f"`{spell(argument)}` must be at least {entry.min_size} px for {name}. Received: {size}"
             )
+    if image_size is not None and glance_size is not None:
+        check_glance(image_size, glance_size, local_size, min_size=entry.min_size, spell=spell)
     if weights == "imagenet":
         if not entry.pretrained:
             which = f" ({entry.weights_from})" if entry.weights_from else ""
@@ -104,3 +109,37 @@ def check_backbone(
             find_packaged_weights(entry.package, name)
     elif weights is not None and not Path(weights).is_file():
         raise FileNotFoundError(f"`weights` must be imagenet, none or an existing file. Received: {weights}")
+
+
+def check_glance(
+    image_size: int,
+    glance_size: int,
+    local_size: int | None = None,
+    *,
+    min_size: int = 1,
+    spell: Callable[[str], str] = str,
+) -> None:
+    """Refuse a glance of which the image is no whole multiple, and crops that no region has the pixels for.
+
+    Args:
+        image_size: side of the images in px.
+        glance_size: side to which the global pass reduces them, in px.
+        local_size: side of the regions' crops in px.
+        min_size: smallest side that the backbone takes, in px.
+        spell: how the caller's users write an argument's name.
+
+    Raises:
+        ValueError: naming the nearest value that works.
+    """
+    if image_size % glance_size:
+        divisors = [side for side in range(min_size, image_size + 1) if image_size % side == 0]
+        nearest = min(divisors, key=lambda side: abs(side - glance_size))
+        raise ValueError(
+            f"`{spell('glance_size')}` must divide `{spell('image_size')}`, {image_size}; the nearest that does is"
+            f" {nearest}. Received: {glance_size}"
+        )
+    if local_size is not None and local_size > image_size:
+        raise ValueError(
+            f"`{spell('local_size')}` must be at most `{spell('image_size')}`, {image_size}: a region has no more"
+            f" pixels than that. Received: {local_size}"
+        )

@@ -10,7 +10,8 @@ import keras
 from keras import ops
 
 from mcar_tf.models.backbone_table import BACKBONES, Backbone, check_backbone
-from mcar_tf.models.batch_norm import fuse_batch_norm
+from mcar_tf.models.batch_norm import LOCAL_STREAM, fuse_batch_norm
+from mcar_tf.models.keras_internals import pass_on
 from mcar_tf.models.networks.efficientnet_lite import build_efficientnet_lite0
 from mcar_tf.models.networks.torch_mobilenet_v2 import build_torch_mobilenet_v2
 from mcar_tf.models.networks.torch_resnet import build_torch_resnet50, build_torch_resnet101
@@ -95,6 +96,7 @@ def build_backbone(
     weights: str | Path | None = "imagenet",
     width: float = 1.0,
     sync_batch_norm: bool = False,
+    batch_norm: str = "shared",
 ) -> keras.Model:
     """A backbone that takes RGB images in [0, 255] of any size and gives its last activation map.
 
@@ -105,9 +107,11 @@ def build_backbone(
             backbones of `NAMINGS` a state dict of PyTorch's.
         width: factor on the number of channels.
         sync_batch_norm: whether, in training, BatchNorm normalizes with the batch of all replicas.
+        batch_norm: whose moving statistics it has: "shared", "per_stream" or "frozen", of `FusedBatchNormalization`.
 
     Returns:
-        Keras model: (B, H, W, 3) in [0, 255] -> (B, h, w, d), named "backbone".
+        Keras model: (B, H, W, 3) in [0, 255] -> (B, h, w, d), named "backbone". It takes `local_stream`, whether the
+        images are the local stream's, beside `training`.
 
     Raises:
         ValueError: see `check_backbone`; weights of another architecture.
@@ -123,9 +127,11 @@ def build_backbone(
         network = _build_network(entry, None, width)
         if weights is not None:
             _load_weights(network, Path(weights), name)
-    network = fuse_batch_norm(network, BATCH_NORM_MOMENTUM, sync_batch_norm)
+    network = fuse_batch_norm(network, BATCH_NORM_MOMENTUM, sync_batch_norm, batch_norm)
     images = keras.Input((None, None, 3))
-    return keras.Model(images, network(SCALINGS[entry.scaling](images)), name="backbone")
+    backbone = keras.Model(images, network(SCALINGS[entry.scaling](images)), name="backbone")
+    pass_on(backbone, LOCAL_STREAM)
+    return backbone
 
 
 def _build_network(entry: Backbone, weights: str | None, width: float) -> keras.Model:

@@ -1,7 +1,22 @@
 """BatchNorm by TensorFlow's fused op: the same layer as Keras', in a fraction of the time and memory."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
+
+from mcar_tf.models.keras_internals import pass_on
+
+# Which statistics normalize each stream when nothing is trained: one set for both (the paper's), one for each, or the
+# first ones for good.
+STATISTICS = ("shared", "per_stream", "frozen")
+LOCAL_STREAM = "local_stream"  # the argument that says whose pass it is
+MOVING = (
+    "moving_mean",
+    "moving_variance",
+    "local_moving_mean",
+    "local_moving_variance",
+)  # names of statistics
 
 
 @keras.saving.register_keras_serializable("mcar_tf")
@@ -12,14 +27,40 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     CPU they cost as much as all convolutions together. And behind a convolution, grappler folds the fused op into it.
 
     One number differs: the moving variance takes the batch's unbiased variance (n / (n - 1)), as torch's layer does.
+
+    Args:
+        statistics: "shared": one moving mean and variance; "per_stream": another for calls with `local_stream`, gamma
+            and beta being the same; "frozen": moving statistics that stay as they are and normalize in training too.
+        **kwargs: of `keras.layers.BatchNormalization`.
     """
 
+    def __init__(self, statistics: str = "shared", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.statistics = statistics
+        pass_on(self, LOCAL_STREAM)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """With statistics for each stream, those of the local one come after Keras' own weights."""
+        super().build(input_shape)
+        if self.statistics == "per_stream":
+            initializers = self.moving_mean_initializer, self.moving_variance_initializer
+            self.local_moving_mean, self.local_moving_variance = (
+                self.add_weight(input_shape[-1:], initializer, name=name, trainable=False, autocast=False)
+                for initializer, name in zip(initializers, MOVING[2:], strict=True)
+            )
+
     def call(
-        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+        self,
+        inputs: tf.Tensor,
+        training: bool | None = None,
+        mask: tf.Tensor | None = None,
+        local_stream: bool = False,
     ) -> tf.Tensor:
         """(B, h, w, d) -> the same, normalized with the batch's moments in training, else with the moving ones."""
-        learning = bool(training) and self.trainable
+        learning = bool(training) and self.trainable and self.statistics != "frozen"
         moving = self.moving_mean, self.moving_variance
+        if local_stream and self.statistics == "per_stream":
+            moving = self.local_moving_mean, self.local_moving_variance
         if learning and self.synchronized:
             outputs, moments = self._normalize_over_replicas(inputs)
         else:
@@ -50,16 +91,31 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         n = tf.cast(values, tf.float32)
         return tf.cast(outputs, inputs.dtype), (mean, variance * n / tf.maximum(n - 1.0, 1.0))
 
+    def load_own_variables(self, store: Any) -> None:
+        """What was saved with one set of statistics gives it to both streams."""
+        count = len(self.weights)
+        if self.statistics == "per_stream" and len(store.keys()) == count - 2:
+            values = [store[str(index)] for index in range(count - 2)]
+            store = {str(index): value for index, value in enumerate([*values, *values[-2:]])}
+        super().load_own_variables(store)
 
-def fuse_batch_norm(network: keras.Model, momentum: float, synchronized: bool = False) -> keras.Model:
+    def get_config(self) -> dict:
+        """Arguments of the constructor."""
+        return super().get_config() | {"statistics": self.statistics}
+
+
+def fuse_batch_norm(
+    network: keras.Model, momentum: float, synchronized: bool = False, statistics: str = "shared"
+) -> keras.Model:
     """A copy of a functional model, weights and all, whose BatchNorm layers are fused and as asked for.
 
     Args:
         network: any.
         momentum: of the moving averages.
         synchronized: whether, in training, they normalize with the batch of all replicas.
+        statistics: of `FusedBatchNormalization`.
     """
-    changes = {"momentum": momentum, "synchronized": synchronized}
+    changes = {"momentum": momentum, "synchronized": synchronized, "statistics": statistics}
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -67,5 +123,14 @@ def fuse_batch_norm(network: keras.Model, momentum: float, synchronized: bool = 
         return layer.__class__.from_config(layer.get_config())
 
     fused = keras.models.clone_model(network, clone_function=copy)
-    fused.set_weights(network.get_weights())
+    for source, layer in zip(network.layers, fused.layers, strict=True):
+        values = source.get_weights()
+        missing = len(layer.weights) - len(values)  # the local stream's statistics: a copy of the others
+        layer.set_weights([*values, *values[len(values) - missing :]])
     return fused
+
+
+def check_batch_norm(batch_norm: str) -> None:
+    """Refuse unknown statistics, with `ValueError`."""
+    if batch_norm not in STATISTICS:
+        raise ValueError(f"`batch_norm` must be one of {', '.join(STATISTICS)}. Received: {batch_norm!r}")

@@ -3,6 +3,8 @@
 Boxes are (..., 4) float32, ymin xmin ymax xmax as fractions of the image.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 MAX_JITTER = 0.5  # more could move a box of the whole image out of it
@@ -19,19 +21,29 @@ def widen_boxes(boxes: tf.Tensor, height: float | tf.Tensor, width: float | tf.T
     return tf.where(tf.concat([is_small, is_small], axis=-1), widened, boxes)
 
 
-def jitter_boxes(boxes: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
+def jitter_boxes(boxes: tf.Tensor, share: float, seed: Sequence[int | tf.Tensor]) -> tf.Tensor:
     """Boxes shifted and scaled at random, in height and width each on its own.
 
     A side is multiplied by a factor in [1 - share, 1 + share], and its centre moves by up to `share` of the side.
     What then lies beyond the image is cut off.
 
     Args:
-        boxes: (..., 4).
+        boxes: (B, N, 4); under a strategy one replica's part, whose numbers are those that it would get as a part of
+            the whole batch on one device.
         share: in [0, `MAX_JITTER`].
-        seed: (2,) integers, which decide the numbers.
+        seed: two integers, which decide the numbers.
     """
-    drawn = tf.random.stateless_uniform(tf.shape(boxes), seed, -share, share)
+    context = tf.distribute.get_replica_context()
+    batch, regions, _ = tf.unstack(tf.shape(boxes))
+    shape = [context.num_replicas_in_sync, batch, regions, 4]
+    drawn = tf.random.stateless_uniform(shape, seed, -share, share)[context.replica_id_in_sync_group]
     side = boxes[..., 2:] - boxes[..., :2]
     centre = 0.5 * (boxes[..., :2] + boxes[..., 2:]) + drawn[..., :2] * side
     half = 0.5 * side * (1.0 + drawn[..., 2:])
     return tf.clip_by_value(tf.concat([centre - half, centre + half], axis=-1), 0.0, 1.0)
+
+
+def check_jitter(box_jitter: float) -> None:
+    """Refuse a jitter outside its range, with `ValueError`."""
+    if not 0.0 <= box_jitter <= MAX_JITTER:
+        raise ValueError(f"`box_jitter` must lie in [0, {MAX_JITTER}]. Received: {box_jitter}")

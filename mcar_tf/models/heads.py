@@ -1,4 +1,4 @@
-"""From an activation map to class logits: global pooling (13-15) and the 1x1 convolution (1), (4).
+"""From an activation map to class logits: global pooling (13-15), or CSRA, and the 1x1 convolution (1), (4).
 
 Letters: B images, h x w cells, d channels, C classes, N selected classes.
 """
@@ -8,7 +8,7 @@ import math
 import keras
 import tensorflow as tf
 
-POOLINGS = ("gap", "gmp", "gwp")
+POOLINGS = ("gap", "gmp", "gwp", "csra")  # the first three pool features, the last one maps
 
 
 def global_pool(features: tf.Tensor, pooling: str, gwp_lambda: float = 0.5) -> tf.Tensor:
@@ -57,12 +57,18 @@ def csra(maps: tf.Tensor, temperature: float, lam: float) -> tf.Tensor:
     return average + lam * weighted
 
 
-def check_pooling(pooling: str, gwp_lambda: float) -> None:
-    """Refuse an unknown pooling and a lambda outside [0, 1], with `ValueError`."""
+def check_pooling(
+    pooling: str, gwp_lambda: float = 0.5, csra_temperature: float = 1.0, csra_lambda: float = 0.1
+) -> None:
+    """Refuse an unknown pooling and values outside their range, with `ValueError`."""
     if pooling not in POOLINGS:
         raise ValueError(f"`pooling` must be one of {', '.join(POOLINGS)}. Received: {pooling!r}")
     if not 0.0 <= gwp_lambda <= 1.0:
         raise ValueError(f"`gwp_lambda` must lie in [0, 1]. Received: {gwp_lambda}")
+    if not csra_temperature > 0.0:
+        raise ValueError(f"`csra_temperature` must be positive. Received: {csra_temperature}")
+    if not csra_lambda >= 0.0:
+        raise ValueError(f"`csra_lambda` must not be negative. Received: {csra_lambda}")
 
 
 @keras.saving.register_keras_serializable("mcar_tf")
@@ -86,8 +92,11 @@ class Classifier(keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.num_classes,), initializer="zeros", name="bias")
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Logits x = W^T f + b (1): (..., d) -> (..., C)."""
-        return tf.linalg.matmul(features, self.kernel) + self.bias
+        """Logits x = W^T f + b (1), (B, d) -> (B, C), or all classes' maps F (4), (B, h, w, d) -> (B, h, w, C)."""
+        if features.shape.rank == 2:
+            return tf.linalg.matmul(features, self.kernel) + self.bias
+        kernel = tf.convert_to_tensor(self.kernel)[tf.newaxis, tf.newaxis]
+        return tf.nn.conv2d(features, kernel, strides=1, padding="VALID") + self.bias
 
     def class_activation_maps(self, features: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         """Maps F = W^T A + b (4) of some classes, no gradient to A.
@@ -103,6 +112,28 @@ class Classifier(keras.layers.Layer):
         kernel = tf.gather(tf.transpose(self.kernel), classes)  # (B, N, d)
         bias = tf.gather(self.bias, classes)[..., tf.newaxis, tf.newaxis]
         return tf.einsum("bnd,bhwd->bnhw", kernel, features) + bias
+
+    def classify(
+        self,
+        features: tf.Tensor,
+        pooling: str,
+        *,
+        gwp_lambda: float = 0.5,
+        csra_temperature: float = 1.0,
+        csra_lambda: float = 0.1,
+    ) -> tf.Tensor:
+        """Logits (B, C) of an activation map A, (B, h, w, d): features pooled and classified, or maps pooled.
+
+        Args:
+            features: A.
+            pooling: one of `POOLINGS`.
+            gwp_lambda: of `global_pool`.
+            csra_temperature: of `csra`.
+            csra_lambda: of `csra`.
+        """
+        if pooling == "csra":
+            return csra(self(tf.cast(features, tf.float32)), csra_temperature, csra_lambda)
+        return self(global_pool(features, pooling, gwp_lambda))
 
     def get_config(self) -> dict:
         return {"num_classes": self.num_classes, "name": self.name}

@@ -55,6 +55,14 @@ def take_logs_as_given() -> None:
     trainer._collective_all_reduce_multi_worker = lambda strategy: False
 
 
+def pass_on(layer: keras.layers.Layer, argument: str) -> None:
+    """Let a layer or model hand an argument of its call on to the layers inside of it, as Keras does with `training`.
+
+    A functional model takes no arguments but its inputs, and Keras has no public way to add one.
+    """
+    layer._register_call_context_args(argument)
+
+
 def layers_of(model: keras.Model, kind: type[LayerKind]) -> list[LayerKind]:
     """All layers of a kind in a model and in the models inside of it, which `Model.layers` does not enter."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]

@@ -3,17 +3,22 @@
 Letters: B images, S px a side, C classes, N regions, h x w cells of an activation map of d channels.
 """
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from mcar_tf.models.backbone_table import check_backbone
 from mcar_tf.models.backbones import build_backbone
+from mcar_tf.models.batch_norm import check_batch_norm
+from mcar_tf.models.boxes import check_jitter, jitter_boxes
 from mcar_tf.models.crop import Crop
-from mcar_tf.models.heads import Classifier, check_pooling, global_pool
-from mcar_tf.models.localizer import check_tau, localize
-from mcar_tf.models.trainer import Streams, TwoStreamTrainer
+from mcar_tf.models.heads import Classifier, check_pooling
+from mcar_tf.models.localizer import check_localizer, localize
+from mcar_tf.models.trainer import Streams, TwoStreamTrainer, check_fusion, fuse_logits
 
 SELECTIONS = ("top", "bottom", "random")
 
@@ -31,10 +36,19 @@ def build_mcar(
     *,
     backbone_width: float = 1.0,
     gwp_lambda: float = 0.5,
+    csra_temperature: float = 1.0,
+    csra_lambda: float = 0.1,
+    glance_size: int | None = None,
     local_size: int | None = None,
+    localizer: str = "threshold",
+    box_spread: float = 1.8,
+    min_box_cells: float = 0.0,
+    box_jitter: float = 0.0,
+    fusion: str = "max",
+    batch_norm: str = "shared",
+    sync_batch_norm: bool = False,
     selection: str = "top",
     selection_seed: int = 0,
-    sync_batch_norm: bool = False,
 ) -> "MCAR":
     """Build a two-stream model with weights.
 
@@ -42,17 +56,27 @@ def build_mcar(
         num_classes: C.
         backbone: a key of `mcar_tf.models.backbone_table.BACKBONES`.
         image_size: side S of the images in px. The weights fit any size.
-        pooling: "gap", "gmp" or "gwp" (13-15).
+        pooling: "gap", "gmp" or "gwp" (13-15), or "csra", `mcar_tf.models.heads.csra`.
         top_n: regions an image, N, from 0 (the plain backbone) to C.
         tau: localization threshold in [0, 1); 0 makes every region the whole image.
         weights: of the backbone: "imagenet", the path of a weights file, or None for random ones.
         backbone_width: factor on the backbone's channels.
         gwp_lambda: weight of the average in GWP, in [0, 1].
-        local_size: side of the regions' crops in px; None: `image_size`.
+        csra_temperature: of CSRA, positive or infinite.
+        csra_lambda: of CSRA, 0 or more.
+        glance_size: side in px, a divisor of `image_size`, to which the global pass reduces the image by means of
+            whole squares of pixels; regions are cut from the whole image. None: it sees what there is.
+        local_size: side of the regions' crops in px; None: that of what the global pass sees.
+        localizer: "threshold", the paper's interval of a marginal, or "moments": `mcar_tf.models.localizer`.
+        box_spread: of "moments", in standard deviations.
+        min_box_cells: least side of a box, in cells of the activation map.
+        box_jitter: in training, boxes are shifted and scaled at random by up to this share of their sides.
+        fusion: "max", or "mean": the sigmoid of the mean of both streams' logits.
+        batch_norm: moving statistics: "shared" by both streams, "per_stream", or "frozen" at their first values.
+        sync_batch_norm: whether, in training, BatchNorm normalizes with the batch of all replicas.
         selection: which classes' maps become regions: those of highest global probability ("top"), of lowest
             ("bottom"), or any ("random"), as in Table V.
-        selection_seed: of "random".
-        sync_batch_norm: whether, in training, BatchNorm normalizes with the batch of all replicas.
+        selection_seed: of "random", and of `box_jitter`.
 
     Raises:
         ValueError: an argument outside its range, before anything is built.
@@ -62,11 +86,15 @@ def build_mcar(
         backbone,
         backbone_width=backbone_width,
         image_size=image_size,
+        glance_size=glance_size,
         local_size=local_size,
         weights=weights,
     )
-    check_pooling(pooling, gwp_lambda)
-    check_tau(tau)
+    check_pooling(pooling, gwp_lambda, csra_temperature, csra_lambda)
+    check_localizer(localizer, tau, box_spread, min_box_cells)
+    check_jitter(box_jitter)
+    check_fusion(fusion)
+    check_batch_norm(batch_norm)
     if num_classes < 1:
         raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
     if not 0 <= top_n <= num_classes:
@@ -74,14 +102,32 @@ def build_mcar(
     if selection not in SELECTIONS:
         raise ValueError(f"`selection` must be one of {', '.join(SELECTIONS)}. Received: {selection!r}")
     return MCAR(
-        build_backbone(backbone, weights=weights, width=backbone_width, sync_batch_norm=sync_batch_norm),
+        build_backbone(
+            backbone,
+            weights=weights,
+            width=backbone_width,
+            batch_norm=batch_norm,
+            sync_batch_norm=sync_batch_norm,
+        ),
         num_classes,
         image_size=image_size,
-        pooling=pooling,
-        gwp_lambda=gwp_lambda,
+        glance_size=glance_size or image_size,
+        local_size=local_size or glance_size or image_size,
         top_n=top_n,
-        tau=tau,
-        local_size=local_size,
+        pooling={
+            "pooling": pooling,
+            "gwp_lambda": gwp_lambda,
+            "csra_temperature": csra_temperature,
+            "csra_lambda": csra_lambda,
+        },
+        localizer={
+            "tau": tau,
+            "localizer": localizer,
+            "box_spread": box_spread,
+            "min_box_cells": min_box_cells,
+        },
+        box_jitter=box_jitter,
+        fusion=fusion,
         selection=selection,
         selection_seed=selection_seed,
     )
@@ -94,7 +140,7 @@ class MCAR(TwoStreamTrainer):
 
     | output | shape | |
     |---|---|---|
-    | `probs` | (B, C) | class-wise maximum of the two streams |
+    | `probs` | (B, C) | of both streams: their class-wise maximum, or by `fusion` |
     | `global_probs`, `local_probs` | (B, C) | of each stream; equal where N = 0 |
     | `boxes` | (B, N, 4) | ymin xmin ymax xmax as fractions of the image |
     | `box_classes` | (B, N) int32 | whose map pointed at the region |
@@ -109,11 +155,13 @@ class MCAR(TwoStreamTrainer):
         num_classes: int,
         *,
         image_size: int,
-        pooling: str,
-        gwp_lambda: float,
+        glance_size: int,
+        local_size: int,
         top_n: int,
-        tau: float,
-        local_size: int | None,
+        pooling: dict[str, Any],
+        localizer: dict[str, Any],
+        box_jitter: float,
+        fusion: str,
         selection: str,
         selection_seed: int,
     ) -> None:
@@ -125,11 +173,15 @@ class MCAR(TwoStreamTrainer):
         self.classifier.build((None, backbone.output_shape[-1]))
         self.num_classes = num_classes
         self.image_size = image_size
-        self.pooling = pooling
-        self.gwp_lambda = gwp_lambda
+        self.glance_size = glance_size
+        self.local_size = local_size
         self.top_n = top_n
-        self.tau = tau
-        self.local_size = local_size or image_size
+        self.classify: Callable[[tf.Tensor], tf.Tensor] = functools.partial(
+            self.classifier.classify, **pooling
+        )
+        self.localize: Callable[..., tf.Tensor] = functools.partial(localize, **localizer)
+        self.box_jitter = box_jitter
+        self.fusion = fusion
         self.selection = selection
         self.selection_seed = selection_seed
         self.built = True
@@ -174,14 +226,20 @@ class MCAR(TwoStreamTrainer):
             return Streams({"global": global_logits}, box_classes, no_boxes, no_logits)
         if boxes is None:
             boxes = self.find_boxes(features, box_classes, images)
+            if training and self.box_jitter:
+                boxes = jitter_boxes(boxes, self.box_jitter, [self.selection_seed, self.updates_done()])
         region_logits = self.look_at(images, boxes, training, crop=crop, regions_at_once=regions_at_once)
         local_logits = tf.reduce_max(region_logits, axis=1)  # (3)
         return Streams({"global": global_logits, "local": local_logits}, box_classes, boxes, region_logits)
 
     def global_pass(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Activation map A, (B, h, w, d), and global logits x (1), (B, C)."""
-        features = self._look(tf.cast(images, tf.float32), training)
-        return features, self._classify(features)
+        images = tf.cast(images, tf.float32)
+        factor = self.image_size // self.glance_size
+        if factor > 1:
+            images = tf.nn.avg_pool2d(images, factor, factor, "VALID")
+        features = self._look(images, training, local_stream=False)
+        return features, self.classify(features)
 
     def select_classes(self, global_logits: tf.Tensor) -> tf.Tensor:
         """The N classes whose maps become regions: (B, C) -> (B, N) int32."""
@@ -201,7 +259,7 @@ class MCAR(TwoStreamTrainer):
         """From global to local (section III-B): the selected classes' maps point at one region each, (B, N, 4)."""
         maps = self.classifier.class_activation_maps(features, box_classes)
         shape = tf.shape(images)
-        boxes = localize(maps, images.shape[1] or shape[1], images.shape[2] or shape[2], self.tau)
+        boxes = self.localize(maps, images.shape[1] or shape[1], images.shape[2] or shape[2])
         return tf.stop_gradient(boxes)
 
     def look_at(
@@ -226,24 +284,25 @@ class MCAR(TwoStreamTrainer):
 
     def local_pass(self, crops: tf.Tensor, training: bool) -> tf.Tensor:
         """The same network on every crop: logits (B, N, C)."""
-        features = self._look(tf.reshape(crops, [-1, *crops.shape[2:]]), training)
-        return tf.reshape(self._classify(features), [-1, crops.shape[1], self.num_classes])
+        features = self._look(tf.reshape(crops, [-1, *crops.shape[2:]]), training, local_stream=True)
+        return tf.reshape(self.classify(features), [-1, crops.shape[1], self.num_classes])
 
-    def _look(self, images: tf.Tensor, training: bool) -> tf.Tensor:
+    def _look(self, images: tf.Tensor, training: bool, local_stream: bool) -> tf.Tensor:
         if training and self.rematerialized:
-            return self.rematerialized(images, training)
-        return self.backbone(images, training=training)
-
-    def _classify(self, features: tf.Tensor) -> tf.Tensor:
-        return self.classifier(global_pool(features, self.pooling, self.gwp_lambda))
+            return self.rematerialized(images, training, local_stream)
+        return self.backbone(images, training=training, local_stream=local_stream)
 
     def fuse(self, streams: Streams) -> Outputs:
         """Probabilities of each stream, of both together and of each region's own class."""
         probs = {name: tf.sigmoid(logits) for name, logits in streams.logits.items()}
         global_probs, local_probs = probs["global"], probs.get("local", probs["global"])
+        if self.fusion == "max":
+            fused_probs = tf.maximum(global_probs, local_probs)
+        else:
+            fused_probs = tf.sigmoid(fuse_logits(streams, self.fusion))
         own_class = tf.one_hot(streams.box_classes, self.num_classes)
         return {
-            "probs": tf.maximum(global_probs, local_probs),
+            "probs": fused_probs,
             "global_probs": global_probs,
             "local_probs": local_probs,
             "boxes": streams.boxes,

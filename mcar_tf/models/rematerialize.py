@@ -8,11 +8,12 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from mcar_tf.models.keras_internals import nodes_of
+from mcar_tf.models.batch_norm import LOCAL_STREAM
+from mcar_tf.models.keras_internals import nodes_of, pass_on
 
 
-def rematerialize(network: keras.Model, segments: int = 8) -> Callable[[tf.Tensor, bool], tf.Tensor]:
-    """A function of (input, training) that computes what `network` does, in segments with `tf.recompute_grad`.
+def rematerialize(network: keras.Model, segments: int = 8) -> Callable[[tf.Tensor, bool, bool], tf.Tensor]:
+    """What `network` does, as a function of (input, training, local_stream), in segments with `tf.recompute_grad`.
 
     What stays in memory between forward and backward is the input of each segment and the activations of one: of a
     network of n equal layers about n / segments + segments in place of n, for one more forward pass.
@@ -22,16 +23,18 @@ def rematerialize(network: keras.Model, segments: int = 8) -> Callable[[tf.Tenso
         segments: how many at most; a network can be cut only where a single tensor holds all that follows.
     """
     parts = cut(network, segments)
+    for part in parts:
+        pass_on(part, LOCAL_STREAM)
 
-    def call(inputs: tf.Tensor, training: bool) -> tf.Tensor:
+    def call(inputs: tf.Tensor, training: bool, local_stream: bool = False) -> tf.Tensor:
         for part in parts:
-            inputs = _recomputed(part, training)(inputs)
+            inputs = _recomputed(part, training=training, local_stream=local_stream)(inputs)
         return inputs
 
     return call
 
 
-def _recomputed(part: keras.Model, training: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+def _recomputed(part: keras.Model, **arguments: bool) -> Callable[[tf.Tensor], tf.Tensor]:
     """A segment for one call, whose backward pass computes it again: with the same dropout, and changing no state."""
     weights = {id(weight) for weight in part.weights}
     seeds = [variable for variable in part.variables if id(variable) not in weights]
@@ -40,11 +43,11 @@ def _recomputed(part: keras.Model, training: bool) -> Callable[[tf.Tensor], tf.T
 
     def run(inputs: tf.Tensor) -> tf.Tensor:
         if next(calls) == 0:  # the forward pass
-            return part(inputs, training=training)
+            return part(inputs, **arguments)
         # What is assigned to variables in here, as moving averages are, is dropped; in this thread alone, which is
         # this replica's.
         with keras.StatelessScope(drawn, initialize_variables=False):
-            return part(inputs, training=training)
+            return part(inputs, **arguments)
 
     return tf.recompute_grad(run)
 

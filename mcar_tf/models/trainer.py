@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from mcar_tf.models.batch_norm import MOVING
 from mcar_tf.models.crop import Crop, crop_and_resize, crop_and_resize_portable
 from mcar_tf.models.keras_internals import BuiltModel, MeanOfOneReplica, take_gradients_as_given
 from mcar_tf.models.rematerialize import rematerialize
 
 LEARNINGS = ("pair", "single")
-MOVING = ("moving_mean", "moving_variance")  # names of BatchNorm's statistics
+FUSIONS = ("max", "mean")
 
 Batch = dict[str, tf.Tensor]
 # labels (B, C), logits (B, C), weights (B, C) -> scalar
@@ -43,11 +44,12 @@ class TwoStreamTrainer(BuiltModel):
 
     backbone: keras.Model
     top_n: int
+    fusion: str
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.crop_form: Crop = crop_and_resize
-        self.rematerialized: Callable[[tf.Tensor, bool], tf.Tensor] | None = None
+        self.rematerialized: Callable[[tf.Tensor, bool, bool], tf.Tensor] | None = None
 
     def global_pass(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Activation map and logits of the whole image."""
@@ -66,21 +68,28 @@ class TwoStreamTrainer(BuiltModel):
         learning: str = "pair",
         jit_compile: bool = False,
         low_memory: bool = False,
+        distill: float = 0.0,
+        own_region: float = 0.0,
         **kwargs: Any,
     ) -> None:
         """Make ready for `fit`.
 
         Args:
             optimizer: of all weights.
-            loss: of one stream, `mcar_tf.training.losses.binary_cross_entropy`.
+            loss: of one stream, such as `mcar_tf.training.losses.binary_cross_entropy`.
             learning: "pair": the sum of both streams' losses (8); "single": that of the fused logits (12).
             jit_compile: whether XLA compiles the step; crops are then cut by the portable form.
             low_memory: with the pair loss, train the streams one after the other; and compute the backbone's
-                activations again in the backward pass. The same gradients for one more forward pass.
+                activations again in the backward pass. The same gradients for one more forward pass. With `distill`
+                the streams stay together.
+            distill: share of the global stream's loss, of the pair, that is its cross-entropy with the fused
+                probabilities, which get no gradient, in place of the labels.
+            own_region: share of the local stream's loss, of the pair, in which a class that pointed at a region is
+                judged by that region alone: the maximum (3) reaches one region of N, and it may be another class's.
             **kwargs: of `keras.Model.compile`, but for `metrics`, `weighted_metrics` and `loss_weights`.
 
         Raises:
-            ValueError: an unknown `learning`; an argument that would do nothing.
+            ValueError: an unknown `learning`; a share outside [0, 1]; an argument that would do nothing.
         """
         for name in ("metrics", "weighted_metrics", "loss_weights"):
             if kwargs.get(name) is not None:
@@ -89,17 +98,32 @@ class TwoStreamTrainer(BuiltModel):
                 )
         if learning not in LEARNINGS:
             raise ValueError(f"`learning` must be one of {', '.join(LEARNINGS)}. Received: {learning!r}")
+        for name, share in (("distill", distill), ("own_region", own_region)):
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"`{name}` must lie in [0, 1]. Received: {share}")
+            if share and (learning != "pair" or self.top_n == 0):
+                raise ValueError(f"`{name}` does nothing but in the pair loss of two streams. Leave it out.")
         if self.backbone.dtype_policy.name == "mixed_float16":  # Keras looks at this model's own policy
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         take_gradients_as_given(self.optimizer)  # `train_step` has averaged them
         self.stream_loss = loss
         self.learning = learning
-        self.low_memory = low_memory
+        self.distill = distill
+        self.own_region = own_region
+        self.one_stream_at_a_time = low_memory and learning == "pair" and self.top_n > 0 and not distill
         self.rematerialized = rematerialize(self.backbone) if low_memory else None
         self.crop_form = crop_and_resize_portable if jit_compile else crop_and_resize
         names = ["loss"] if self.top_n == 0 else ["loss", "global_loss", "local_loss"]
         self.loss_means = {name: MeanOfOneReplica(name=name) for name in names}
+
+    def updates_done(self) -> tf.Tensor:
+        """How often the weights have been updated: a scalar int32, that seeds what is random in a step.
+
+        A checkpoint holds it, all replicas have the same, and it does not hang on how losses are computed.
+        """
+        optimizer = getattr(self, "optimizer", None)
+        return tf.cast(optimizer.iterations, tf.int32) if optimizer else tf.constant(0)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -113,7 +137,7 @@ class TwoStreamTrainer(BuiltModel):
         BatchNorm's moving statistics are averaged over the replicas, so after every step all replicas are the same,
         and any of them may be evaluated and saved.
         """
-        if self.low_memory and self.learning == "pair" and self.top_n:
+        if self.one_stream_at_a_time:
             losses, gradients = self._one_stream_after_the_other(batch)
         else:
             losses, gradients = self._both_streams_at_once(batch)
@@ -148,7 +172,7 @@ class TwoStreamTrainer(BuiltModel):
             images = tf.identity(batch["image"])
         with tf.GradientTape() as tape:
             streams = self.forward(images, training=True, first=first)
-            local_loss = self._loss_on(batch, streams.logits["local"])
+            local_loss = self._local_loss(batch, streams)
             scaled = self.optimizer.scale_loss(local_loss)
         of_local = tape.gradient(scaled, self.trainable_weights)
         losses = {"loss": global_loss + local_loss, "global_loss": global_loss, "local_loss": local_loss}
@@ -157,12 +181,30 @@ class TwoStreamTrainer(BuiltModel):
     def losses_of(self, batch: Batch, training: bool) -> dict[str, tf.Tensor]:
         """The loss that is minimized, and each stream's: scalars."""
         streams = self.forward(batch["image"], training)
-        losses = {f"{name}_loss": self._loss_on(batch, logits) for name, logits in streams.logits.items()}
+        losses = {"global_loss": self._global_loss(batch, streams)}
+        if self.top_n:
+            losses["local_loss"] = self._local_loss(batch, streams)
         if self.learning == "pair":
             total = tf.add_n(list(losses.values()))
         else:
-            total = self._loss_on(batch, fuse_logits(streams))
+            total = self._loss_on(batch, fuse_logits(streams, self.fusion))
         return {"loss": total} | losses
+
+    def _global_loss(self, batch: Batch, streams: Streams) -> tf.Tensor:
+        logits = streams.logits["global"]
+        loss = self._loss_on(batch, logits)
+        if not self.distill:
+            return loss
+        taught = tf.stop_gradient(tf.sigmoid(fuse_logits(streams, self.fusion)))
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=taught, logits=logits)
+        return (1.0 - self.distill) * loss + self.distill * tf.reduce_mean(batch["weights"] * entropy)
+
+    def _local_loss(self, batch: Batch, streams: Streams) -> tf.Tensor:
+        loss = self._loss_on(batch, streams.logits["local"])
+        if not self.own_region:
+            return loss
+        of_own = self._loss_on(batch, own_region_logits(streams))
+        return (1.0 - self.own_region) * loss + self.own_region * of_own
 
     def _loss_on(self, batch: Batch, logits: tf.Tensor) -> tf.Tensor:
         return self.stream_loss(batch["labels"], logits, batch["weights"])
@@ -190,6 +232,26 @@ class TwoStreamTrainer(BuiltModel):
         return {name: mean.result() for name, mean in self.loss_means.items()}
 
 
-def fuse_logits(streams: Streams) -> tf.Tensor:
-    """Logits of the fused probabilities, (B, C): the sigmoid is monotonic, so their maximum is that of probs (11)."""
-    return functools.reduce(tf.maximum, streams.logits.values())
+def check_fusion(fusion: str) -> None:
+    """Refuse an unknown fusion, with `ValueError`."""
+    if fusion not in FUSIONS:
+        raise ValueError(f"`fusion` must be one of {', '.join(FUSIONS)}. Received: {fusion!r}")
+
+
+def fuse_logits(streams: Streams, fusion: str) -> tf.Tensor:
+    """Logits of the fused probabilities, (B, C).
+
+    "max": the sigmoid is monotonic, so the maximum of logits is that of the probabilities (11); "mean": their mean.
+    """
+    logits = list(streams.logits.values())
+    if fusion == "max":
+        return functools.reduce(tf.maximum, logits)
+    return tf.add_n(logits) / len(logits)
+
+
+def own_region_logits(streams: Streams) -> tf.Tensor:
+    """Logits (B, C) of the local stream: of a class with a region of its own that region's, else the maximum (3)."""
+    local = streams.logits["local"]
+    is_own = tf.one_hot(streams.box_classes, local.shape[-1])  # (B, N, C), a class in one region at most
+    own = tf.reduce_sum(is_own * streams.region_logits, axis=1)
+    return tf.where(tf.reduce_any(is_own > 0.0, axis=1), own, local)

@@ -4,7 +4,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcar_tf.models.boxes import jitter_boxes, widen_boxes
+from mcar_tf.models.boxes import check_jitter, jitter_boxes, widen_boxes
 
 EDGES = st.tuples(*[st.floats(0, 1, width=32)] * 4)
 
@@ -15,8 +15,9 @@ def as_box(edges) -> np.ndarray:
     return np.array([[top, left, bottom, right]], np.float32)
 
 
-def seed(step: int) -> tf.Tensor:
-    return tf.constant([0, step])
+def jitter(boxes, share, step=0):
+    """`jitter_boxes` of one image's boxes, (N, 4)."""
+    return jitter_boxes(boxes[np.newaxis], share, [0, step]).numpy()[0]
 
 
 @pytest.mark.parametrize(
@@ -48,26 +49,26 @@ def test_widened_boxes_hold_the_old_ones_and_lie_inside(edges, height, width):
 @given(EDGES, st.sampled_from([0.0, 0.1, 0.3, 0.5]), st.integers(0, 5))
 def test_jitter_is_the_slow_definition(edges, share, step):
     box = as_box(edges)
-    drawn = tf.random.stateless_uniform((1, 4), seed(step), -share, share).numpy()[0].astype(np.float64)
+    drawn = tf.random.stateless_uniform((4,), [0, step], -share, share).numpy().astype(np.float64)
     expected = []
     for axis in (0, 1):
         start, stop = map(float, (box[0, axis], box[0, axis + 2]))
         side = (stop - start) * (1 + drawn[axis + 2])
         centre = (start + stop) / 2 + drawn[axis] * (stop - start)
         expected.append((max(centre - side / 2, 0), min(centre + side / 2, 1)))
-    jittered = jitter_boxes(box, share, seed(step)).numpy()[0]
+    jittered = jitter(box, share, step)[0]
     np.testing.assert_allclose(jittered[[0, 2]], expected[0], atol=1e-6)
     np.testing.assert_allclose(jittered[[1, 3]], expected[1], atol=1e-6)
 
 
 def test_no_jitter_changes_nothing():
     boxes = np.array([[0.25, 0.5, 0.75, 1.0]], np.float32)
-    np.testing.assert_array_equal(jitter_boxes(boxes, 0.0, seed(0)), boxes)
+    np.testing.assert_array_equal(jitter(boxes, 0.0), boxes)
 
 
 def test_the_seed_decides_and_every_box_moves_by_numbers_of_its_own():
     boxes = np.tile(np.float32([0.3, 0.3, 0.7, 0.7]), (2, 3, 1))
-    first, again, other = (jitter_boxes(boxes, 0.3, seed(step)).numpy() for step in (1, 1, 2))
+    first, again, other = (jitter_boxes(boxes, 0.3, [0, step]).numpy() for step in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).min() > 0
     assert len(np.unique(first.reshape(6, 4), axis=0)) == 6
@@ -75,7 +76,7 @@ def test_the_seed_decides_and_every_box_moves_by_numbers_of_its_own():
 
 def test_jitter_fills_its_range_evenly():
     boxes = np.tile(np.float32([0.4, 0.3, 0.6, 0.7]), (4000, 1))
-    jittered = jitter_boxes(boxes, 0.5, seed(0)).numpy()
+    jittered = jitter(boxes, 0.5)
     sides = (jittered[:, 2:] - jittered[:, :2]) / [0.2, 0.4]
     shifts = (jittered[:, 2:] + jittered[:, :2] - 1) / 2 / [0.2, 0.4]
     for values, middle in ((sides, 1.0), (shifts, 0.0)):
@@ -86,5 +87,11 @@ def test_jitter_fills_its_range_evenly():
 
 def test_a_box_of_the_whole_image_keeps_a_fair_part_of_it():
     boxes = np.tile(np.float32([0, 0, 1, 1]), (2000, 1))
-    jittered = jitter_boxes(boxes, 0.5, seed(0)).numpy()
+    jittered = jitter(boxes, 0.5)
     assert (jittered[:, 2:] - jittered[:, :2]).min() >= 0.25 - 1e-6
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.6, float("nan")])
+def test_jitter_outside_its_range_is_refused(share):
+    with pytest.raises(ValueError, match=r"`box_jitter` must lie in \[0, 0.5\]"):
+        check_jitter(share)

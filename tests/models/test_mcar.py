@@ -258,7 +258,7 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
         ({"top_n": -1}, r"`top_n` must lie in \[0, 5\].*Received: -1"),
         ({"tau": 1.0}, r"`tau` must lie in \[0, 1\). Received: 1.0"),
         ({"gwp_lambda": 1.5}, r"`gwp_lambda` must lie in \[0, 1\]. Received: 1.5"),
-        ({"pooling": "avg"}, r"`pooling` must be one of gap, gmp, gwp. Received: 'avg'"),
+        ({"pooling": "avg"}, r"`pooling` must be one of gap, gmp, gwp, csra. Received: 'avg'"),
         ({"backbone": "resnet-50"}, r"`backbone` must be one of .*Did you mean 'resnet50'"),
         ({"backbone": "resnet50", "backbone_width": 0.5}, r"`backbone_width` must be 1 for resnet50"),
         (
