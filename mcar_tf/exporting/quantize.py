@@ -65,19 +65,26 @@ def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
 def first_convolutions(model: schema.ModelT) -> list[str]:
     """Names, in every pass, of the convolutions that come first.
 
-    They are told by their weights, which all passes share: branches may stand in another order in each pass, and one
-    that is in float here and in 8 bits there would have its weights stored twice.
+    They are told by their weights: branches may stand in another order in each pass, and one that is in float here
+    and in 8 bits there would have its weights stored twice. All passes over regions share theirs, and, but where each
+    stream's statistics are folded into them, the pass over the whole image does too.
     """
-    passes = [
-        [
-            (subgraph.tensors[op.inputs[1]].buffer, subgraph.tensors[op.outputs[0]].name.decode())
-            for op in convolutions(model, subgraph)
-        ]
+    of_global = weights_of_global_pass(model)
+    named = [
+        (subgraph.tensors[op.inputs[1]].buffer, subgraph.tensors[op.outputs[0]].name.decode())
         for subgraph in model.subgraphs
+        for op in convolutions(model, subgraph)
     ]
-    one_pass = min(passes, key=len)  # that of `global_only`; `mcar` has several, one after the other
-    first = {weights for weights, _ in one_pass[:FLOAT_CONVOLUTIONS]}
-    return [name for found in passes for weights, name in found if weights in first]
+    of_regions = dict.fromkeys(weights for weights, _ in named if weights not in of_global)
+    first = {*of_global[:FLOAT_CONVOLUTIONS], *list(of_regions)[:FLOAT_CONVOLUTIONS]}
+    return [name for weights, name in named if weights in first]
+
+
+def weights_of_global_pass(model: schema.ModelT) -> list[int]:
+    """Buffers of its convolutions' weights, in the order in which these run."""
+    (index,) = (s.subgraphIndex for s in model.signatureDefs if s.signatureKey == b"global_only")
+    subgraph = model.subgraphs[index]
+    return [subgraph.tensors[operator.inputs[1]].buffer for operator in convolutions(model, subgraph)]
 
 
 def share_ranges(model: schema.ModelT, ranges: dict[str, dict[str, Array]]) -> None:
@@ -90,11 +97,13 @@ def share_ranges(model: schema.ModelT, ranges: dict[str, dict[str, Array]]) -> N
         model: the float model.
         ranges: `min` and `max` of tensors by name, changed here.
     """
+    of_global = weights_of_global_pass(model)
     for subgraph in model.subgraphs:
         passes: dict[int, list[schema.OperatorT]] = {}
         for operator in convolutions(model, subgraph):
             passes.setdefault(subgraph.tensors[operator.inputs[1]].buffer, []).append(operator)
-        for _, *of_regions in passes.values():  # the global pass runs first
+        for weights, operators in passes.items():
+            of_regions = operators[1:] if weights in of_global else operators  # the global pass runs first
             for end in ("inputs", "outputs"):
                 names = [subgraph.tensors[getattr(operator, end)[0]].name.decode() for operator in of_regions]
                 found = [ranges[name] for name in names if name in ranges]
