@@ -49,9 +49,10 @@ def build(
     low_memory: bool = False,
     backbone: str = "tiny_resnet",
     width: float = 0.25,
+    options: dict | None = None,
     **optimizer,
 ) -> MCAR:
-    """A model whose regions are `BOXES` and whose BatchNorm is as asked for."""
+    """A model whose regions are `BOXES`, with BatchNorm and `options` of `build_mcar` as asked for."""
     keras.utils.set_random_seed(0)
     model = build_mcar(
         CLASSES,
@@ -61,6 +62,7 @@ def build(
         weights=None,
         backbone_width=width,
         sync_batch_norm=synchronized,
+        **(options or {}),
     )
     for layer in layers_of(model.backbone, keras.layers.BatchNormalization):
         layer.trainable = not frozen

@@ -35,11 +35,16 @@ def assert_same_training(a: dict, b: dict) -> None:
 def trainings() -> list[dict]:
     # Clipped in every step (a norm of about 1 is usual here) and with BatchNorm synchronized, which a trained
     # BatchNorm needs to see the same batch.
-    everything = {"frozen": False, "synchronized": True, "global_clipnorm": 0.1}
+    everything = {
+        "frozen": False,
+        "synchronized": True,
+        "global_clipnorm": 0.1,
+        "options": {"batch_norm": "per_stream", "box_jitter": 0.2, "pooling": "csra"},
+    }
     # Of the last batch of 13 images one replica gets four and the other one; of 12, four and none.
     frozen = {"frozen": True, "evaluated": [13, 12]}
     # A batch of 8 is two of 4, each of which a device of its own sees here.
-    step = {"frozen": False, "steps": 1}
+    step = {"frozen": False, "steps": 1, "options": {"batch_norm": "per_stream"}}
     recomputed = {"frozen": False, "synchronized": True, "steps": 3}
     return train_on(
         {"replicas": 1, **frozen},
