@@ -2,12 +2,12 @@
 checked against it.
 """
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from house import find_circle, functions_of, imports_of, modules_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,30 +84,20 @@ ALLOWED = {
 # fmt: on
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-MODULES = {module_name(path): path for path in sorted(ROOT.glob("*/**/*.py")) if path.parts[-2] != "tests"}
-MODULES = {name: path for name, path in MODULES.items() if name.split(".")[0] in ("mcar_tf", "pipelines")}
-PACKAGES = {name for name, path in MODULES.items() if path.name == "__init__.py"}
-
-
-def imports_of(path: Path) -> set[str]:
-    """The modules of ours that a file imports; a name imported from a module counts as that module."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: relative import; write the whole name"
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else node.module for name in names}
-    return found & set(MODULES)
+MODULES = modules_of(ROOT)
+GRAPH = {name: imports_of(file, MODULES) for name, file in MODULES.items()}
 
 
 # Every module may import these; that is what they are for.
 EVERYBODYS = {"pipelines.files", "pipelines.reading", "pipelines.typed", "pipelines.words"}
+
+
+def table() -> str:
+    """The rules as the table of docs/architecture.md."""
+    lines = ["| module | of ours, it imports |", "|---|---|"]
+    for rule, allowed in ALLOWED.items():
+        lines.append(f"| `{rule}` | {', '.join(f'`{name}`' for name in sorted(allowed)) or 'nothing'} |")
+    return "\n".join(lines) + "\n"
 
 
 def is_inside(name: str, package: str) -> bool:
@@ -127,7 +117,7 @@ def test_imports_follow_the_table(name):
     permitted = ALLOWED[rule] | {rule} | EVERYBODYS
     wrong = {
         other
-        for other in imports_of(MODULES[name])
+        for other in GRAPH[name]
         if not any(other == one if one == "mcar_tf" else is_inside(other, one) for one in permitted)
     }
     assert not wrong, f"{name} imports {sorted(wrong)}"
@@ -136,27 +126,27 @@ def test_imports_follow_the_table(name):
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_nothing_imports_a_command(name):
     assert name in MODULES
-    assert [other for other in MODULES if name in imports_of(MODULES[other])] == []
+    assert [other for other in MODULES if name in GRAPH[other]] == []
 
 
 def test_data_never_imports_the_model():
-    for name, path in MODULES.items():
+    for name in MODULES:
         if is_inside(name, "pipelines"):
-            assert not [other for other in imports_of(path) if is_inside(other, "mcar_tf")], name
+            assert not [other for other in GRAPH[name] if is_inside(other, "mcar_tf")], name
 
 
 def test_imports_make_no_circle():
-    order: list[str] = []
+    assert find_circle({name: others - {name} for name, others in GRAPH.items()}) == []
 
-    def visit(name: str, above: tuple[str, ...]) -> None:
-        assert name not in above, " -> ".join([*above, name])
-        if name not in order:
-            for other in sorted(imports_of(MODULES[name]) - {name}):
-                visit(other, (*above, name))
-            order.append(name)
 
-    for name in MODULES:
-        visit(name, ())
+def test_no_function_is_too_long_to_read():
+    long = {f"{name}.{function}": lines for name, f in MODULES.items() for function, lines in functions_of(f)}
+    assert {name: lines for name, lines in long.items() if lines >= 80} == {}
+
+
+def test_the_page_holds_the_table():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert table() in page, f"docs/architecture.md lacks the table as it is now:\n{table()}"
 
 
 def test_every_rule_is_of_something():

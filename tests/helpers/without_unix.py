@@ -1,4 +1,4 @@
-"""Runs tests where `fcntl`, `resource` and `os.fork` are absent, as on Windows: `without_unix.py PYTEST_ARGUMENTS`."""
+"""Runs tests where `fcntl`, `resource` and `os.fork` are absent, as on Windows: `without_unix.py PYTEST_WORDS`."""
 
 import os
 import sys

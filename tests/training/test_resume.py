@@ -146,8 +146,8 @@ def cut_after(monkeypatch, owner, name: str, calls: int) -> None:
     monkeypatch.setattr(owner, name, counted)
 
 
-# A checkpoint flushes its four files (0-3), its folder (4) and the one that it is renamed into (5) to the disk. Weights
-# write their checksum, the best's (0) and the last's (2), and once they are in place write it again (1, 3).
+# A checkpoint flushes its four files (0-3), its folder (4) and the one that it is renamed into (5) to the disk.
+# Weights write their checksum, the best's (0) and the last's (2), and once they are in place write it again (1, 3).
 CUTS = {
     "in the first epoch, after 2 steps": (callbacks.StepGuard, "on_train_batch_end", 2),
     "before the best weights are in place": (weights, "write_bytes", 0),
@@ -155,7 +155,7 @@ CUTS = {
     "between last weights and history": (training, "append_history", 0),
     "amid a checkpoint": (checkpoints, "flush_to_disk", 3),
     "between a checkpoint and the end of the one before": (checkpoints, "flush_to_disk", 5),
-    "before the final metrics": (training, "write_text", 0),
+    "before the final metrics": (training, "write_metrics", 0),
 }
 
 
