@@ -1,6 +1,7 @@
 """A prepared set of a few pictures and an untrained run on it, for the tests of commands that take a run."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,20 @@ def make_run():
 def make_sample():
     """`tiny_sample`."""
     return tiny_sample
+
+
+@pytest.fixture(scope="session")
+def rename_classes():
+    """A function of a run folder and names: the run was started with these classes."""
+
+    from mcar_tf.runs.folder import hash_classes
+
+    def rename(run: Path, *names: str) -> None:
+        (run / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        environment = json.loads((run / "environment.json").read_text())
+        (run / "environment.json").write_text(json.dumps(environment | {"classes": hash_classes(names)}))
+
+    return rename
 
 
 @pytest.fixture

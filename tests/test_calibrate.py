@@ -46,8 +46,8 @@ def test_what_would_flatter_or_makes_no_sense_is_refused(untrained_run, words, m
     assert not (untrained_run / "thresholds.json").exists()
 
 
-def test_a_set_of_other_classes_is_refused(tiny_run):
-    write_text(tiny_run / "classes.txt", "a\nb\nc\nd\n")
+def test_a_set_of_other_classes_is_refused(tiny_run, rename_classes):
+    rename_classes(tiny_run, "a", "b", "c", "d")
     with pytest.raises(ValueError, match=r"knows 4 classes \(a, b, c, ...\), tiny has 4 \(red"):
         calibrate.main(["--run", str(tiny_run)])
     assert not (tiny_run / "thresholds.json").exists()

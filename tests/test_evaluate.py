@@ -123,7 +123,7 @@ def test_calibrated_thresholds_decide(tiny_run, capsys):
     ("words", "error", "message"),
     [
         (["--split", "nowhere"], ValueError, "one of train, validation, test.*'nowhere'"),
-        (["--dataset", "nothing"], FileNotFoundError, "pipelines.build --dataset nothing"),
+        (["--dataset", "nothing"], FileNotFoundError, "pipelines.build --dataset table --name nothing"),
         (["--threshold", "2"], ValueError, r"must lie in \[0, 1\]. Received: 2"),
         (["--top3-min-prob", "-1"], ValueError, r"`top3-min-prob` must lie in \[0, 1\]. Received: -1"),
         (["--batch-size", "0"], ValueError, "`batch-size` must be at least 1. Received: 0"),
@@ -145,8 +145,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         evaluate.main(["--run", str(tmp_path)])
 
 
-def test_a_set_of_other_classes_is_refused(tiny_run, tiny_set):
-    write_text(tiny_run / "classes.txt", "a\nb\nc\nd\n")
+def test_a_set_of_other_classes_is_refused(tiny_run, rename_classes):
+    rename_classes(tiny_run, "a", "b", "c", "d")
     with pytest.raises(ValueError, match=r"knows 4 classes \(a, b, c, ...\), tiny has 4 \(red"):
         evaluate.main(["--run", str(tiny_run)])
 

@@ -12,7 +12,7 @@ import pytest
 
 from mcar_tf import export
 from mcar_tf.exporting import forms
-from mcar_tf.runs.folder import read_run_config
+from mcar_tf.runs.folder import learnt_from, read_run_config
 from mcar_tf.runs.thresholds import chosen_for, write_calibration
 
 
@@ -99,10 +99,12 @@ def test_options_change_what_is_exported(finished_run, tmp_path):
     assert answer(image=np.zeros((1, 48, 48, 3), np.uint8))["boxes"].shape == (1, 1, 4)
     card = (tmp_path / "out" / "card.md").read_text()
     assert "It was exported with other options: image_size 48, local_size 16, top_n 1." in card
-    differing = (
-        "They were chosen for other options than it was exported with (image_size 48, local_size 16, top_n 1)"
+    # The run's thresholds were chosen for other options, which give other probabilities.
+    assert (
+        "thresholds.json was chosen for --image-size 32, not 48 and --local-size 32, not 16 and --top-n 4, not 1"
+        in card
     )
-    assert differing in card
+    assert not (tmp_path / "out" / "thresholds.json").exists()
     assert (
         json.loads((tmp_path / "out" / "parity.json").read_text())["forms"]["mcar-float32.tflite"]["pictures"]
         == 1
@@ -124,6 +126,9 @@ def test_pictures_held_out_of_training_are_a_split_and_int8_looks_at_none(
     config = (run / "config.yaml").read_text().replace("val_fraction: 0.0", "val_fraction: 0.25")
     assert "val_fraction: 0.25" in config
     (run / "config.yaml").write_text(config)
+    environment = json.loads((run / "environment.json").read_text())
+    environment["data"] = learnt_from(read_run_config(run), load_manifest(data_dir, "tiny"))
+    (run / "environment.json").write_text(json.dumps(environment))
     shown = []
 
     def counted(model, classes, path, precision, calibration, **more):

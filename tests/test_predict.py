@@ -9,7 +9,7 @@ from PIL import Image
 from mcar_tf import calibrate
 from mcar_tf.evaluating.answers import CSV_COLUMNS
 from mcar_tf.predict import main
-from pipelines.files import locked, write_text
+from pipelines.files import locked
 
 
 def test_a_folder_gives_an_object_an_image_and_a_drawn_picture_each(tiny_run, photos, capsys):
@@ -85,8 +85,8 @@ def test_the_thresholds_are_said(tiny_run, photos, capsys):
     assert "thresholds: each class's own, from " in capsys.readouterr().out
 
 
-def test_names_do_not_reach_the_terminal_as_commands(tiny_run, tmp_path, capsys):
-    write_text(tiny_run / "classes.txt", "a\x1b[31m\nb\nc\nd\n")
+def test_names_do_not_reach_the_terminal_as_commands(tiny_run, tmp_path, capsys, rename_classes):
+    rename_classes(tiny_run, "a\x1b[31m", "b", "c", "d")
     pixels = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "p\x1b[2J.png")
     (tmp_path / "q\x1b[2J.png").write_bytes(b"no picture")

@@ -8,6 +8,7 @@ from mcar_tf.evaluating import columns
 from mcar_tf.runs.folder import read_origin
 from mcar_tf.runs.loading import Run
 from mcar_tf.runs.splits import find_split, split_names
+from mcar_tf.runs.thresholds import Thresholds
 from pipelines.manifest import Manifest
 
 MODEL = ("backbone", "backbone_width", "image_size", "local_size", "pooling", "top_n", "tau")
@@ -54,8 +55,7 @@ def make_run_card(
         },
         metrics=metrics,
         exported_as=exported_as,
-        # `calibrate` takes the run's own options, except for the checkpoint.
-        calibrated_with=None if run.calibration is None else run.calibration.get("checkpoint", "last"),
+        decision=run.decision,
         origin=read_origin(run.path),
     )
 
@@ -68,7 +68,7 @@ def make_card(
     pictures: Mapping[str, int],
     metrics: Mapping[str, Any],
     exported_as: Mapping[str, Any],
-    calibrated_with: str | None,
+    decision: Thresholds,
     origin: Mapping[str, Any] | None = None,
 ) -> str:
     """What somebody needs to know who gets the files and nothing else.
@@ -81,8 +81,7 @@ def make_card(
         pictures: how many each split has, as the run saw them.
         metrics: the run's `metrics.json`, by split.
         exported_as: options that differ from the run's in what was exported; `checkpoint` where it is not the last.
-        calibrated_with: the checkpoint that a threshold a class was chosen with, by the run's own options; None where
-            there are no thresholds.
+        decision: from which probability on each class counts as present.
         origin: of an imported run, where its weights come from.
     """
     recipe = MODEL if origin else RECIPE
@@ -103,7 +102,7 @@ def make_card(
     if exported_as:
         changed = ", ".join(f"{option} {value}" for option, value in exported_as.items())
         sections.append(f"These are the run's. It was exported with other options: {changed}.")
-    sections += ["## Limits", _limits(manifest, exported_as, calibrated_with)]
+    sections += ["## Limits", _limits(manifest, decision)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -146,7 +145,7 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
     return "\n\n".join(tables)
 
 
-def _limits(manifest: Manifest, exported_as: Mapping[str, Any], calibrated_with: str | None) -> str:
+def _limits(manifest: Manifest, decision: Thresholds) -> str:
     limits = [
         f"It knows the classes above and no others, as the pictures of {manifest.name} show them. On other pictures"
         " (night, drawings, medical, views from above) expect less than the metrics say, and measure.",
@@ -154,24 +153,12 @@ def _limits(manifest: Manifest, exported_as: Mapping[str, Any], calibrated_with:
         " an object or several objects together. They are not detections, and there is at most one a class.",
         "It sees the picture warped to a square: what is very long or very small in it may be lost.",
         "A class has a threshold of its own, from which on it counts as present: `thresholds.json`."
-        + _calibrated_otherwise(exported_as, calibrated_with)
-        if calibrated_with
-        else "Probabilities are not calibrated: 0.5 does not mean half of the cases. Choose thresholds on pictures of"
-        " your own (`python -m mcar_tf.calibrate`).",
+        if decision.calibrated
+        else "Probabilities are not calibrated: 0.5 does not mean half of the cases. The threshold is"
+        f" {decision.said}. Choose thresholds on pictures of your own (`python -m mcar_tf.calibrate`).",
         "It inherits the biases of its training pictures. Do not use it to judge people.",
     ]
     return "\n".join(f"- {limit}" for limit in limits)
-
-
-def _calibrated_otherwise(exported_as: Mapping[str, Any], calibrated_with: str) -> str:
-    """A warning where thresholds were chosen on other probabilities than what was exported gives."""
-    differing = [f"{option} {value}" for option, value in exported_as.items() if option != "checkpoint"]
-    checkpoint = exported_as.get("checkpoint", "last")
-    if checkpoint != calibrated_with:
-        differing.append(f"the {checkpoint} checkpoint in place of the {calibrated_with} one")
-    if not differing:
-        return ""
-    return f" They were chosen for other options than it was exported with ({', '.join(differing)}): measure anew."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
