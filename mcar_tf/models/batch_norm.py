@@ -123,11 +123,24 @@ def fuse_batch_norm(
         return layer.__class__.from_config(layer.get_config())
 
     fused = keras.models.clone_model(network, clone_function=copy)
-    for source, layer in zip(network.layers, fused.layers, strict=True):
-        values = source.get_weights()
-        missing = len(layer.weights) - len(values)  # the local stream's statistics: a copy of the others
-        layer.set_weights([*values, *values[len(values) - missing :]])
+    copy_backbone(network, fused)
     return fused
+
+
+def copy_backbone(source: keras.Model, target: keras.Model) -> None:
+    """Give a network the weights of another that differs at most in whether each stream has statistics of its own.
+
+    One set of statistics goes to both streams; of two sets, a network with one gets the global stream's.
+    """
+    for theirs, ours in zip(source.layers, target.layers, strict=True):
+        if isinstance(theirs, keras.Model):
+            copy_backbone(theirs, ours)
+            continue
+        values = theirs.get_weights()
+        missing = len(ours.weights) - len(
+            values
+        )  # the local stream's come last: a copy of the others, or none
+        ours.set_weights([*values, *values[len(values) - missing :]] if missing >= 0 else values[:missing])
 
 
 def check_batch_norm(batch_norm: str) -> None:

@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mcar_tf.models.batch_norm import FusedBatchNormalization, check_batch_norm, fuse_batch_norm
+from mcar_tf.models.backbones import build_backbone
+from mcar_tf.models.batch_norm import (
+    FusedBatchNormalization,
+    check_batch_norm,
+    copy_backbone,
+    fuse_batch_norm,
+)
 
 
 def pair_of_layers(shape):
@@ -183,3 +189,21 @@ def test_unknown_statistics_are_refused():
         ValueError, match=r"`batch_norm` must be one of shared, per_stream, frozen. Received: 'x'"
     ):
         check_batch_norm("x")
+
+
+def test_a_backbone_gives_its_weights_to_one_of_other_statistics():
+    keras.utils.set_random_seed(0)
+    shared, both = (
+        build_backbone("tiny_resnet", weights=None, width=0.25, batch_norm=statistics)
+        for statistics in ("shared", "per_stream")
+    )
+    rng = np.random.default_rng(0)
+    shared.set_weights([rng.uniform(0.5, 1.5, values.shape) for values in shared.get_weights()])
+    images = rng.uniform(0, 255, (1, 32, 32, 3)).astype(np.float32)
+    copy_backbone(shared, both)
+    for local_stream in (False, True):
+        np.testing.assert_array_equal(both(images, local_stream=local_stream), shared(images))
+    both.set_weights([rng.uniform(0.5, 1.5, values.shape) for values in both.get_weights()])
+    assert np.abs(both(images) - both(images, local_stream=True)).max() > 1e-3
+    copy_backbone(both, shared)
+    np.testing.assert_array_equal(shared(images), both(images))
