@@ -25,7 +25,9 @@ class BenchmarkOptions:
     image_size: list[int] = option([256], "One or more sides in px.")
     batch_size: list[int] = option([8], "One or more numbers of images.")
     top_n: int = option(4, "Regions an image.")
-    local_size: int | None = option(None, "Side of the regions' crops in px (null: image-size).")
+    glance_size: int | None = option(None, "Side in px to which the first look reduces the images (null:"
+                                     " image-size). The plain backbone sees them whole.")
+    local_size: int | None = option(None, "Side of the regions' crops in px (null: glance-size).")
     mode: Literal["infer", "train"] = option("infer", "infer: forward passes; train: whole training steps, and"
                                              " forward and backward of each stream.")
     rounds: int = option(15, "Rounds; in each every part runs once, in turn.")
@@ -69,6 +71,7 @@ def time_built_models(options: BenchmarkOptions) -> list[dict[str, Any]]:
         options.image_size,
         options.batch_size,
         top_n=options.top_n,
+        glance_size=options.glance_size,
         local_size=options.local_size,
         mode=options.mode,
         precision=options.precision,
@@ -97,6 +100,7 @@ def check(options: BenchmarkOptions) -> None:
         check_backbone(
             name,
             image_size=size,
+            glance_size=options.glance_size,
             local_size=options.local_size,
             spell=spell,
         )

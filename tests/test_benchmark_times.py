@@ -32,6 +32,7 @@ def test_a_row_of_table_ix(mode, tmp_path, capsys):
         "image_size": 32,
         "batch_size": 2,
         "top_n": 2,
+        "glance_size": 32,
         "local_size": 32,
         "mode": mode,
         "precision": "float32",
@@ -46,6 +47,13 @@ def test_a_row_of_table_ix(mode, tmp_path, capsys):
     assert all(np.isfinite(value) and value > 0 for value in result.values())
     assert result["total_ms"] > result["baseline_ms"]  # of two more looks, each as large
     assert capsys.readouterr().out.splitlines()[1].startswith("tiny_resnet      32     2")
+
+
+def test_a_glance_and_looks_at_the_whole_pictures_pixels(tmp_path):
+    words = [*TINY, "--image-size", "64", "--glance-size", "32", "--local-size", "16"]
+    benchmark.main([*words, "--json", str(tmp_path / "times.json")])
+    (result,) = json.loads((tmp_path / "times.json").read_text())
+    assert [result[name] for name in ("image_size", "glance_size", "local_size")] == [64, 32, 16]
 
 
 def test_every_output_is_waited_for(monkeypatch):
@@ -68,6 +76,7 @@ def test_every_output_is_waited_for(monkeypatch):
             r"`image-size` must be at least 32 px for mobilenet_v2",
         ),
         (["--local-size", "8"], r"`local-size` must be at least 16 px for tiny_resnet. Received: 8"),
+        (["--image-size", "64", "--glance-size", "20"], r"`glance-size` must divide .* that does is 16"),
         (["--batch-size", "4", "0"], r"`batch-size` must be at least 1. Received: 0"),
         (["--top-n", "0"], r"`top-n` must lie in \[1, 80\]. Received: 0"),
         (["--rounds", "2"], r"`rounds` must be at least 3. Received: 2"),

@@ -45,6 +45,7 @@ def time_models(
     batch_sizes: Sequence[int],
     *,
     top_n: int = 4,
+    glance_size: int | None = None,
     local_size: int | None = None,
     mode: str = "infer",
     precision: str = "float32",
@@ -58,7 +59,9 @@ def time_models(
         image_sizes: sides S of the images in px.
         batch_sizes: B.
         top_n: regions an image, N.
-        local_size: side of the regions' crops in px; None: `image_size`.
+        glance_size: side in px to which the global pass reduces the images, not so the plain backbone; None: it sees
+            them whole.
+        local_size: side of the regions' crops in px; None: `glance_size`.
         mode: "infer": forward passes; "train": whole training steps, and forward and backward of each stream.
         precision: a Keras dtype policy, of the backbone.
         xla: whether XLA compiles the parts.
@@ -70,7 +73,13 @@ def time_models(
         of its median under `<name>_interval`.
     """
     keras.config.set_dtype_policy(precision)
-    options: dict[str, Any] = {"top_n": top_n, "local_size": local_size, "mode": mode, "xla": xla}
+    options: dict[str, Any] = {
+        "top_n": top_n,
+        "glance_size": glance_size,
+        "local_size": local_size,
+        "mode": mode,
+        "xla": xla,
+    }
     for backbone, image_size, batch_size in itertools.product(backbones, image_sizes, batch_sizes):
         times = time_in_turn(make_parts(backbone, image_size, batch_size, **options), rounds)
         ratio = times["total"] / times["baseline"]
@@ -80,7 +89,8 @@ def time_models(
             "image_size": image_size,
             "batch_size": batch_size,
             "top_n": top_n,
-            "local_size": local_size or image_size,
+            "glance_size": glance_size or image_size,
+            "local_size": local_size or glance_size or image_size,
             "mode": mode,
             "precision": precision,
             "xla": xla,
@@ -99,6 +109,7 @@ def make_parts(
     batch_size: int,
     *,
     top_n: int = 4,
+    glance_size: int | None = None,
     local_size: int | None = None,
     mode: str = "infer",
     xla: bool = False,
@@ -106,7 +117,15 @@ def make_parts(
     """A function for each of `PARTS` that computes it once and waits for the result; arguments of `time_models`."""
 
     def build(top_n: int) -> MCAR:
-        model = build_mcar(CLASSES, backbone, image_size, top_n=top_n, weights=None, local_size=local_size)
+        model = build_mcar(
+            CLASSES,
+            backbone,
+            image_size,
+            top_n=top_n,
+            weights=None,
+            glance_size=glance_size if top_n else None,
+            local_size=local_size,
+        )
         model.compile(TwoRateSGD(0.0), binary_cross_entropy, jit_compile=xla)
         model.optimizer.build(model.trainable_variables)
         return model
