@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 LEARNINGS = ("pair", "single")
-LOSSES = ("bce",)
+LOSSES = ("bce", "asymmetric")
 
 MOST = 2**16  # of what is counted or measured in pixels: beyond, a typing error, which would fill the memory
 
@@ -57,12 +57,15 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
         ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes"), _count(1)
     ),
-    **dict.fromkeys(("image_size", "local_size"), _count(1)),
+    **dict.fromkeys(("image_size", "glance_size", "local_size"), _count(1)),
     **dict.fromkeys(("top_n", "freeze_backbone_epochs", "early_stopping_epochs"), _count(0)),
-    **dict.fromkeys(("learning_rate", "head_learning_rate", "drop_factor", "checkpoint_minutes"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "head_learning_rate", "head_rate_factor", "drop_factor"), _POSITIVE),
+    **dict.fromkeys(("checkpoint_minutes", "csra_temperature", "box_spread"), _POSITIVE),
     **dict.fromkeys(("weight_decay", "warmup_epochs", "clip_norm"), _NOT_NEGATIVE),
-    **dict.fromkeys(("momentum", "ema_decay", "tau", "val_fraction"), _BELOW_1),
-    "gwp_lambda": ("in [0, 1]", lambda value: 0 <= value <= 1),
+    **dict.fromkeys(("csra_lambda", "min_box_cells", "gamma_positive", "gamma_negative"), _NOT_NEGATIVE),
+    **dict.fromkeys(("momentum", "ema_decay", "tau", "val_fraction", "margin"), _BELOW_1),
+    **dict.fromkeys(("gwp_lambda", "distill", "own_region"), ("in [0, 1]", lambda value: 0 <= value <= 1)),
+    "box_jitter": ("in [0, 0.5]", lambda value: 0 <= value <= 0.5),
     "seed": (f"in [0, {2**32 - 1}]", lambda value: 0 <= value < 2**32),
     "drop_epochs": (
         "positive and ascending",
@@ -73,10 +76,25 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 # Options that act only where another has this value.
 ONLY_WITH = {
-    ("optimizer", "sgd"): ("head_learning_rate", "momentum", "drop_epochs", "drop_factor"),
-    ("optimizer", "adamw"): ("warmup_epochs",),
+    ("optimizer", "sgd"): ("head_learning_rate", "momentum"),
+    ("optimizer", "adamw"): ("head_rate_factor",),
+    ("rate_schedule", "step"): ("drop_epochs", "drop_factor"),
+    ("rate_schedule", "cosine"): ("warmup_epochs",),
     ("pooling", "gwp"): ("gwp_lambda",),
+    ("pooling", "csra"): ("csra_temperature", "csra_lambda"),
+    ("localizer", "threshold"): ("tau",),
+    ("localizer", "moments"): ("box_spread",),
+    ("loss", "asymmetric"): ("gamma_positive", "gamma_negative", "margin"),
+    ("learning", "pair"): ("distill", "own_region"),
 }
+# Options that act only where regions are looked at.
+ONLY_WITH_REGIONS = (
+    *("glance_size", "localizer", "box_spread", "min_box_cells", "box_jitter"),
+    *("fusion", "distill", "own_region"),
+)
+
+# What `evaluate` and `export` can change: no weights depend on it.
+WITHOUT_TRAINING = ("image_size", "glance_size", "local_size", "top_n", "tau", "fusion")
 
 
 @dataclasses.dataclass
@@ -115,28 +133,61 @@ class FitConfig:
     init_from: Path | None = option(None, "Run folder whose weights the model starts from: the backbone's, and"
                                     " those of the classes that both know by name, in whatever order.", group=START)
     image_size: int = option(256, "Side of the images in px.", group=MODEL)
-    local_size: int | None = option(None, "Side of the regions' crops in px (null: image-size).", group=MODEL)
-    pooling: Literal["gap", "gmp", "gwp"] = option("gwp", "Global pooling (13-15).", group=MODEL)
+    glance_size: int | None = option(None, "Side in px, a divisor of image-size, to which the first look reduces the"
+                                     " images; regions are cut from the whole ones (null: image-size).", group=MODEL)
+    local_size: int | None = option(None, "Side of the regions' crops in px (null: glance-size).", group=MODEL)
+    pooling: Literal["gap", "gmp", "gwp", "csra"] = option(
+        "gwp", "Global pooling (13-15), or csra: class-specific residual attention.", group=MODEL)
     gwp_lambda: float = option(0.5, "Weight of the average in gwp, in [0, 1].", group=MODEL)
+    csra_temperature: float = option(1.0, "Sharpness of csra's attention; the maximum from about 99 on.",
+                                     group=MODEL)
+    csra_lambda: float = option(0.1, "Weight of csra's attention, beside the average.", group=MODEL)
     top_n: int = option(4, "Regions an image; 0 is the plain backbone.", group=MODEL)
     tau: float = option(0.5, "Localization threshold in [0, 1).", group=MODEL)
+    localizer: Literal["threshold", "moments"] = option(
+        "threshold", "threshold: the paper's interval, where a map's marginal reaches tau; moments: about its mean.",
+        group=MODEL)
+    box_spread: float = option(1.8, "Half a side of a box of moments, in standard deviations.", group=MODEL)
+    min_box_cells: float = option(0.0, "Least side of a box, in cells of the activation map.", group=MODEL)
+    fusion: Literal["max", "mean"] = option(
+        "max", "max: of both streams' probabilities; mean: the sigmoid of the mean of their logits.", group=MODEL)
+    batch_norm: Literal["shared", "per_stream", "frozen"] = option(
+        "shared", "Moving statistics of BatchNorm: one set for both streams, one for each, or the first ones for"
+        " good.", group=MODEL)
 
     epochs: int = option(60, "Passes over the training split.", group=RECIPE)
     batch_size: int = option(16, "Images a step, over all devices together.", group=RECIPE)
     optimizer: Literal["sgd", "adamw"] = option(
-        "sgd", "sgd: the paper's; adamw: decoupled decay, cosine schedule with warm-up.", group=RECIPE)
+        "sgd", "sgd: the paper's; adamw: decoupled decay.", group=RECIPE)
     learning_rate: float = option(0.001, "Of the backbone.", group=RECIPE)
     head_learning_rate: float = option(0.01, "Of the 1x1 convolution (sgd only).", group=RECIPE)
+    head_rate_factor: float = option(1.0, "The rate of the 1x1 convolution is so many times learning-rate (adamw"
+                                     " only).", group=RECIPE)
     momentum: float = option(0.9, "Of sgd.", group=RECIPE)
     weight_decay: float = option(1e-4, "Of all trained weights.", group=RECIPE)
-    drop_epochs: list[int] = option([30, 50], "Epochs (from 0) at whose start the rates of sgd drop.", group=RECIPE)
+    decay_kernels_only: bool = option(False, "No decay of biases and of BatchNorm's weights.", group=RECIPE)
+    schedule: Literal["step", "cosine", "one_cycle"] | None = option(
+        None, "Of the rates. step: drops; cosine: a warm-up, then down to 0; one_cycle: up for three tenths of the"
+        " run, then down to 0 (null: step with sgd, cosine with adamw).", group=RECIPE)
+    drop_epochs: list[int] = option([30, 50], "Epochs (from 0) at whose start the rates drop (step only).",
+                                    group=RECIPE)
     drop_factor: float = option(0.1, "Factor of each drop.", group=RECIPE)
-    warmup_epochs: float = option(1.0, "Epochs of linear warm-up (adamw only).", group=RECIPE)
+    warmup_epochs: float = option(1.0, "Epochs of linear warm-up (cosine only).", group=RECIPE)
     learning: Literal["pair", "single"] = option(
         "pair", "pair: each stream has a loss of its own (8); single: one loss, of the fused probabilities (12).",
         group=RECIPE)
-    loss: str = option("bce", f"One of {', '.join(LOSSES)}; bce: binary cross-entropy of each class (9).",
-                       group=RECIPE)
+    loss: str = option("bce", f"One of {', '.join(LOSSES)}; bce: binary cross-entropy of each class (9);"
+                       " asymmetric: in which what is easy counts less.", group=RECIPE)
+    gamma_positive: float = option(0.0, "Focus of the asymmetric loss on positives that are hard.", group=RECIPE)
+    gamma_negative: float = option(4.0, "Focus of the asymmetric loss on negatives that are hard.", group=RECIPE)
+    margin: float = option(0.05, "Negatives below this probability cost nothing in the asymmetric loss.",
+                           group=RECIPE)
+    box_jitter: float = option(0.0, "In training, boxes are shifted and scaled at random by up to this share of"
+                               " their sides.", group=RECIPE)
+    distill: float = option(0.0, "Share of the global stream's loss that is its cross-entropy with the fused"
+                            " probabilities in place of the labels.", group=RECIPE)
+    own_region: float = option(0.0, "Share of the local stream's loss in which a class that pointed at a region is"
+                               " judged by that region alone.", group=RECIPE)
     clip_norm: float = option(0.0, "Largest norm of the gradient of all weights together; 0: any.", group=RECIPE)
     accumulate_steps: int = option(1, "Steps whose mean gradient makes one update of the weights: a batch so many"
                                    " times as large, but for BatchNorm.", group=RECIPE)
@@ -198,11 +249,16 @@ class FitConfig:
                 "--compare-baseline does nothing with --top-n 0, the baseline itself. Leave one out."
             )
         for (decider, value), names in ONLY_WITH.items():
-            given = [name for name in names if getattr(self, decider) != value and self._is_given(name)]
-            if given:
+            if getattr(self, decider) != value:
+                self._refuse_given(names, self._as_given(decider))
+        if self.top_n == 0:
+            self._refuse_given(ONLY_WITH_REGIONS, "--top-n 0")
+            if self.batch_norm == "per_stream":
                 raise ValueError(
-                    f"--{spell(given[0])} does nothing with --{decider} {getattr(self, decider)}. Leave it out."
+                    "--batch-norm per_stream does nothing with --top-n 0, which has one stream. Leave it out."
                 )
+        if self.sync_batch_norm and self.batch_norm == "frozen":
+            raise ValueError("--sync-batch-norm does nothing with --batch-norm frozen. Leave one out.")
         if self.init_from and self._is_given("weights"):
             raise ValueError(
                 "--weights does nothing with --init-from, which has weights of its own. Leave one out."
@@ -232,14 +288,37 @@ class FitConfig:
             self.backbone,
             backbone_width=self.backbone_width,
             image_size=self.image_size,
+            glance_size=self.glance_size,
             local_size=self.local_size,
             spell=named,
         )
+
+    def plain_backbone(self) -> "FitConfig":
+        """The run by the same recipe that looks at no regions, nor does anything else that needs them."""
+        needless = {name: getattr(FitConfig(), name) for name in ONLY_WITH_REGIONS}
+        batch_norm = "shared" if self.batch_norm == "per_stream" else self.batch_norm
+        return dataclasses.replace(self, top_n=0, batch_norm=batch_norm, **needless)
+
+    @property
+    def rate_schedule(self) -> str:
+        """`schedule`, or the optimizer's own."""
+        return self.schedule or {"sgd": "step", "adamw": "cosine"}[self.optimizer]
 
     @property
     def goes_on(self) -> bool:
         """Whether a checkpoint will be gone on with, which makes first weights needless."""
         return self.resume and any((self.run_dir / "checkpoints").glob("epoch-*"))
+
+    def _refuse_given(self, names: Sequence[str], other: str) -> None:
+        given = [name for name in names if self._is_given(name)]
+        if given:
+            raise ValueError(f"--{spell(given[0])} does nothing with {other}. Leave it out.")
+
+    def _as_given(self, decider: str) -> str:
+        """An option that decides about others, as whoever gave it typed it."""
+        if decider == "rate_schedule":
+            decider = "schedule" if self.schedule else "optimizer"
+        return f"--{spell(decider)} {getattr(self, decider)}"
 
     def _is_given(self, name: str) -> bool:
         """Whether someone chose the value: it is neither the default nor that of any set's preset."""

@@ -1,6 +1,5 @@
 """Train: `python -m mcar_tf.fit --dataset coco`. A prepared set in, a run folder out."""
 
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         times = [f"{name.split(',')[0]} {seconds:.0f} s"]
         if config.compare_baseline:
             print(f"\nbaseline: the plain {config.backbone} by the same recipe")
-            plain = dataclasses.replace(config, top_n=0)
+            plain = config.plain_backbone()
             metrics, seconds = run_to_end(plain, folder / "baseline", manifest, stopping, workers)
             rows = stream_rows("baseline", plain, metrics) + rows
             times.append(f"baseline {seconds:.0f} s")

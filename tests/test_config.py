@@ -44,7 +44,7 @@ def test_the_old_name_of_learning_is_read_and_said_once(old, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(text.replace(f"was: {old}\n", ""))
     assert read_config(tmp_path / "config.yaml") == FitConfig(learning=old, loss="bce")
     assert capsys.readouterr().err == ""
-    said = f"`--loss {old}` is now `--learning {old}`; `--loss` is one of bce.\n"
+    said = f"`--loss {old}` is now `--learning {old}`; `--loss` is one of bce, asymmetric.\n"
     for words in (["--loss", old], ["--config", str(tmp_path / "config.yaml")]):
         found = parse_fit_config(words)
         assert (found.learning, found.loss) == (old, "bce")
@@ -52,5 +52,79 @@ def test_the_old_name_of_learning_is_read_and_said_once(old, tmp_path, capsys):
 
 
 def test_an_unknown_loss_is_refused():
-    with pytest.raises(ValueError, match=r"`--loss` must be one of bce\. Received: mse"):
+    with pytest.raises(ValueError, match=r"`--loss` must be one of bce, asymmetric\. Received: mse"):
         dataclasses.replace(FitConfig(weights="none"), loss="mse").check()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *(
+            ([*option, "--top-n", "0"], f"{option[0]} does nothing with --top-n 0. Leave it out")
+            for option in (
+                ["--glance-size", "32"],
+                ["--box-jitter", "0.1"],
+                ["--fusion", "mean"],
+                ["--distill", "0.5"],
+                ["--own-region", "0.5"],
+                ["--localizer", "moments"],
+                ["--min-box-cells", "1"],
+            )
+        ),
+        (["--batch-norm", "per_stream", "--top-n", "0"], "--batch-norm per_stream does nothing with --top-n 0"),
+        (["--batch-norm", "frozen", "--sync-batch-norm"], "--sync-batch-norm does nothing with --batch-norm fro"),
+        (["--gamma-negative", "2"], "--gamma-negative does nothing with --loss bce"),
+        (["--margin", "0.1"], "--margin does nothing with --loss bce"),
+        (["--csra-lambda", "0.3"], "--csra-lambda does nothing with --pooling gwp"),
+        (["--pooling", "csra", "--gwp-lambda", "0.3"], "--gwp-lambda does nothing with --pooling csra"),
+        (["--box-spread", "2"], "--box-spread does nothing with --localizer threshold"),
+        (["--localizer", "moments", "--tau", "0.3"], "--tau does nothing with --localizer moments"),
+        (["--distill", "0.5", "--learning", "single"], "--distill does nothing with --learning single"),
+        (["--own-region", "1", "--learning", "single"], "--own-region does nothing with --learning single"),
+        (["--schedule", "cosine", "--drop-factor", "0.5"], "--drop-factor does nothing with --schedule cosine"),
+        (
+            ["--schedule", "one_cycle", "--warmup-epochs", "2"],
+            "--warmup-epochs does nothing with --schedule one_cycle",
+        ),
+        (["--optimizer", "sgd", "--head-rate-factor", "3"], "--head-rate-factor does nothing with --optimizer sgd"),
+        (["--glance-size", "30"], "`--glance-size` must divide `--image-size`, 64; the nearest that does is 32"),
+        (["--glance-size", "8"], "`--glance-size` must be at least 16 px for tiny_resnet"),
+        (["--glance-size", "32", "--local-size", "80"], "`--local-size` must be at most `--image-size`, 64"),
+        (["--box-jitter", "0.6"], "`--box-jitter` must be in .0, 0.5.. Received: 0.6"),
+        (["--distill", "2"], "`--distill` must be in .0, 1.. Received: 2"),
+        (["--csra-temperature", "0", "--pooling", "csra"], "`--csra-temperature` must be positive"),
+        (["--loss", "asymmetric", "--margin", "1"], "`--margin` must be in"),
+    ],
+)  # fmt: skip
+def test_options_beyond_the_paper_are_refused_where_they_do_nothing(words, message):
+    optimizer = [] if "--optimizer" in words or "--schedule" in words else ["--optimizer", "adamw"]
+    with pytest.raises(ValueError, match=message):
+        parse_fit_config([*words, *optimizer])
+
+
+def test_options_beyond_the_paper_go_together():
+    words = (
+        "--optimizer sgd --schedule cosine --warmup-epochs 2 --decay-kernels-only --loss asymmetric"
+        " --gamma-negative 2 --distill 0.5 --own-region 0.5 --box-jitter 0.5 --glance-size 32 --fusion mean"
+        " --pooling csra --csra-lambda 0.3 --csra-temperature 99 --localizer moments --box-spread 2"
+        " --batch-norm per_stream"
+    )
+    found = parse_fit_config(words.split())
+    assert (found.rate_schedule, found.glance_size, found.fusion) == ("cosine", 32, "mean")
+    words = "--optimizer adamw --schedule step --drop-epochs 2 4 --head-rate-factor 5"
+    stepped = parse_fit_config(words.split())
+    assert (stepped.rate_schedule, stepped.drop_epochs) == ("step", [2, 4])
+
+
+def test_each_optimizer_has_a_schedule_of_its_own():
+    assert FitConfig().rate_schedule == "step"
+    assert FitConfig(optimizer="adamw").rate_schedule == "cosine"
+
+
+def test_the_plain_backbone_of_a_run_leaves_out_what_needs_regions():
+    plain = FitConfig(
+        fusion="mean", box_jitter=0.2, glance_size=128, batch_norm="per_stream", loss="asymmetric"
+    )
+    plain = dataclasses.replace(plain.plain_backbone(), weights="none")
+    plain.check()
+    assert plain == FitConfig(top_n=0, loss="asymmetric", weights="none")

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from mcar_tf.config import FitConfig
+from mcar_tf.models.batch_norm import copy_backbone
 from mcar_tf.models.mcar import MCAR, build_mcar
 from mcar_tf.runs.folder import CONFIG, check_same_pictures, read_classes, read_run_config
 from mcar_tf.runs.thresholds import Thresholds, find_thresholds
@@ -59,8 +60,8 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
         path: the run folder.
         checkpoint: "last", the result of the run, or "best", where it had a validation split.
         selection: which classes' maps become regions: "top", "bottom" or "random".
-        **overrides: other values for `image_size`, `local_size`, `top_n`, `tau`, ... of the config; None changes
-            nothing. A model has no weights that depend on these.
+        **overrides: other values for `image_size`, `local_size`, `top_n`, `tau`, `fusion`, ... of the config; None
+            changes nothing. A model has no weights that depend on these.
 
     Raises:
         FileNotFoundError: no run there, or it has not finished an epoch yet.
@@ -117,7 +118,7 @@ def take_over(model: MCAR, config: FitConfig, classes: Sequence[str], source: Ru
     if theirs != ours:
         names = [f"{backbone} of width {width:g}" for backbone, width in (theirs, ours)]
         raise ValueError(f"{source.path} is a run of {names[0]}, not of {names[1]}: no weights fit.")
-    model.backbone.set_weights(source.model.backbone.get_weights())
+    copy_backbone(source.model.backbone, model.backbone)
     known = [(row, source.classes.index(name)) for row, name in enumerate(classes) if name in source.classes]
     kernel, bias = (weights.copy() for weights in model.classifier.get_weights())
     their_kernel, their_bias = source.model.classifier.get_weights()
@@ -142,7 +143,16 @@ def build_model(config: FitConfig, num_classes: int, *, weights: str | None, sel
         weights=weights,
         backbone_width=config.backbone_width,
         gwp_lambda=config.gwp_lambda,
+        csra_temperature=config.csra_temperature,
+        csra_lambda=config.csra_lambda,
+        glance_size=config.glance_size,
         local_size=config.local_size,
+        localizer=config.localizer,
+        box_spread=config.box_spread,
+        min_box_cells=config.min_box_cells,
+        box_jitter=config.box_jitter,
+        fusion=config.fusion,
+        batch_norm=config.batch_norm,
         selection=selection,
         selection_seed=config.seed,
         sync_batch_norm=config.sync_batch_norm,

@@ -85,7 +85,9 @@ def chosen_for(config: FitConfig, weights_file: Path, selection: str = "top") ->
     options = {
         name: getattr(config, name) for name, field in fields.items() if field.metadata["group"] == MODEL
     }
-    options["local_size"] = config.local_size or config.image_size
+    if config.glance_size == config.image_size:
+        options["glance_size"] = None  # all the same
+    options["local_size"] = config.local_size or config.glance_size or config.image_size
     named = {spell(name): value for name, value in options.items()}
     return {"weights": file_sha256(weights_file), "options": named | {"selection": selection}}
 
@@ -101,7 +103,9 @@ def differences(calibration: Mapping[str, Any], model: Mapping[str, Any]) -> str
     if not isinstance(before, Mapping):
         return "something that it does not tell"
     found = [] if before.get("weights") == model["weights"] else ["other weights"]
-    options = before.get("options", {})
+    # An option that came later had its default's effect before.
+    defaults = {spell(field.name): field.default for field in dataclasses.fields(FitConfig)}
+    options = defaults | dict(before.get("options", {}))
     found += [
         f"--{name} {options.get(name)}, not {value}"
         for name, value in model["options"].items()

@@ -1,5 +1,6 @@
 """A config in, a compiled model with first weights out; and which of its weights are trained."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,9 +8,10 @@ import keras
 
 from mcar_tf.config import FitConfig
 from mcar_tf.models.mcar import MCAR
+from mcar_tf.models.trainer import StreamLoss
 from mcar_tf.runs.loading import build_model, load_run, take_over
-from mcar_tf.training.losses import binary_cross_entropy
-from mcar_tf.training.optimizers import StepDecay, TwoRateSGD
+from mcar_tf.training.losses import asymmetric, binary_cross_entropy
+from mcar_tf.training.optimizers import StepDecay, TwoRateAdamW, TwoRateSGD, cosine, one_cycle
 
 
 def build_trainable(
@@ -30,8 +32,10 @@ def build_trainable(
         print(take_over(model, config, classes, load_run(init_from)), flush=True)
     model.compile(
         make_optimizer(config, steps_per_epoch),
-        loss=binary_cross_entropy,
+        loss=make_loss(config),
         learning=config.learning,
+        distill=config.distill,
+        own_region=config.own_region,
         jit_compile=config.xla,
         low_memory=config.low_memory,
     )
@@ -47,21 +51,47 @@ def make_optimizer(config: FitConfig, steps_per_epoch: int) -> keras.optimizers.
         "global_clipnorm": config.clip_norm or None,
         "gradient_accumulation_steps": config.accumulate_steps if config.accumulate_steps > 1 else None,
     }
+    rate = make_schedule(config, updates_per_epoch)
     if config.optimizer == "sgd":
         return TwoRateSGD(
-            StepDecay(config.learning_rate, config.drop_epochs, updates_per_epoch, config.drop_factor),
+            rate,
             head_factor=config.head_learning_rate / config.learning_rate,
             momentum=config.momentum,
+            decay_kernels_only=config.decay_kernels_only,
             **common,
         )
-    warmup = round(config.warmup_epochs * updates_per_epoch)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else config.learning_rate,
-        decay_steps=max(1, round(config.epochs * updates_per_epoch) - warmup),
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
+    if config.head_rate_factor == 1.0 and not config.decay_kernels_only:
+        return keras.optimizers.AdamW(rate, **common)
+    return TwoRateAdamW(
+        rate,
+        head_factor=config.head_rate_factor,
+        decay_kernels_only=config.decay_kernels_only,
+        **common,
     )
-    return keras.optimizers.AdamW(schedule, **common)
+
+
+def make_schedule(
+    config: FitConfig, updates_per_epoch: float
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The rate of a config over its updates of the weights."""
+    updates = round(config.epochs * updates_per_epoch)
+    if config.rate_schedule == "step":
+        return StepDecay(config.learning_rate, config.drop_epochs, updates_per_epoch, config.drop_factor)
+    if config.rate_schedule == "cosine":
+        return cosine(config.learning_rate, updates, round(config.warmup_epochs * updates_per_epoch))
+    return one_cycle(config.learning_rate, updates)
+
+
+def make_loss(config: FitConfig) -> StreamLoss:
+    """The loss of one stream."""
+    if config.loss == "bce":
+        return binary_cross_entropy
+    return functools.partial(
+        asymmetric,
+        gamma_positive=config.gamma_positive,
+        gamma_negative=config.gamma_negative,
+        margin=config.margin,
+    )
 
 
 def freeze_backbone(model: MCAR, frozen: bool) -> None:

@@ -1,5 +1,6 @@
 """Calibrated thresholds decide where they were chosen for this very model; otherwise 0.6 does, and it is said."""
 
+import dataclasses
 import json
 
 import pytest
@@ -52,6 +53,8 @@ def test_calibrated_thresholds_decide_where_they_fit(calibrated, weights):
         ({"image_size": 96}, "top", "--image-size 64, not 96 and --local-size 64, not 96"),
         ({"top_n": 0}, "top", "--top-n 2, not 0"),
         ({"tau": 0.3}, "top", "--tau 0.5, not 0.3"),
+        ({"fusion": "mean"}, "top", "--fusion max, not mean"),
+        ({"glance_size": 32}, "top", "--glance-size None, not 32 and --local-size 64, not 32"),
         ({}, "bottom", "--selection top, not bottom"),
     ],
 )
@@ -60,6 +63,18 @@ def test_thresholds_of_other_options_do_not_decide(calibrated, weights, changes,
     found = find_thresholds(calibrated, config, CLASSES, weights, selection)
     assert (found.values, found.calibrated) == ((0.6, 0.6), False)
     assert f"was chosen for {said} (`calibrate` renews it)" in found.said
+
+
+def test_thresholds_from_before_an_option_decide_where_it_is_at_its_default(calibrated, weights):
+    content = json.loads((calibrated / "thresholds.json").read_text())
+    for name in ("glance-size", "fusion", "batch-norm"):
+        del content["chosen_for"]["options"][name]
+    (calibrated / "thresholds.json").write_text(json.dumps(content))
+    whole = dataclasses.replace(CONFIG, glance_size=64)
+    for config in (CONFIG, whole):
+        assert find_thresholds(calibrated, config, CLASSES, weights).calibrated
+    other = dataclasses.replace(CONFIG, fusion="mean")
+    assert not find_thresholds(calibrated, other, CLASSES, weights).calibrated
 
 
 def test_thresholds_of_other_weights_do_not_decide(calibrated, weights):

@@ -170,6 +170,21 @@ def test_cuts_leave_no_trace(start, undisturbed, tmp_path, monkeypatch):
     assert_same_run(run, undisturbed)
 
 
+def test_jitter_and_each_streams_statistics_go_on_as_if_nothing_had_been(start, tmp_path, monkeypatch):
+    more = {
+        "epochs": 2, "box_jitter": 0.3, "batch_norm": "per_stream", "fusion": "mean", "schedule": "one_cycle",
+        "drop_epochs": [30, 50], "image_size": 32, "glance_size": 16, "distill": 0.5,
+    }  # fmt: skip
+    start(tmp_path / "whole", **more)
+    with monkeypatch.context() as patch:
+        cut_after(patch, callbacks.StepGuard, "on_train_batch_end", 2)
+        with pytest.raises(Cut):
+            start(tmp_path / "cut", checkpoint_minutes=1e-6, **more)
+    assert any((tmp_path / "cut" / "checkpoints").glob("epoch-0000-step-*"))
+    start(tmp_path / "cut", **more)
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
 def test_a_checkpoint_makes_first_weights_needless(start, options, tmp_path, monkeypatch):
     # A run from weights of another run, and one from a file; both are gone when the run is gone on with.
     start(tmp_path / "other", epochs=1)
