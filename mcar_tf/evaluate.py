@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mcar_tf.config import FitConfig
+from mcar_tf.config import WITHOUT_TRAINING, FitConfig
 from mcar_tf.evaluating.columns import streams_of
 from mcar_tf.evaluating.metrics_file import write_metrics
 from mcar_tf.evaluating.predictions import Predictions
@@ -42,9 +42,13 @@ class EvaluateOptions:
     checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
                                                  " its validation split.", group=MODEL)
     image_size: int | None = option(None, "Side of the images in px (null: the run's).", group=MODEL)
+    glance_size: int | None = option(None, "Side in px to which the first look reduces the images (null: the run's).",
+                                     group=MODEL)
     local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).", group=MODEL)
     top_n: int | None = option(None, "Regions that are looked at in each image (null: the run's).", group=MODEL)
     tau: float | None = option(None, "Localization threshold in [0, 1) (null: the run's).", group=MODEL)
+    fusion: Literal["max", "mean"] | None = option(None, "Of both streams: max of their probabilities, or the"
+                                                   " sigmoid of their logits' mean (null: the run's).", group=MODEL)
     selection: Literal["top", "bottom", "random"] = option(
         "top", "Which classes' maps become regions (Table V).", group=MODEL)
     flip: bool = option(False, "Average over each image and its mirror image.", group=MODEL)
@@ -86,10 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.run,
         checkpoint=options.checkpoint,
         selection=options.selection,
-        **{
-            name: getattr(options, name)
-            for name in ("image_size", "local_size", "top_n", "tau", "batch_size")
-        },
+        **{name: getattr(options, name) for name in (*WITHOUT_TRAINING, "batch_size")},
     )
     check_classes(run, manifest)
     decision = (
@@ -160,7 +161,7 @@ def results_folder(options: EvaluateOptions, config: FitConfig, split_name: str)
     differs = (
         [split_name] if options.dataset in (None, config.dataset) else [f"{options.dataset}-{split_name}"]
     )
-    for name in ("image_size", "local_size", "top_n", "tau"):
+    for name in WITHOUT_TRAINING:
         if getattr(options, name) not in (None, getattr(config, name)):
             differs.append(f"{name}={getattr(options, name)}")
     usual = {"checkpoint": "last", "selection": "top", "difficult": "ignore", "top3_min_prob": None}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mcar_tf.config import WITHOUT_TRAINING
 from mcar_tf.exporting.finished_run import find_calibration_split, read_finished_run
 from mcar_tf.exporting.folder import check_place, new_export_folder
 from mcar_tf.exporting.forms import FORMATS, PRECISIONS, Form, Material, choose_forms
@@ -40,9 +41,13 @@ class ExportOptions:
     checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
                                                  " its validation split.", group=MODEL)
     image_size: int | None = option(None, "Side of the images in px (null: the run's).", group=MODEL)
+    glance_size: int | None = option(None, "Side in px to which the first look reduces the images (null: the run's).",
+                                     group=MODEL)
     local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).", group=MODEL)
     top_n: int | None = option(None, "Regions an image (null: the run's).", group=MODEL)
     tau: float | None = option(None, "Localization threshold in [0, 1) (null: the run's).", group=MODEL)
+    fusion: Literal["max", "mean"] | None = option(None, "Of both streams: max of their probabilities, or the"
+                                                   " sigmoid of their logits' mean (null: the run's).", group=MODEL)
 
     data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).", group=CHECK)
     split: str | None = option(None, "Split on whose pictures each form is run beside the model (null: the run's"
@@ -100,12 +105,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_place(options.folder, options.overwrite)
 
     load_tensorflow()
-    from mcar_tf.exporting.card import MAY_DIFFER, make_run_card
+    from mcar_tf.exporting.card import make_run_card
     from mcar_tf.exporting.pictures import calibration_pictures
     from mcar_tf.exporting.writing import compare_forms, list_missed_bars, write_forms, write_papers
     from mcar_tf.runs.loading import check_classes, load_run
 
-    changes = {name: getattr(options, name) for name in MAY_DIFFER}
+    changes = {name: getattr(options, name) for name in WITHOUT_TRAINING}
     run = load_run(options.run, checkpoint=options.checkpoint, **changes)
     check_classes(run, manifest)
     metrics = json.loads((options.run / "metrics.json").read_text())

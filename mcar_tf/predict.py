@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mcar_tf.config import WITHOUT_TRAINING
 from mcar_tf.evaluating.answers import find_images, write_answers
 from mcar_tf.runs.thresholds import same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
@@ -27,7 +28,12 @@ class PredictOptions:
     checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
                                                  " its validation split.")
     top_n: int | None = option(None, "Regions that are looked at in each image (null: the run's).")
+    tau: float | None = option(None, "Localization threshold in [0, 1) (null: the run's).")
     image_size: int | None = option(None, "Side that images are resized to, in px (null: the run's).")
+    glance_size: int | None = option(None, "Side in px to which the first look reduces them (null: the run's).")
+    local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).")
+    fusion: Literal["max", "mean"] | None = option(None, "Of both streams: max of their probabilities, or the"
+                                                   " sigmoid of their logits' mean (null: the run's).")
     batch_size: int = option(16, "Images at a time.")
     # fmt: on
 
@@ -50,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mcar_tf.runs.loading import load_run
 
     run = load_run(
-        options.run, checkpoint=options.checkpoint, top_n=options.top_n, image_size=options.image_size
+        options.run,
+        checkpoint=options.checkpoint,
+        **{name: getattr(options, name) for name in WITHOUT_TRAINING},
     )
     decision = run.decision if options.threshold is None else same_for_all(run.classes, options.threshold)
     folder = options.out_dir or run.path / "predictions"

@@ -209,6 +209,33 @@ def test_a_run_that_starts_from_another_takes_its_classes_by_name(untrained_run,
     assert "its backbone and 4 of 5 classes; anew: cat" in capsys.readouterr().out
 
 
+def test_a_run_with_all_options_beyond_the_paper_is_evaluated_and_exported(tiny_set, tmp_path):
+    from mcar_tf import evaluate, export
+
+    run = tmp_path / "run"
+    words = (
+        "--glance-size 32 --local-size 24 --pooling csra --csra-lambda 0.3 --csra-temperature 2 --localizer moments"
+        " --box-spread 2 --min-box-cells 1 --fusion mean --batch-norm per_stream --box-jitter 0.2 --distill 0.3"
+        " --own-region 0.5 --loss asymmetric --gamma-positive 1 --gamma-negative 2 --margin 0.1 --optimizer adamw"
+        " --schedule one_cycle --decay-kernels-only --head-rate-factor 5"
+    )
+    main(tiny_options(tiny_set, run, *words.split(), "--image-size", "64", "--epochs", "1"))
+    evaluate.main(["--run", str(run), "--fusion", "max", "--glance-size", "64", "--flip"])
+    elsewhere = run / "evaluations" / "test,glance_size=64,fusion=max,flip"
+    with np.load(elsewhere / "predictions.npz") as found:
+        np.testing.assert_array_equal(found["probs"], np.maximum(found["global_probs"], found["local_probs"]))
+    export.main(
+        ["--run", str(run), "--formats", "tflite", "--pictures", "4", "--out-dir", str(tmp_path / "exported")]
+    )
+    parity = json.loads((tmp_path / "exported" / "parity.json").read_text())
+    assert (parity["model"]["glance_size"], parity["model"]["fusion"]) == (32, "mean")
+    (measured,) = parity["forms"].values()
+    assert max(measured["global_difference"], measured["local_difference"]) <= 1e-4
+    card = (tmp_path / "exported" / "card.md").read_text()
+    assert "| batch_norm | per_stream |" in card
+    assert "| distill | 0.3 |" in card
+
+
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_comes_without_tensorflow(module):
     code = (

@@ -41,7 +41,7 @@ def time_forms(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
 
 def build_plain(model: Mapping[str, Any]) -> MCAR:
     """The backbone of an exported model with its classifier, without regions. Time does not depend on its weights."""
-    return build_mcar(**{**model, "top_n": 0, "local_size": None}, weights=None)
+    return build_mcar(**{**model, "top_n": 0, "glance_size": None, "local_size": None}, weights=None)
 
 
 def time_tflite(path: Path, plain: MCAR, rounds: int) -> Iterator[dict[str, Any]]:

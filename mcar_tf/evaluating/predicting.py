@@ -26,8 +26,8 @@ def predict_dataset(
     Args:
         model: gives the outputs of `mcar_tf.models.mcar.MCAR`.
         dataset: of `pipelines.input_pipeline.make_eval_dataset`; its last batch may be partial.
-        flip: average each stream's probabilities over the image and its mirror image, then fuse. Regions stay
-            those of the image.
+        flip: average each stream's probabilities over the image and its mirror image, then fuse by the
+            model's rule. Regions stay those of the image.
         images: how many to expect, for a progress bar; None: no bar.
 
     Raises:
@@ -108,10 +108,13 @@ class _Collected:
 @functools.lru_cache(maxsize=2)  # fit evaluates after every epoch: one trace for all of them
 def _compiled_predict(model: keras.Model, images_spec: tf.TypeSpec, flip: bool) -> Callable[[Any], Any]:
     """The model on a distributed batch, by one graph for batches of any size, the last one too."""
+    fuse = getattr(model, "fuse_probs", tf.maximum)
 
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = model(images, training=False)
-        return _average_streams(outputs, model(images[:, :, ::-1], training=False)) if flip else outputs
+        if not flip:
+            return outputs
+        return _average_streams(outputs, model(images[:, :, ::-1], training=False), fuse)
 
     def predict_share(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # A replica may get nothing of the last batch, which not every op can do: a black image stands in.
@@ -124,9 +127,11 @@ def _compiled_predict(model: keras.Model, images_spec: tf.TypeSpec, flip: bool) 
     return tf.function(lambda images: strategy.run(step, args=(images,)), input_signature=[images_spec])
 
 
-def _average_streams(outputs: dict[str, tf.Tensor], mirrored: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _average_streams(
+    outputs: dict[str, tf.Tensor], mirrored: dict[str, tf.Tensor], fuse: Callable[..., tf.Tensor]
+) -> dict[str, tf.Tensor]:
     averaged = {name: (outputs[name] + mirrored[name]) / 2 for name in ("global_probs", "local_probs")}
-    return outputs | averaged | {"probs": tf.maximum(averaged["global_probs"], averaged["local_probs"])}
+    return outputs | averaged | {"probs": fuse(averaged["global_probs"], averaged["local_probs"])}
 
 
 def _collect(strategy: tf.distribute.Strategy, value: Any) -> Array:

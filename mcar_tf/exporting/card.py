@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcar_tf.config import FitConfig
+from mcar_tf.config import WITHOUT_TRAINING, FitConfig
 from mcar_tf.evaluating import columns
 from mcar_tf.runs.folder import read_origin
 from mcar_tf.runs.loading import Run
@@ -23,9 +23,12 @@ RECIPE = (
     "augment",
     "seed",
 )
-
-
-MAY_DIFFER = ("image_size", "local_size", "top_n", "tau")  # options that `export` can change
+# Options beyond the paper: a line where a run has other values than the paper's.
+BEYOND = (
+    *("glance_size", "csra_temperature", "csra_lambda", "localizer", "box_spread", "min_box_cells"),
+    *("fusion", "batch_norm", "box_jitter", "distill", "own_region"),
+    *("gamma_positive", "gamma_negative", "margin", "schedule", "decay_kernels_only", "head_rate_factor"),
+)
 
 
 def make_run_card(
@@ -40,7 +43,7 @@ def make_run_card(
         checkpoint: whose weights it has, "last" or "best".
         metrics: the run's `metrics.json`, by split.
     """
-    exported_as = {name: getattr(run.config, name) for name in MAY_DIFFER}
+    exported_as = {name: getattr(run.config, name) for name in WITHOUT_TRAINING}
     exported_as = {name: value for name, value in exported_as.items() if value != getattr(trained_with, name)}
     if checkpoint != "last":
         exported_as["checkpoint"] = checkpoint
@@ -84,7 +87,8 @@ def make_card(
         decision: from which probability on each class counts as present.
         origin: of an imported run, where its weights come from.
     """
-    recipe = MODEL if origin else RECIPE
+    recipe: tuple[str, ...] = MODEL if origin else RECIPE
+    recipe += tuple(name for name in BEYOND if getattr(config, name) != getattr(FitConfig(), name))
     sections = [
         f"# {name}",
         f"Multi-label image recognition: which of {len(classes)} classes are in a picture, several at once, and where"

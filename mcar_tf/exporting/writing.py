@@ -30,11 +30,19 @@ MODEL_OPTIONS = (
     "backbone",
     "backbone_width",
     "image_size",
+    "glance_size",
     "local_size",
     "pooling",
     "gwp_lambda",
+    "csra_temperature",
+    "csra_lambda",
     "top_n",
     "tau",
+    "localizer",
+    "box_spread",
+    "min_box_cells",
+    "fusion",
+    "batch_norm",
 )
 
 

@@ -18,7 +18,7 @@ from mcar_tf.models.boxes import check_jitter, jitter_boxes
 from mcar_tf.models.crop import Crop
 from mcar_tf.models.heads import Classifier, check_pooling
 from mcar_tf.models.localizer import check_localizer, localize
-from mcar_tf.models.trainer import Streams, TwoStreamTrainer, check_fusion, fuse_logits
+from mcar_tf.models.trainer import Streams, TwoStreamTrainer, check_fusion, fuse_logits, fuse_probs
 
 SELECTIONS = ("top", "bottom", "random")
 
@@ -309,3 +309,7 @@ class MCAR(TwoStreamTrainer):
             "box_classes": streams.box_classes,
             "box_probs": tf.reduce_sum(own_class * tf.sigmoid(streams.region_logits), axis=-1),
         }
+
+    def fuse_probs(self, global_probs: tf.Tensor, local_probs: tf.Tensor) -> tf.Tensor:
+        """The same of both streams' probabilities alone, (B, C) each, such as means over several views."""
+        return fuse_probs(global_probs, local_probs, self.fusion)

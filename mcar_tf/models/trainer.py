@@ -249,6 +249,16 @@ def fuse_logits(streams: Streams, fusion: str) -> tf.Tensor:
     return tf.add_n(logits) / len(logits)
 
 
+def fuse_probs(global_probs: tf.Tensor, local_probs: tf.Tensor, fusion: str) -> tf.Tensor:
+    """Fused probabilities of both streams' where their logits are not known."""
+    if fusion == "max":
+        return tf.maximum(global_probs, local_probs)
+    tiny = 1e-30  # between a certain yes and a certain no: one half
+    yes = tf.sqrt(global_probs * local_probs) + tiny
+    no = tf.sqrt((1.0 - global_probs) * (1.0 - local_probs)) + tiny
+    return yes / (yes + no)
+
+
 def own_region_logits(streams: Streams) -> tf.Tensor:
     """Logits (B, C) of the local stream: of a class with a region of its own that region's, else the maximum (3)."""
     local = streams.logits["local"]

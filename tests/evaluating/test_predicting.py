@@ -75,6 +75,17 @@ def test_flip_averages_each_stream_over_both_images_and_fuses_then():
     np.testing.assert_array_equal(predictions.boxes, [[[0, 0, 1, 0.5]]])
 
 
+def test_flip_fuses_by_the_models_rule():
+    keras.utils.set_random_seed(0)
+    model = build_mcar(3, backbone="tiny_resnet", image_size=32, top_n=2, weights=None, fusion="mean")
+    predictions = predict_dataset(model, make_dataset(images=5, batch_size=3, side=32), flip=True)
+    streams = predictions.global_probs, predictions.local_probs
+    logits = [np.log(probs) - np.log(1 - probs) for probs in streams]
+    np.testing.assert_allclose(predictions.probs, 1 / (1 + np.exp(-sum(logits) / 2)), atol=1e-6)
+    sure = tf.constant([[0.0, 1.0, 0.0, 1.0]]), tf.constant([[0.0, 1.0, 1.0, 0.5]])
+    np.testing.assert_allclose(model.fuse_probs(*sure), [[0.0, 1.0, 0.5, 1.0]], atol=1e-7)
+
+
 @pytest.mark.parametrize("top_n", [0, 2])
 def test_a_real_model_is_predicted_as_it_is_called(top_n):
     keras.utils.set_random_seed(0)
