@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from pipelines.headers import choose_by_kind, is_keyed_png
+
 # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size (which skips most of the inverse DCT) only where each side is then
 # still so many times the result's. Measured on 152 photographs: the resized pixels then differ by 0.5 levels of 255
 # on average (1.1 at worst), where libjpeg's fast DCT, TensorFlow's default which we don't use, makes a difference of
@@ -11,11 +13,11 @@ RATIOS = (1, 2, 4, 8)
 
 
 def decode_and_resize(encoded: tf.Tensor, orientation: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Decode a JPEG or PNG, turn it upright, warp it to a square: bilinear with antialiasing, as Pillow does.
+    """Decode a JPEG, PNG or WebP, turn it upright, warp it to a square: bilinear with antialiasing, as Pillow does.
 
     Args:
         encoded: () string, the file's bytes.
-        orientation: () integer, EXIF's, 1 to 8; as in a record, or from `read_orientation`.
+        orientation: () integer, EXIF's, 1 to 8; as in a record, or from `pipelines.headers`.
         image_size: side S of the result in px.
 
     Returns:
@@ -53,7 +55,7 @@ def resize(pixels: tf.Tensor, image_size: int) -> tf.Tensor:
 
 
 def decode(encoded: tf.Tensor, least_side: int | None = None) -> tf.Tensor:
-    """Decode a JPEG or PNG. Transparent parts of a PNG are shown on white, 16 bits are cut to 8.
+    """Decode a JPEG, PNG or still WebP. Transparent parts are shown on white; of 16 bits the upper 8 are taken.
 
     Args:
         encoded: () string.
@@ -61,6 +63,9 @@ def decode(encoded: tf.Tensor, least_side: int | None = None) -> tf.Tensor:
 
     Returns:
         (height, width, 3) uint8 RGB as stored: EXIF's orientation is not applied.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is no such file, or a damaged one.
     """
 
     def jpeg(ratio: int) -> tf.Tensor:
@@ -75,11 +80,32 @@ def decode(encoded: tf.Tensor, least_side: int | None = None) -> tf.Tensor:
         index = tf.add_n([tf.cast(a, tf.int32) for a in allowed])
         return tf.switch_case(index, [lambda ratio=ratio: jpeg(ratio) for ratio in RATIOS])
 
-    return tf.cond(is_png(encoded), lambda: _decode_png(encoded), any_jpeg)
+    def refused() -> tf.Tensor:
+        # Not left to `decode_jpeg`, which decodes other kinds too, and animations past the end of its memory.
+        with tf.control_dependencies([tf.debugging.Assert(False, ["neither JPEG nor PNG nor still WebP"])]):
+            return tf.zeros((1, 1, 3), tf.uint8)
+
+    pixels = choose_by_kind(
+        encoded,
+        jpeg=any_jpeg,
+        png=lambda: _show_on_white(_decode_png(encoded)),
+        webp=lambda: _show_on_white(tf.io.decode_webp(encoded)[0]),
+        other=refused,
+    )
+    return tf.ensure_shape(pixels, (None, None, 3))
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
-    stored = tf.io.decode_png(encoded)  # grey, grey and alpha, RGB, or RGBA
+    """(height, width, 1 to 4) uint8: grey, grey and alpha, RGB, or RGBA."""
+    return tf.cond(
+        is_keyed_png(encoded),
+        lambda: tf.io.decode_png(encoded, channels=4),  # makes that color transparent
+        lambda: tf.io.decode_png(encoded),
+    )
+
+
+def _show_on_white(stored: tf.Tensor) -> tf.Tensor:
+    """(height, width, 1 to 4) uint8 -> (height, width, 3) uint8."""
     channels = tf.shape(stored)[2]
     color = tf.cond(channels <= 2, lambda: tf.repeat(stored[..., :1], 3, axis=2), lambda: stored[..., :3])
 
@@ -88,37 +114,6 @@ def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
         return tf.cast((tf.cast(color, tf.int32) * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
     return tf.cond(channels % 2 == 0, on_white, lambda: color)
-
-
-def count_pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """How many pixels a JPEG or PNG says it has, without decoding it.
-
-    Args:
-        encoded: () string.
-
-    Returns:
-        () int64, height x width.
-
-    Raises:
-        tf.errors.InvalidArgumentError: it is neither.
-    """
-
-    def png() -> tf.Tensor:
-        # Signature, and the first chunk: its length, its name, width, height. Anything else there is no PNG.
-        known = tf.strings.substr(encoded, 12, 4) == b"IHDR"
-        with tf.control_dependencies([tf.debugging.Assert(known, ["a PNG without a header"])]):
-            sides = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)
-        return tf.cast(tf.where(sides < 0, tf.int32.max, sides), tf.int64)  # they have no sign in the file
-
-    def jpeg() -> tf.Tensor:
-        return tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)
-
-    return tf.reduce_prod(tf.cond(is_png(encoded), png, jpeg))
-
-
-def is_png(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a file's first bytes are a PNG's. encoded: () string."""
-    return tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
 
 
 def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -141,37 +136,3 @@ def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     # Whatever is no orientation is shown as it is stored.
     index = tf.where((orientation >= 1) & (orientation <= 8), orientation - 1, 0)
     return tf.switch_case(tf.cast(index, tf.int32), turns)
-
-
-def read_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """The EXIF orientation of a JPEG, in graph mode: for pictures that come without a record.
-
-    Args:
-        encoded: () string.
-
-    Returns:
-        () int32 in 1 to 8; 1 where there is no EXIF or it makes no sense.
-    """
-    head = tf.strings.substr(encoded, 0, tf.minimum(tf.strings.length(encoded), 2**17))
-    # EXIF is a TIFF file behind this mark: byte order, 42, offset of the first directory; see TIFF 6.0, section 2.
-    parts = tf.strings.split(head, b"Exif\x00\x00", maxsplit=1)
-    tiff = tf.cond(tf.size(parts) > 1, lambda: parts[1], lambda: tf.constant(b""))
-    data = tf.cast(tf.io.decode_raw(tiff, tf.uint8), tf.int32)
-    data = tf.concat([data, tf.zeros(16, tf.int32)], 0)  # so that what is cut off reads as 0
-    little = data[0] == ord("I")
-
-    def number(
-        at: tf.Tensor, size: int
-    ) -> tf.Tensor:  # unsigned, of `size` bytes, at places `at` of any shape
-        last = tf.size(data) - 1
-        digits = tf.gather(data, tf.clip_by_value(at[..., None] + tf.range(size), 0, last))
-        places = tf.bitwise.left_shift(tf.ones((), tf.int32), 8 * tf.range(size))
-        return tf.reduce_sum(digits * tf.where(little, places, places[::-1]), -1)
-
-    directory = number(tf.constant(4), 4)
-    directory = tf.clip_by_value(directory, 0, tf.size(data) - 4)
-    # Entries of 12 bytes: tag, type, count, value.
-    entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, 2), 512))
-    values = tf.boolean_mask(number(entries + 8, 2), number(entries, 2) == 0x0112)
-    orientation = tf.concat([values, [1]], 0)[0]
-    return tf.where((orientation >= 1) & (orientation <= 8), orientation, 1)

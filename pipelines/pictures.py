@@ -1,20 +1,62 @@
-"""The bytes of a file in; proof that it is a picture which training will see as a person does, or why not."""
+"""Files in; pictures as training, every command and a viewer see them out, or why not.
 
+A record holds a JPEG, PNG or still WebP: such a file is kept to the byte. Whatever else is a picture is turned,
+without loss, into a PNG of what a viewer shows, and `see` decides what that is.
+"""
+
+import contextlib
 import dataclasses
+import errno
+import functools
 import io
+import re
+import stat
+import struct
 import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from pipelines.scans import has_too_many_scans
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MAX_MEGAPIXELS = 50  # larger ones are refused: a few kilobytes can unpack into gigabytes
 MOST_MEGAPIXELS = 178  # what that limit can be raised to: Pillow opens no larger ones
-FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG"}  # Pillow's names; MPO is a JPEG with more behind it
+# Whatever else a file claims to be, nothing of Pillow's is asked about it: some of its formats start other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
+
+# What Pillow's readers raise for files that are damaged, in one way or another.
+# fmt: off
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
+           RuntimeError, AssertionError, MemoryError, struct.error, zlib.error)
+# fmt: on
+_ORIENTATION = 0x0112  # EXIF's tag
+# From what is stored to upright, by EXIF 2.32's value of that tag.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PHOTOMETRIC = 262  # TIFF's tag
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An encoded picture that was found to decode.
+    """An encoded picture.
 
     Attributes:
-        encoded: the original file's bytes, JPEG or PNG.
+        encoded: JPEG, PNG or WebP.
         height, width: in px, upright.
         orientation: EXIF's, 1 to 8; 1 is upright already.
     """
@@ -26,59 +68,213 @@ class Picture:
 
 
 class BadPicture(Exception):  # noqa: N818
-    """A picture that training must not see; the text says why."""
+    """A picture that nobody must see; the text says why, and fits behind the picture's name."""
 
 
 def check_picture(encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
-    """Decode a picture in full, by the very function that training decodes it with.
-
-    Whatever its name was, and whether it is grey, has a palette, CMYK, 16 bits or transparent parts.
+    """A file's picture as a record holds it, decoded in full by the very function that training decodes it with.
 
     Raises:
-        BadPicture: it is no JPEG or PNG, is damaged or cut off, or has more pixels than allowed.
+        BadPicture: it is no picture of `FORMATS`, is damaged or cut off, or takes more than is allowed.
     """
     import tensorflow as tf
 
-    from pipelines.decode import decode
-
-    orientation = _read_header(encoded, max_megapixels)
+    picture = read_picture(encoded, max_megapixels)
     try:
-        height, width, _ = decode(tf.constant(encoded)).shape
-    except tf.errors.InvalidArgumentError as error:
-        why = error.message.rpartition("}} ")[2].partition(" [Op:")[0]
-        raise BadPicture(f"is damaged or cut off: {why}") from error
+        _graphs().decode(tf.constant(picture.encoded))
+    except tf.errors.OpError as error:
+        raise BadPicture(describe_damage(error)) from error
+    return picture
+
+
+def read_picture(encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
+    """A file's picture as a record holds it. Of a JPEG, PNG or WebP only the header is read.
+
+    Raises:
+        BadPicture: as `check_picture`, for what shows without decoding.
+    """
+    import tensorflow as tf
+
+    from pipelines import headers
+
+    if not encoded:
+        raise BadPicture("is an empty file")
+    if int(headers.find_kind(tf.constant(encoded))) in (headers.ANIMATION, headers.OTHER):
+        encoded = _turn_into_png(encoded, max_megapixels)
+    try:
+        height, width, orientation = (int(x) for x in _graphs().read_header(tf.constant(encoded)))
+    except tf.errors.OpError as error:
+        raise BadPicture(describe_damage(error)) from error
+    if not height * width:
+        raise BadPicture("is damaged or cut off: it has no size")
+    _refuse_many_pixels((width, height), max_megapixels)
+    if has_too_many_scans(encoded, height * width):
+        raise BadPicture("is a JPEG of too many scans: decoding it would take too long")
     if orientation >= 5:  # it is stored lying on its side
         height, width = width, height
     return Picture(encoded, height, width, orientation)
 
 
-def _read_header(encoded: bytes, max_megapixels: float) -> int:
-    """See that the file is of a kind and size that we decode; its EXIF orientation."""
-    from PIL import Image, UnidentifiedImageError
+def read_file(file: Path, max_megapixels: float = MAX_MEGAPIXELS) -> bytes:
+    """The bytes of a picture file, which is asked beforehand what it is and how large.
 
-    if not encoded:
-        raise BadPicture("is an empty file")
+    Raises:
+        BadPicture: it is a pipe, a device, a folder, larger than any picture, or it can't be read.
+        FileNotFoundError: it is not there.
+    """
+    most = int(64e6 + 8e6 * max_megapixels)  # metadata, and 16 bits a channel uncompressed
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadPicture("is no file but a folder, a pipe or a device")
+        if status.st_size <= most:
+            return file.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # a bad sector, missing rights: others can be read
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):  # and here none
+            raise
+        raise BadPicture(f"cannot be read: {error.strerror}") from error
+    raise BadPicture(f"has {status.st_size / 1e6:,.0f} MB, more than {most / 1e6:,.0f}")
+
+
+def see_file(file: Path, max_megapixels: float = MAX_MEGAPIXELS) -> npt.NDArray[np.uint8]:
+    """What a viewer shows of a picture file, and training sees of it: upright, (height, width, 3) uint8 RGB.
+
+    Raises:
+        BadPicture, FileNotFoundError: as `read_file` and `check_picture`.
+    """
+    import tensorflow as tf
+
+    from pipelines.decode import decode, turn_upright
+
+    picture = read_picture(read_file(file, max_megapixels), max_megapixels)
+    try:
+        pixels = turn_upright(decode(tf.constant(picture.encoded)), tf.constant(picture.orientation))
+    except tf.errors.OpError as error:
+        raise BadPicture(describe_damage(error)) from error
+    seen: npt.NDArray[np.uint8] = pixels.numpy()
+    return seen
+
+
+def see(image: Image.Image) -> Image.Image:
+    """What a viewer shows of an opened picture: its first frame upright, transparency on white, in mode RGB.
+
+    Of 16 bits a channel the upper 8 are shown. Floats from 0 to 1 go from black to white, floats from 0 to 255 are
+    levels, and all other floats and 32-bit integers are stretched from the lowest, black, to the highest, white.
+    """
+    image.load()
+    is_wide = image.mode in ("I", "F") or image.mode.startswith("I;")
+    seen = _reduce_to_8_bits(image) if is_wide else image
+    if seen.has_transparency_data:
+        seen = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen.convert("RGBA"))
+    turn = _TURNS.get(_exif_orientation(image))
+    seen = seen.convert("RGB")
+    return seen if turn is None else seen.transpose(turn)
+
+
+def describe_damage(error: "tf.errors.OpError") -> str:
+    """Why TensorFlow could not decode a picture, as the text of a `BadPicture`: without the graph's own words."""
+    reason = re.split(r"\s*(?:\n|\[\[|\[Op:)", error.message.rpartition("}} ")[2], maxsplit=1)[0]
+    return f"is damaged or cut off: {reason}"
+
+
+# --- With Pillow
+
+
+def _turn_into_png(encoded: bytes, max_megapixels: float) -> bytes:
+    png = io.BytesIO()
+    with _opened(encoded, max_megapixels) as image:
+        see(image).save(png, "PNG")
+    return png.getvalue()
+
+
+@contextlib.contextmanager
+def _opened(encoded: bytes, max_megapixels: float) -> Iterator[Image.Image]:
+    """A file's picture, of which no more than the header was read; what goes wrong with it is a `BadPicture`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's about large pictures and odd EXIF: judged here
-            with Image.open(io.BytesIO(encoded)) as image:
-                kind, size = image.format, image.size
-                # One colour of a PNG without a palette may stand for transparent; TensorFlow shows that colour.
-                keyed = kind == "PNG" and image.mode != "P" and "transparency" in image.info
-                exif = Image.Exif()
-                exif.load(image.info.get("exif", b""))  # not `getexif()`, which decodes a PNG for it
-                orientation = exif.get(0x0112, 1)
+            warnings.simplefilter("ignore")  # Pillow's about large pictures and odd metadata: judged here
+            with Image.open(io.BytesIO(encoded), formats=_known_formats()) as image:
+                _refuse_many_pixels(image.size, max_megapixels)
+                yield image
     except UnidentifiedImageError as error:
-        raise BadPicture("is no picture of a kind that we know") from error
+        raise BadPicture(f"is no picture of a kind that we know{_hint(encoded)}") from error
     except Image.DecompressionBombError as error:
         raise BadPicture(f"has more than {max_megapixels:g} megapixels") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise BadPicture(f"is damaged or cut off: {error}") from error
-    if kind not in FORMATS:
-        raise BadPicture(f"is {kind}: only JPEG and PNG are read, convert it")
-    if keyed:
-        raise BadPicture("is PNG with a colour that stands for transparent: give it an alpha channel")
+    except _DAMAGE as error:
+        raise BadPicture(f"is damaged or cut off: {' '.join(str(error).split())[:80]}") from error
+
+
+def _refuse_many_pixels(size: tuple[int, int], max_megapixels: float) -> None:
     if size[0] * size[1] > max_megapixels * 1e6:
         raise BadPicture(f"has {size[0]} x {size[1]} pixels, more than {max_megapixels:g} megapixels")
-    # What EXIF does not define is shown as it is stored, by viewers too.
-    return orientation if orientation in range(1, 9) else 1
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _hint(encoded: bytes) -> str:
+    """What a picture is that Pillow does not read, or not each of its versions."""
+    brand = encoded[8:12] if encoded[4:8] == b"ftyp" else b""
+    if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
+        return ", but HEIC: convert it to JPEG or PNG"
+    return ", but AVIF: it needs a newer Pillow" if brand in (b"avif", b"avis") else ""
+
+
+def _exif_orientation(image: Image.Image) -> Any:
+    """As Pillow reads it, for pictures that are not decoded by TensorFlow. TIFF is turned upright as it is loaded."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return exif.get(_ORIENTATION, 1)
+    except (SyntaxError, ValueError, struct.error, OSError):
+        return 1
+
+
+def _reduce_to_8_bits(image: Image.Image) -> Image.Image:
+    values: npt.NDArray[Any] = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        levels = (values >> 8).astype(np.uint8)
+    else:
+        known = values[np.isfinite(values)]
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        if values.dtype.kind == "f" and low >= 0 and high <= 255:
+            low, high = 0.0, 1.0 if high <= 1 else 255.0
+        stretched = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / max(high - low, 1e-30)
+        levels = np.rint(255 * stretched).astype(np.uint8)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # white is zero
+        levels = 255 - levels
+    seen = Image.fromarray(levels)
+    if isinstance(image.info.get("transparency"), int):
+        seen.putalpha(Image.fromarray(np.uint8(255) * (values != image.info["transparency"])))
+    return seen
+
+
+# --- With TensorFlow
+
+
+@dataclasses.dataclass(frozen=True)
+class _Graphs:
+    """The functions that training and serving have in their graphs, compiled to be called on one file at a time."""
+
+    read_header: Callable[["tf.Tensor"], tuple["tf.Tensor", ...]]
+    decode: Callable[["tf.Tensor"], "tf.Tensor"]
+
+
+@functools.cache
+def _graphs() -> _Graphs:
+    import tensorflow as tf
+
+    from pipelines import headers
+    from pipelines.decode import decode
+
+    def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return *headers.read_size(encoded), headers.read_orientation(encoded)
+
+    compiled = tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    return _Graphs(compiled(read_header), compiled(lambda encoded: tf.shape(decode(encoded))))

@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +60,28 @@ def test_an_unreadable_image_is_named_and_loses_nothing(tiny_run, photos):
         main(["--run", str(tiny_run), "--images", str(photos)])
     lines = (tiny_run / "predictions" / "predictions.jsonl").read_text().splitlines()
     assert [json.loads(line)["image"][-5:] for line in lines] == ["0.png", ".WEBP"]
+
+
+def test_no_odd_picture_costs_the_others_their_answers(tiny_run, photos):
+    size = struct.pack(">II", 20_000, 10_000)
+    png = (photos / "0.png").read_bytes()
+    (photos / "bomb.png").write_bytes(png[:16] + size + png[24:])
+    (photos / "program.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with (photos / "sparse.png").open("wb") as stream:
+        stream.truncate(30 * 10**9)
+    with Image.open(photos / "0.png") as image:
+        image.save(photos / "odd.jpg", exif=b"Exif\0\0II*\0")
+        image.save(photos / f"{'x' * 251}.png")
+    with pytest.raises(
+        ValueError, match=r"3 of 9 images could not be read.*bomb\.png has 20000 x 10000 pixels"
+    ) as error:
+        main(["--run", str(tiny_run), "--images", str(photos), "--draw"])
+    assert "program.jpg is no picture of a kind that we know" in str(error.value)
+    assert "sparse.png has 30,000 MB" in str(error.value)
+    lines = (tiny_run / "predictions" / "predictions.jsonl").read_text().splitlines()
+    names = [Path(json.loads(line)["image"]).name for line in lines]
+    assert names == ["0.png", "1.png", "2.png", "3.WEBP", "odd.jpg", "x" * 251 + ".png"]
+    assert len(list((tiny_run / "predictions").glob("*.png"))) == 6
 
 
 def test_two_into_one_folder_do_not_mix(tiny_run, photos, tmp_path):

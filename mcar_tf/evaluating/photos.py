@@ -1,6 +1,5 @@
 """Image files in, what a model says of each out, batch by batch as they are read."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from PIL import Image
 from tqdm import tqdm
 
 from mcar_tf.evaluating.answers import Answer
 from mcar_tf.evaluating.predictions import check_numbers
-from pipelines.decode import decode_and_resize, read_orientation
+from pipelines.decode import decode_and_resize
+from pipelines.pictures import BadPicture, describe_damage, read_file, read_picture
 
 Array = npt.NDArray[Any]
 
@@ -50,11 +49,11 @@ def predict_files(
             batch: list[tuple[Path, Any]] = []
             for file in files[start : start + batch_size]:
                 try:
-                    encoded = read_encoded(file)
-                    batch.append((file, decode_and_resize(encoded, read_orientation(encoded), image_size)))
-                except (OSError, ValueError, SyntaxError, tf.errors.OpError) as error:
-                    reason = " ".join(str(error).split(" <_io")[0].split())[:80]
-                    unreadable.append(f"{file} ({reason})")
+                    batch.append((file, read_pixels(file, image_size)))
+                except (BadPicture, FileNotFoundError) as error:
+                    unreadable.append(
+                        f"{file} {error}" if isinstance(error, BadPicture) else f"{file} is gone"
+                    )
                 bar.update()
             if batch:
                 outputs = {k: v.numpy() for k, v in look(tf.stack([image for _, image in batch])).items()}
@@ -64,20 +63,17 @@ def predict_files(
                     yield describe(file, row, classes, thresholds)
 
 
-def read_encoded(file: Path) -> bytes:
-    """A file as JPEG or PNG bytes: its own, or for another format a PNG of its first frame.
+def read_pixels(file: Path, image_size: int) -> tf.Tensor:
+    """A picture upright and resized to a square, (S, S, 3) float32 in [0, 255].
 
     Raises:
-        OSError, ValueError, SyntaxError: what Pillow raises for what is no picture.
+        BadPicture, FileNotFoundError: it can't be.
     """
-    encoded = file.read_bytes()
-    with Image.open(io.BytesIO(encoded)) as image:
-        image.load()
-        if image.format in ("JPEG", "PNG"):
-            return encoded
-        png = io.BytesIO()
-        image.convert("RGBA" if image.has_transparency_data else "RGB").save(png, "PNG")
-        return png.getvalue()
+    picture = read_picture(read_file(file))
+    try:
+        return decode_and_resize(tf.constant(picture.encoded), tf.constant(picture.orientation), image_size)
+    except tf.errors.OpError as error:
+        raise BadPicture(describe_damage(error)) from error
 
 
 def describe(file: Path, outputs: Mapping[str, Array], classes: Sequence[str], thresholds: Array) -> Answer:

@@ -14,7 +14,8 @@ from mcar_tf.exporting.folder import CARD, LABELS, THRESHOLDS, labels_text, thre
 from mcar_tf.exporting.forms import GLOBAL_ONLY, Array, LoadedForm, Material, PictureBatch
 from mcar_tf.models.crop import crop_and_resize
 from mcar_tf.models.mcar import MCAR, Outputs
-from pipelines.decode import count_pixels, decode_and_resize, read_orientation
+from pipelines.decode import decode_and_resize
+from pipelines.headers import read_orientation, read_size
 from pipelines.pictures import MAX_MEGAPIXELS
 from pipelines.scans import has_too_many_scans_in_graph
 
@@ -182,7 +183,8 @@ def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.
             return decode_and_resize(data, read_orientation(data), image_size), True
 
         def is_small_enough(data: tf.Tensor) -> tf.Tensor:
-            pixels = count_pixels(data)
+            height, width = read_size(data)
+            pixels = height * width
             few_scans = ~has_too_many_scans_in_graph(data, pixels)
             return few_scans & (pixels <= round(MAX_MEGAPIXELS * 1e6))
 

@@ -1,21 +1,24 @@
 """What `predict` found in image files in, the pictures with their labelled regions out."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageOps
 
 from mcar_tf.evaluating.answers import Answer
 from mcar_tf.reporting.drawing import draw_regions, encode_png, give_room
 from mcar_tf.reporting.regions import make_title
+from pipelines.pictures import see_file
+
+MAX_STEM_BYTES = 200
 
 
 def draw_each(predictions: Iterable[Answer], folder: Path) -> Iterator[Answer]:
     """The predictions as they come, each drawn into a numbered picture in `folder`."""
     for number, prediction in enumerate(predictions, start=1):
         file = Path(prediction["image"])
-        draw(file, prediction, folder / f"{number:05d}-{file.stem}.png")
+        # As a name may have 255 bytes, one that has all of them leaves no room for a number.
+        stem = os.fsdecode(os.fsencode(file.stem)[:MAX_STEM_BYTES])
+        draw(file, prediction, folder / f"{number:05d}-{stem}.png")
         yield prediction
 
 
@@ -28,8 +31,7 @@ def draw(file: Path, prediction: Answer, path: Path) -> None:
     shown = [r for r in prediction["regions"] if r["class"] in predicted and r["global_prob"] > 0.1]
     titles, boxed = [_title(region) for region in shown], {region["class"] for region in shown}
     captions = [_title(label) for label in prediction["labels"] if label["class"] not in boxed]
-    with Image.open(file) as image:
-        pixels = give_room(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+    pixels = give_room(see_file(file))
     drawn = draw_regions(pixels, [region["box"] for region in shown], titles, captions=captions)
     path.write_bytes(encode_png(drawn))
 

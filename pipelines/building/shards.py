@@ -16,7 +16,7 @@ from pipelines.building.boxes import upright_boxes
 from pipelines.building.packing import Packed
 from pipelines.files import file_sha256, write_text
 from pipelines.manifest import SCHEMA_VERSION, Shard
-from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS, BadPicture, Picture, check_picture
+from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS, BadPicture, Picture, check_picture, read_file
 from pipelines.samples import Sample, Skip
 from pipelines.typed import from_json, read_json
 
@@ -166,14 +166,8 @@ def _read_picture(sample: Sample, max_megapixels: float) -> Picture:
         BadPicture: it can't be used, or its file can't be read though it is there.
         FileNotFoundError: it is gone: what was listed is not what lies there.
     """
-    if isinstance(sample.image, bytes):
-        return check_picture(sample.image, max_megapixels)
-    try:
-        encoded = sample.image.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:  # a bad sector, missing rights, a folder of that name: the others can be read
-        raise BadPicture(f"cannot be read: {error.strerror}") from error
+    image = sample.image
+    encoded = image if isinstance(image, bytes) else read_file(image, max_megapixels)
     return check_picture(encoded, max_megapixels)
 
 

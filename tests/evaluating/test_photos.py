@@ -1,16 +1,31 @@
 """Image files reach the model as they are."""
 
-import io
-
 import numpy as np
+import pytest
 from PIL import Image
 
-from mcar_tf.evaluating.photos import read_encoded
+from mcar_tf.evaluating.photos import read_pixels
+from pipelines.pictures import BadPicture, read_file, read_picture
 
 
-def test_jpeg_and_png_bytes_are_passed_on_as_they_are(photos):
-    assert read_encoded(photos / "0.png") == (photos / "0.png").read_bytes()
-    with Image.open(io.BytesIO(read_encoded(photos / "deeper" / "3.WEBP"))) as webp:
-        assert webp.format == "PNG"
-        with Image.open(photos / "0.png") as png:
-            np.testing.assert_array_equal(np.asarray(webp), np.asarray(png))
+def test_jpeg_png_and_webp_bytes_are_passed_on_as_they_are(photos):
+    for name in ("0.png", "deeper/3.WEBP"):
+        assert read_picture(read_file(photos / name)).encoded == (photos / name).read_bytes()
+    # The WebP holds the pixels of the first PNG.
+    np.testing.assert_array_equal(
+        read_pixels(photos / "0.png", 32), read_pixels(photos / "deeper" / "3.WEBP", 32)
+    )
+
+
+def test_another_format_is_passed_on_without_loss(photos, tmp_path):
+    with Image.open(photos / "0.png") as image:
+        image.save(tmp_path / "0.bmp")
+    assert read_picture(read_file(tmp_path / "0.bmp")).encoded.startswith(b"\x89PNG")
+    np.testing.assert_array_equal(read_pixels(photos / "0.png", 32), read_pixels(tmp_path / "0.bmp", 32))
+
+
+def test_what_only_decoding_shows_is_named_too(photos):
+    half = (photos / "0.png").read_bytes()[:-200]
+    (photos / "0.png").write_bytes(half)
+    with pytest.raises(BadPicture, match="is damaged or cut off"):
+        read_pixels(photos / "0.png", 32)

@@ -12,7 +12,8 @@ from mcar_tf.exporting import saved_model, tflite
 from mcar_tf.exporting.forms import find_form
 from mcar_tf.exporting.parity import measure_parity, missed_bars
 from mcar_tf.models.mcar import build_mcar
-from pipelines.decode import decode_and_resize, read_orientation
+from pipelines.decode import decode_and_resize
+from pipelines.headers import read_orientation
 
 pytestmark = pytest.mark.slow
 CLASSES = tuple(f"class {c}" for c in range(80))

@@ -1,6 +1,8 @@
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 from scenes import encode, gradient
 
-from pipelines.decode import decode, decode_and_resize, read_orientation, resize, turn_upright
-from pipelines.pictures import BadPicture, check_picture
+from pipelines.decode import decode, decode_and_resize, resize, turn_upright
+from pipelines.headers import read_orientation
+from pipelines.pictures import BadPicture, check_picture, read_file, see_file
 
 
 def exif(orientation: int, endian: str = "<") -> bytes:
@@ -45,6 +48,17 @@ GOOD = {
     ),
     "two pictures in one file (MPO)": encode(gradient(), "MPO", save_all=True, append_images=[gradient()]),
     "junk behind the end": encode(gradient()) + bytes(50),
+    "webp": encode(gradient(), "WEBP", lossless=True),
+}
+TURNED_INTO_PNG = {
+    "gif": encode(gradient(), "GIF"),
+    "animated gif, its first picture": encode(
+        gradient(), "GIF", save_all=True, append_images=[gradient().rotate(90)]
+    ),
+    "bmp": encode(gradient(), "BMP"),
+    "tiff": encode(gradient(), "TIFF"),
+    "cmyk tiff": encode(gradient().convert("CMYK"), "TIFF"),
+    "jpeg 2000": encode(gradient(), "JPEG2000"),
 }
 
 
@@ -55,6 +69,99 @@ def test_training_sees_what_a_person_sees(name):
     assert (picture.height, picture.width, picture.orientation) == (24, 40, 1)
     assert picture.encoded is encoded
     np.testing.assert_array_equal(upright(encoded), as_a_person_sees_it(encoded))
+
+
+@pytest.mark.parametrize("name", TURNED_INTO_PNG)
+def test_other_kinds_are_kept_as_png_without_loss(name):
+    picture = check_picture(TURNED_INTO_PNG[name])
+    assert picture.encoded.startswith(b"\x89PNG")
+    assert (picture.height, picture.width, picture.orientation) == (24, 40, 1)
+    np.testing.assert_array_equal(upright(picture.encoded), as_a_person_sees_it(TURNED_INTO_PNG[name]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_other_kinds_are_turned_before_they_are_kept(orientation):
+    encoded = encode(gradient(), "TIFF", exif=exif(orientation))
+    picture = check_picture(encoded)
+    assert picture.orientation == 1
+    np.testing.assert_array_equal(upright(picture.encoded), as_a_person_sees_it(encoded))
+
+
+def seen_of(image: Image.Image, kind: str = "TIFF", **options: object) -> list[int]:
+    """The red of the first row."""
+    picture = check_picture(encode(image, kind, **options))
+    return upright(picture.encoded)[0, :, 0].tolist()
+
+
+def row(*values: float, dtype: str) -> Image.Image:
+    return Image.fromarray(np.array([values], dtype))
+
+
+def test_of_16_bits_of_grey_the_upper_8_are_seen():
+    assert seen_of(row(0, 255, 256, 0x7FFF, 0xFFFF, dtype="uint16")) == [0, 0, 1, 127, 255]
+    assert seen_of(row(0, 255, 256, 0x7FFF, 0xFFFF, dtype="uint16"), "PNG") == [0, 0, 1, 127, 255]
+
+
+def test_floats_are_fractions_or_levels_or_stretched():
+    assert seen_of(row(0, 0.2, 1, dtype="float32")) == [0, 51, 255]
+    assert seen_of(row(0, 51, 128, dtype="float32")) == [0, 51, 128]
+    assert seen_of(row(-100, 0, 400, dtype="float32")) == [0, 51, 255]  # 100 of 500 is a fifth
+    assert seen_of(row(1000, 1100, 1500, dtype="int32")) == [0, 51, 255]
+    assert seen_of(row(np.nan, 0, 1, np.inf, dtype="float32")) == [0, 0, 255, 255]
+    assert seen_of(row(np.nan, np.nan, dtype="float32")) == [0, 0]
+    assert seen_of(row(7000, 7000, dtype="float32")) == [0, 0]
+
+
+def test_transparent_parts_of_any_kind_are_white():
+    rgba = np.zeros((1, 3, 4), np.uint8)
+    rgba[0, :, 3] = 255, 0, 51  # black, nothing, a fifth of black on white: 255 * 0.8
+    for kind, options in (("TIFF", {}), ("WEBP", {"lossless": True, "exact": True}), ("PNG", {})):
+        assert seen_of(Image.fromarray(rgba), kind, **options) == [0, 255, 204]
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    palette.putpixel((1, 0), 1)
+    assert seen_of(palette, "GIF", transparency=1) == [255, 255]
+
+
+def test_a_colour_that_stands_for_transparent_is_white():
+    image = Image.new("RGB", (2, 1), (10, 20, 30))
+    image.putpixel((1, 0), (40, 50, 60))
+    assert seen_of(image, "PNG", transparency=(10, 20, 30)) == [255, 40]
+    assert seen_of(image.convert("L"), "PNG", transparency=int(image.convert("L").getpixel((0, 0))))[0] == 255
+
+
+@pytest.mark.parametrize("name", [*GOOD, *TURNED_INTO_PNG])
+def test_what_is_drawn_on_is_what_training_sees(name, tmp_path):
+    encoded = (GOOD | TURNED_INTO_PNG)[name]
+    (tmp_path / "file").write_bytes(encoded)
+    np.testing.assert_array_equal(see_file(tmp_path / "file"), upright(check_picture(encoded).encoded))
+
+
+def test_a_file_is_asked_what_it_is_before_it_is_read(tmp_path):
+    huge = tmp_path / "huge.png"
+    with huge.open("wb") as stream:
+        stream.truncate(30 * 10**9)
+    with pytest.raises(BadPicture, match="has 30,000 MB, more than 464"):
+        read_file(huge)
+    for path in (tmp_path, Path(os.devnull)):
+        with pytest.raises(BadPicture, match="is no file but a folder, a pipe or a device"):
+            read_file(path)
+    with pytest.raises(FileNotFoundError):
+        read_file(tmp_path / "absent")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such thing here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(BadPicture, match="a pipe or a device"):
+        read_file(tmp_path / "pipe.jpg")
+
+
+def test_no_program_is_started_for_a_picture(monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
+    for name in ("a program for a printer", "ppm, which Pillow knows"):
+        with pytest.raises(BadPicture):
+            check_picture(BAD[name][0])
 
 
 @pytest.mark.parametrize("endian", "<>")
@@ -143,20 +250,36 @@ def bomb() -> bytes:
     return png(b"", 8, 2, height=10_000, width=10_000)
 
 
+def too_large_gif() -> bytes:
+    gif = encode(gradient(), "GIF")
+    return gif[:6] + b"\xff" * 4 + gif[10:]
+
+
+def scans(count: int) -> bytes:
+    """A progressive JPEG with its last scan repeated."""
+    *before, last = encode(gradient(), progressive=True).removesuffix(b"\xff\xd9").split(b"\xff\xda")
+    return b"\xff\xda".join([*before, *[last] * count]) + b"\xff\xd9"
+
+
 JPEG = encode(gradient(240, 320))
 PNG = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)), "PNG")
 BAD = {
     "empty": (b"", "empty file"),
     "text": (b"no picture at all " * 20, "no picture"),
     "html, as a web server answers": (b"<html><body>404 Not Found</body></html>", "no picture"),
-    "gif": (encode(gradient(), "GIF"), "is GIF: only JPEG and PNG"),
-    "animated gif": (encode(gradient(), "GIF", save_all=True, append_images=[gradient().rotate(90)]), "is GIF"),
-    "webp": (encode(gradient(), "WEBP"), "is WEBP: only JPEG and PNG"),
-    "bmp": (encode(gradient(), "BMP"), "is BMP"),
-    "png with a colour for transparent": (
-        encode(gradient(), "PNG", transparency=(0, 0, 0)),
-        "is PNG with a colour that stands for transparent",
+    "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 24\nshowpage\n", "no picture"),
+    "ppm, which Pillow knows": (encode(gradient(), "PPM"), "no picture of a kind that we know"),
+    "heic": (b"\0\0\0\x18ftypheic" + bytes(100), "HEIC: convert it to JPEG or PNG"),
+    "half a gif": (encode(gradient(), "GIF")[:-200], "damaged or cut off"),
+    "half a webp": (encode(gradient(), "WEBP")[:-100], "damaged or cut off"),
+    "tiff with a cut directory": (encode(gradient(), "TIFF")[:-40], "damaged or cut off|no picture"),
+    "gif that promises too much": (too_large_gif(), "more than 50 megapixels"),
+    "png that promises more than Pillow opens": (png(b"", 8, 2, 30_000, 30_000), "30000 x 30000 pixels"),
+    "bmp that promises more than Pillow opens": (
+        encode(gradient(), "BMP")[:18] + struct.pack("<ii", 30_000, 30_000) + encode(gradient(), "BMP")[26:],
+        "more than 50 megapixels",
     ),
+    "jpeg of 400 scans": (scans(400), "too many scans"),
     "bomb": (bomb(), "10000 x 10000 pixels, more than 50 megapixels"),
     "jpeg without its last byte": (JPEG[:-1], "damaged or cut off"),
     "half a jpeg": (JPEG[: len(JPEG) // 2], "damaged or cut off"),
