@@ -296,7 +296,7 @@ def test_an_unknown_split_is_refused(finished_run):
     refused(
         ["--run", str(finished_run), "--split", "val"],
         ValueError,
-        "`split` must be one of train, validation, test",
+        "`--split` must be one of train, validation, test",
     )
 
 

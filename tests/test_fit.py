@@ -129,7 +129,7 @@ def test_what_a_preset_gives_is_not_taken_for_an_option_that_does_nothing():
     ("words", "message"),
     [
         (["--tau", "1"], r"`--tau` must be in \[0, 1\). Received: 1.0"),
-        (["--epochs", "0"], r"`--epochs` must be in [1, 65536]. Received: 0"),
+        (["--epochs", "0"], r"`--epochs` must be in \[1, 65536\]. Received: 0"),
         (["--top-n", "5"], r"`--top-n` must lie in \[0, 4\], the number of classes. Received: 5"),
         (["--batch-size", "17"], r"`--batch-size` must be at most 16, the training images. Received: 17"),
         (["--eval-split", "tset"], r"must be one of train, validation, test"),

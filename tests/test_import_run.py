@@ -124,7 +124,7 @@ def test_rows_are_put_in_the_order_of_the_run(checkpoint, state, head, tmp_path,
         ("voc", [], r"model_best\.pth\.tar was trained on 4 classes, and `classes` has 20"),
         ("nothing.txt", [], r"`classes` must be voc, coco or an existing file. Received: nothing.txt"),
         ("voc", ["--top-n", "21"], r"`top-n` must lie in \[0, 20\]"),
-        ("voc", ["--image-size", "16"], r"`image-size` must be at least 32 px for torch_mobilenet_v2"),
+        ("voc", ["--image-size", "16"], r"`--image-size` must be at least 32 px for torch_mobilenet_v2"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_once(classes, more, message, checkpoint, tmp_path, monkeypatch):
