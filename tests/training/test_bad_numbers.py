@@ -110,7 +110,9 @@ def test_a_model_that_has_diverged_is_refused_by_all(run, tmp_path, make_sample)
     kernel, bias = model.classifier.get_weights()
     model.classifier.set_weights([kernel, np.where(np.arange(4) == 2, np.nan, bias)])
     write_weights(model, run / "checkpoints" / "last.weights.h5")
-    message = r"last.weights.h5 holds numbers that are not finite, first in classifier/bias: its training has div"
+    message = (
+        r"last.weights.h5 holds numbers that are not finite, first in classifier/bias: its training has div"
+    )
     (tmp_path / "photo.png").write_bytes(make_sample("test", 0).image)
     with pytest.raises(ValueError, match=message):
         evaluate.main(["--run", str(run)])

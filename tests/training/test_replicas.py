@@ -83,7 +83,7 @@ def test_replicas_give_the_numbers_of_one(replicas):
         capture_output=True,
         text=True,
         check=False,
-        cwd=tests,
+        cwd=tests / "evaluating",  # whose tests have the pictures
         env=os.environ | {"PYTHONPATH": str(tests.parent)},
     )
     assert done.stdout == "all of it\n", done.stderr[-2000:]
