@@ -24,7 +24,8 @@ class BenchmarkOptions:
     """What `benchmark_metrics` can be told."""
 
     # fmt: off
-    pictures: int = option(40137, "How many pictures; by default those of COCO 2014's validation that have labels.")
+    pictures: int = option(40137, "How many pictures; by default those of COCO 2014's validation that have labels.",
+                           was="images")
     classes: int = option(80, "How many classes.")
     rounds: int = option(5, "Times that the fast form is measured; the naive one is once.")
     json: Path | None = option(None, "Write the results there too.")

@@ -38,7 +38,7 @@ class CalibrateOptions:
 
     min_precision: float | None = option(None, "Precision that each class must have: of the thresholds that give it,"
                                          " the one with the highest recall (null: the threshold with the highest"
-                                         " F1).", group=CHOICE)
+                                         " F1).", group=CHOICE, was="precision")
     min_positives: int = option(5, "A class that fewer images of the split show keeps --default-threshold.",
                                 group=CHOICE)
     prior_positives: float = option(5.0, "A class's threshold is drawn towards the best one for all classes together,"

@@ -34,7 +34,10 @@ EXIT_OK, EXIT_INTERNAL, EXIT_USER, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 2, 130, 143
 
 
 def option(default: Any, help: str, *, group: str = "options", **more: Any) -> Any:
-    """A dataclass field that is also a command-line option: `image_size: int = option(256, "Side in px.")`."""
+    """A dataclass field that is also a command-line option: `image_size: int = option(256, "Side in px.")`.
+
+    `was="side"` among `more`: a name that it had before, which is still taken, and answered with the new one.
+    """
     metadata = {"help": help, "group": group, **more}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
@@ -62,7 +65,7 @@ def parse_options(
         presets: a field's name, and per value of that field what the other fields' defaults then are.
     """
     parser = _make_parser(cls, module, description)
-    words = sys.argv[1:] if argv is None else list(argv)
+    words = _with_new_names(cls, sys.argv[1:] if argv is None else list(argv))
     if presets:
         key, defaults = presets
         # What prints and leaves is for the second reading, which knows the preset.
@@ -72,6 +75,22 @@ def parse_options(
         parser.set_defaults(defaults.get(parser.parse_args(first)[key], {}))
     values = vars(parser.parse_args(words))
     return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
+def _with_new_names(cls: type[Any], words: list[str]) -> list[str]:
+    """A command line in which each option has the name that it has now; an old one is said on standard error."""
+    new_names = {
+        f"--{spell(field.metadata['was'])}": f"--{spell(field.name)}"
+        for field in dataclasses.fields(cls)
+        if "was" in field.metadata
+    }
+    renamed = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in new_names:
+            print(f"`{name}` is now `{new_names[name]}`", file=sys.stderr)
+        renamed.append(new_names.get(name, name) + equals + value)
+    return renamed
 
 
 def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> Options:

@@ -8,7 +8,18 @@ from typing import Literal
 import pytest
 import tensorflow as tf
 
-from pipelines.command import describe_error, option, options_from
+from pipelines.command import describe_error, option, options_from, parse_options
+
+
+@dataclasses.dataclass
+class Renamed:
+    min_precision: float = option(0.0, "Of each class.", was="precision")
+
+
+@pytest.mark.parametrize("words", [["--precision", "0.9"], ["--precision=0.9"]])
+def test_an_old_name_is_taken_and_answered_with_the_new_one(words, capsys):
+    assert parse_options(Renamed, words, module="x", description="") == Renamed(0.9)
+    assert capsys.readouterr().err == "`--precision` is now `--min-precision`\n"
 
 
 def test_out_of_memory_names_what_to_lower():
