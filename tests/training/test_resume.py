@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from mcar_tf.config import FitConfig
+from mcar_tf.models.backbones import build_tiny_resnet
 from mcar_tf.runs import weights
-from mcar_tf.runs.loading import load_run
 from mcar_tf.training import callbacks, checkpoints
 from mcar_tf.training import loop as training
 from mcar_tf.training.run import run_to_end
@@ -189,7 +189,7 @@ def test_a_checkpoint_makes_first_weights_needless(start, options, tmp_path, mon
     # A run from weights of another run, and one from a file; both are gone when the run is gone on with.
     start(tmp_path / "other", epochs=1)
     file = tmp_path / "backbone.weights.h5"
-    load_run(tmp_path / "other").model.backbone.save_weights(file)
+    build_tiny_resnet(options.get("backbone_width", 1.0)).save_weights(file)
     for name, more in {"a": {"init_from": tmp_path / "other"}, "b": {"weights": str(file)}}.items():
         with monkeypatch.context() as patch:
             cut_after(patch, callbacks.StepGuard, "on_train_batch_end", 5)  # amid the second epoch
