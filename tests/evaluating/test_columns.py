@@ -14,6 +14,7 @@ from mcar_tf.exporting.card import make_card
 from mcar_tf.reporting.evaluated_run import read_evaluated_run
 from mcar_tf.reporting.sections import comparison_parts
 from mcar_tf.reporting.sweeps import read_result, table_lines
+from mcar_tf.runs.thresholds import same_for_all
 from pipelines.manifest import load_manifest
 
 
@@ -72,7 +73,7 @@ def test_a_measure_added_at_one_place_is_in_every_table(one_more, tiny_run, tiny
     card = make_card(
         *("run", run.classes, run.config, load_manifest(tiny_set, "tiny"), {}),
         {"test": {"images": 16} | run.metrics},
-        *({}, None),
+        *({}, same_for_all(run.classes, 0.6)),
     )
     assert "| CF1 | OP | OR | OF1 | share |" in card
     shown = columns.measures(Detail.PAPER)  # what TensorBoard's table is made of
