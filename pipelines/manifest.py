@@ -17,8 +17,9 @@ import numpy as np
 
 from pipelines.files import write_text
 from pipelines.readers.registry import build_command
+from pipelines.reading import read_json
 from pipelines.samples import Skip
-from pipelines.typed import from_json, read_json
+from pipelines.typed import from_json
 
 SCHEMA_VERSION = 1  # of records and manifest
 MANIFEST = "dataset.json"

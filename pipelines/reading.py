@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import naming
+
 MOST_BYTES = 64 * 2**20  # of JSON; a run's largest, its history, has some hundred bytes an epoch
 MOST_YAML_BYTES = 64 * 2**10  # of options; some numbers that YAML knows take long to read
 
@@ -17,10 +19,10 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
     Raises:
         ValueError: it is larger than `most_bytes`, or not UTF-8.
     """
-    with path.open("rb") as file:
+    with path.open("rb") as file, naming(path):
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise ValueError(f"{path} is damaged: it has more than {most_bytes} bytes.")
+        raise ValueError(f"{path} is damaged: it is larger than {most_bytes:,} bytes.")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -33,19 +35,19 @@ def read_lines(path: Path) -> tuple[str, ...]:
     return tuple(lines[:-1] if lines[-1] == "" else lines)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
     """The content of a JSON file.
 
     Raises:
-        ValueError: it is not JSON, too large or nested too deep.
+        ValueError: it is not JSON, too large or nested too deeply.
     """
-    text = read_text(path)
+    text = read_text(path, most_bytes)
     try:
         return json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: it is not JSON ({error}).") from None
     except RecursionError:
-        raise ValueError(f"{path} is damaged: it is nested too deep.") from None
+        raise ValueError(f"{path} is damaged: it is nested too deeply.") from None
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -81,6 +83,6 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(text, Loader)
     except RecursionError:
-        raise ValueError(f"{path} is damaged: it is nested too deep.") from None
+        raise ValueError(f"{path} is damaged: it is nested too deeply.") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from None

@@ -1,41 +1,18 @@
-"""JSON that another process wrote in, dataclasses of ours out; or an error that names the file and the field.
+"""Values of JSON in, dataclasses of ours out, or an error that names the file and the field.
 
-A file that we wrote may come back damaged, changed or made up: it is read up to a size, and each value is held to the
-type that its dataclass declares.
+Each value is held to the type that its dataclass declares. `pipelines.reading` reads the file.
 """
 
 import dataclasses
 import functools
-import json
 import math
 import types
 import typing
-from pathlib import Path
 from typing import Any, TypeVar
-
-from pipelines.files import naming
 
 T = TypeVar("T")
 
 WHAT = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-
-
-def read_json(path: Path, max_bytes: int) -> Any:
-    """What a JSON file of at most `max_bytes` says.
-
-    Raises:
-        ValueError: names the file: it is larger, is no JSON, or is nested too deeply.
-    """
-    with path.open("rb") as file, naming(path):
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise ValueError(f"{path} is larger than {max_bytes:,} bytes: it is not what we wrote.")
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError(f"{path} is nested too deeply: it is not what we wrote.") from None
-    except ValueError as error:  # of JSON, of UTF-8, of a number with too many digits
-        raise ValueError(f"{path} is not JSON: {error}") from None
 
 
 def from_json(kind: type[T], value: Any, where: str, **given: Any) -> T:

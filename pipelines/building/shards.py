@@ -17,8 +17,9 @@ from pipelines.building.packing import Packed
 from pipelines.files import file_sha256, write_text
 from pipelines.manifest import SCHEMA_VERSION, Shard
 from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS, BadPicture, Picture, check_picture, read_file
+from pipelines.reading import read_json
 from pipelines.samples import Sample, Skip
-from pipelines.typed import from_json, read_json
+from pipelines.typed import from_json
 
 OnBadImage = Literal["skip", "stop"]
 

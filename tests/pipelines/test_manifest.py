@@ -207,7 +207,7 @@ def test_a_field_of_a_wrong_kind_is_named_with_its_file(prepared, tmp_path, chan
         ("[" * 100_000, "nested too deeply"),
         ('{"schema_version": ' + "9" * 5000 + "}", "is not JSON"),
         ('{"schema_version": 1, "checksum": NaN}', "`splits` must be an object"),
-        (b"\xff\xfe{}", "is not JSON"),
+        (b"\xff\xfe{}", "is not UTF-8"),
     ],
 )
 def test_what_would_exhaust_a_reader_is_one_line(prepared, tmp_path, text, message):
@@ -220,7 +220,7 @@ def test_what_would_exhaust_a_reader_is_one_line(prepared, tmp_path, text, messa
 def test_a_manifest_larger_than_any_that_we_write_is_not_read(prepared, tmp_path, monkeypatch):
     data = copy_of(prepared, tmp_path)
     monkeypatch.setattr("pipelines.manifest.MAX_MANIFEST_BYTES", 1000)
-    with pytest.raises(ValueError, match=r"dataset\.json is larger than 1,000 bytes"):
+    with pytest.raises(ValueError, match=r"dataset\.json is damaged: it is larger than 1,000 bytes"):
         load_manifest(data, "tiny")
 
 

@@ -33,7 +33,7 @@ def test_an_object_is_asked_for(tmp_path):
 
 def test_what_is_too_large_or_no_text_is_refused(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 11)
-    with pytest.raises(ValueError, match="has more than 10 bytes"):
+    with pytest.raises(ValueError, match="is larger than 10 bytes"):
         read_text(tmp_path / "a", 10)
     (tmp_path / "a").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="is not UTF-8"):
@@ -57,7 +57,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 2020-99-99", "is not YAML"),
         ("a: " + "9" * 50_000, "is not YAML"),
         ("a: 1" + ":59" * 20_000, ""),
-        ("a: " + "x" * 70_000, "has more than 65536 bytes"),
+        ("a: " + "x" * 70_000, "is larger than 65,536 bytes"),
     ],
 )
 def test_yaml_that_would_fill_the_memory_is_refused_at_once(tmp_path, text, message):
@@ -74,3 +74,11 @@ def test_yaml_that_would_fill_the_memory_is_refused_at_once(tmp_path, text, mess
 def test_plain_yaml_is_read(tmp_path):
     (tmp_path / "a.yaml").write_text("a: 1\nb: [2, 3.5]\nc: null\nd: text  # why\n")
     assert read_yaml(tmp_path / "a.yaml") == {"a": 1, "b": [2, 3.5], "c": None, "d": "text"}
+
+
+def test_a_file_is_read_up_to_its_bound(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text("[1, 2]")
+    assert read_json(file, 6) == [1, 2]
+    with pytest.raises(ValueError, match=r"a\.json is damaged: it is larger than 5 bytes"):
+        read_json(file, 5)

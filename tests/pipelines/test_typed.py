@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from pipelines.typed import from_json, read_json
+from pipelines.typed import from_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +56,3 @@ def test_a_field_that_is_given_is_not_taken_from_the_file():
     assert from_json(Wheel, {}, "f", radius=2.0) == Wheel(2.0)
     with pytest.raises(ValueError, match="`radius` is no field"):
         from_json(Wheel, {"radius": 1}, "f", radius=2.0)
-
-
-def test_a_file_is_read_up_to_its_bound(tmp_path):
-    file = tmp_path / "a.json"
-    file.write_text("[1, 2]")
-    assert read_json(file, 6) == [1, 2]
-    with pytest.raises(ValueError, match=r"a.json is larger than 5 bytes"):
-        read_json(file, 5)
