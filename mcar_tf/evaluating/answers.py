@@ -1,16 +1,34 @@
 """Names of image files in, files with what was found in them out: the two ends of `predict`. Loads no TensorFlow."""
 
+import collections
 import csv
 import glob
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.files import written_whole
-from pipelines.words import csv_text
+from pipelines.words import csv_text, listed, printable
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+# HEIC is not read, but named with what to do.
+SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".avif",
+    ".heic",
+}
+FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # and whatever begins with a dot
 CSV_COLUMNS = ("image", "class", "prob", "global_prob", "local_prob", "ymin", "xmin", "ymax", "xmax")
 SHOWN = 20  # predictions that are printed too
 
@@ -18,8 +36,14 @@ SHOWN = 20  # predictions that are printed too
 Answer = dict[str, Any]
 
 
-def find_images(patterns: Sequence[str]) -> list[Path]:
+def find_images(patterns: Sequence[str], say: Callable[[str], None] = print) -> list[Path]:
     """Files that names, folders and globs stand for: each once, in the order given, folders' content by name.
+
+    In a folder, what file systems leave beside pictures (`._*`, `__MACOSX`, thumbnails) is not looked at.
+
+    Args:
+        patterns: names, folders or globs.
+        say: is told in one line of a folder's files that are not pictures.
 
     Raises:
         FileNotFoundError: one of them stands for no image.
@@ -28,7 +52,7 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            files = images_in(path, say)
             if not files:
                 raise FileNotFoundError(f"The folder {path} holds no images ({', '.join(sorted(SUFFIXES))}).")
         elif path.is_file():
@@ -39,6 +63,34 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
                 raise FileNotFoundError(f"There is no image {pattern}.")
         found |= dict.fromkeys(files)
     return list(found)
+
+
+def images_in(folder: Path, say: Callable[[str], None] = print) -> list[Path]:
+    """The pictures below a folder, told by their names, or by their first bytes where a name has no ending."""
+    images, others = [], collections.Counter[str]()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        parts = path.relative_to(folder).parts
+        if any(part.startswith(".") or part in JUNK for part in parts):
+            continue
+        suffix = path.suffix.lower()
+        if suffix in SUFFIXES or (not suffix and begins_like_a_picture(path)):
+            images.append(path)
+        else:
+            others[suffix or "without an ending"] += 1
+    if images and others:
+        kinds = listed(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        say(printable(f"{folder}: {others.total()} files are not pictures and are left out ({kinds})"))
+    return images
+
+
+def begins_like_a_picture(path: Path) -> bool:
+    """Whether a file's first bytes are those of a picture's format."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:  # it will be named as unreadable
+        return True
+    return head.startswith(FIRST_BYTES) or (head.startswith(b"RIFF") and head.endswith(b"WEBP"))
 
 
 def write_answers(
