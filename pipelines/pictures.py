@@ -199,7 +199,7 @@ def _opened(encoded: bytes, max_megapixels: float) -> Iterator[Image.Image]:
                 _refuse_many_pixels(image.size, max_megapixels)
                 yield image
     except UnidentifiedImageError as error:
-        raise BadPicture(f"is no picture of a kind that we know{_hint(encoded)}") from error
+        raise BadPicture(_what_it_is(encoded)) from error
     except Image.DecompressionBombError as error:
         raise BadPicture(f"has more than {max_megapixels:g} megapixels") from error
     except _DAMAGE as error:
@@ -218,12 +218,14 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _hint(encoded: bytes) -> str:
-    """What a picture is that Pillow does not read, or not each of its versions."""
+def _what_it_is(encoded: bytes) -> str:
+    """What is wrong with a file that Pillow does not read, and what to do where that is known."""
     brand = encoded[8:12] if encoded[4:8] == b"ftyp" else b""
     if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
-        return ", but HEIC: convert it to JPEG or PNG"
-    return ", but AVIF: it needs a newer Pillow" if brand in (b"avif", b"avis") else ""
+        return "is HEIC, which is not read here: convert it to JPEG or PNG"
+    if brand in (b"avif", b"avis"):
+        return "is AVIF, which needs a newer Pillow"
+    return "is no picture of a kind that we know"
 
 
 def _exif_orientation(image: Image.Image) -> Any:

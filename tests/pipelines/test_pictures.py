@@ -269,7 +269,7 @@ BAD = {
     "html, as a web server answers": (b"<html><body>404 Not Found</body></html>", "no picture"),
     "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 24\nshowpage\n", "no picture"),
     "ppm, which Pillow knows": (encode(gradient(), "PPM"), "no picture of a kind that we know"),
-    "heic": (b"\0\0\0\x18ftypheic" + bytes(100), "HEIC: convert it to JPEG or PNG"),
+    "heic": (b"\0\0\0\x18ftypheic" + bytes(100), "is HEIC, which is not read here: convert it to JPEG or PNG"),
     "half a gif": (encode(gradient(), "GIF")[:-200], "damaged or cut off"),
     "half a webp": (encode(gradient(), "WEBP")[:-100], "damaged or cut off"),
     "tiff with a cut directory": (encode(gradient(), "TIFF")[:-40], "damaged or cut off|no picture"),
