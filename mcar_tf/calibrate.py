@@ -15,7 +15,7 @@ from mcar_tf.evaluating.calibration import (
     summarize_calibration,
 )
 from mcar_tf.runs.folder import read_run_config
-from mcar_tf.runs.splits import find_split, split_names
+from mcar_tf.runs.splits import find_split, overlap, split_names
 from mcar_tf.runs.thresholds import THRESHOLDS, chosen_for, write_calibration
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import Manifest, load_manifest
@@ -116,9 +116,12 @@ def check_options(options: CalibrateOptions) -> None:
 def check_split(name: str, config: FitConfig, manifest: Manifest) -> None:
     """Refuse pictures that were learnt from or that results are measured on."""
     for option_name, use in (("train_split", "trained on"), ("eval_split", "evaluated on")):
-        if name == getattr(config, option_name):
+        other = getattr(config, option_name)
+        if overlap(name, other):
+            shared = "" if name == other else f", which has pictures of {name}"
             raise ValueError(
-                f"The run was {use} {name}: thresholds chosen there would flatter it. Choose another --split."
+                f"The run was {use} {other}{shared}: thresholds chosen there would flatter it. Choose another"
+                " --split."
             )
     names = split_names(config, manifest)
     if name not in names:

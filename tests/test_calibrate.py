@@ -5,8 +5,10 @@ import json
 import pytest
 
 from mcar_tf import calibrate
+from mcar_tf.config import FitConfig
 from pipelines.building.sets import build_set
 from pipelines.files import write_text
+from pipelines.manifest import Manifest
 from pipelines.samples import RawSet
 
 
@@ -44,6 +46,13 @@ def test_what_would_flatter_or_makes_no_sense_is_refused(untrained_run, words, m
     with pytest.raises(ValueError, match=message):
         calibrate.main(["--run", str(untrained_run), *words])
     assert not (untrained_run / "thresholds.json").exists()
+
+
+@pytest.mark.parametrize("part", ["devkit_train", "devkit_val"])
+def test_a_part_of_what_was_learnt_from_is_refused(part):
+    config = FitConfig(dataset="voc2012", train_split="train", eval_split="none")
+    with pytest.raises(ValueError, match=f"The run was trained on train, which has pictures of {part}: "):
+        calibrate.check_split(part, config, Manifest("voc2012", ("cat",), "", "", {}))
 
 
 def test_a_set_of_other_classes_is_refused(tiny_run, rename_classes):
