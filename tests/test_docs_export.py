@@ -38,14 +38,16 @@ def places(tiny_run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_the_pages_commands_run(page, places, capsys):
+def test_the_pages_commands_run(page, places, tmp_path, capsys):
     done = []
     for language, text in blocks(page):
         if language in ELSEWHERE:
             continue
         text = re.sub("|".join(places), lambda match: places[match[0]], text)
+        program = tmp_path / "block.py"
+        program.write_text(text)
         commands = (
-            [["-c", text]] if language == "python" else [shlex.split(line)[1:] for line in text.splitlines()]
+            [[program]] if language == "python" else [shlex.split(line)[1:] for line in text.splitlines()]
         )
         for words in commands:
             if words[0] == "-m":
@@ -60,7 +62,7 @@ def test_the_pages_commands_run(page, places, capsys):
     assert (
         done
         == {
-            "serving": ["mcar_tf.export", "examples/serve_client.py", "-c", "mcar_tf.benchmark"],
+            "serving": ["mcar_tf.export", "examples/serve_client.py", program, "mcar_tf.benchmark"],
             "phones": ["mcar_tf.export", "examples/phone_preview.py", "mcar_tf.benchmark"],
         }[page]
     )

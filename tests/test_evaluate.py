@@ -4,11 +4,10 @@ import csv
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from loading import loads
 
 from mcar_tf import evaluate, metrics, report
 from mcar_tf.evaluating.predictions_file import read_predictions
@@ -193,9 +192,4 @@ def test_regions_become_coco_results_in_pixels(tmp_path, make_run, make_sample):
 
 
 def test_help_loads_no_tensorflow():
-    code = (
-        "import sys\nfrom mcar_tf.evaluate import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n"
-        "    sys.exit(not {'tensorflow', 'keras'}.isdisjoint(sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+    assert loads("mcar_tf.evaluate", "--help") == []

@@ -1,12 +1,10 @@
 """The metrics against their definitions, written out literally, and against scikit-learn."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loading import loads
 from sklearn.metrics import average_precision_score
 
 from mcar_tf import metrics
@@ -318,5 +316,4 @@ def test_every_number_is_a_fraction_or_unknown(data):
 
 
 def test_importing_the_metrics_loads_no_tensorflow():
-    code = "import sys, mcar_tf.metrics; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert loads("mcar_tf.metrics") == []

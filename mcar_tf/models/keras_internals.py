@@ -3,6 +3,7 @@
 `tests/models/test_keras_internals.py` fails where a new release of Keras changes one of them.
 """
 
+import io
 from typing import Any, TypeVar
 
 import keras
@@ -66,6 +67,21 @@ def pass_on(layer: keras.layers.Layer, argument: str) -> None:
 def layers_of(model: keras.Model, kind: type[LayerKind]) -> list[LayerKind]:
     """All layers of a kind in a model and in the models inside of it, which `Model.layers` does not enter."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+
+
+def weights_as_bytes(model: keras.Model) -> bytes:
+    """The content of the `.weights.h5` file that `model.save_weights` writes.
+
+    Keras writes to a path only (`saving_lib.save_weights_only`), and where the disk is full HDF5 ends the process by
+    a segmentation fault. So this does what that function does, with a store that lies in memory.
+    """
+    from keras.src.saving import saving_lib
+
+    file = io.BytesIO()
+    store = saving_lib.H5IOStore(file, mode="w")
+    saving_lib._save_state(model, store, None, inner_path="", visited_saveables=set())
+    store.close()
+    return file.getvalue()
 
 
 def nodes_of(network: keras.Model) -> list[Any]:

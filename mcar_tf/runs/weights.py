@@ -7,7 +7,6 @@ checkpoints/last.weights.h5.sha256      as `sha256sum -c` takes it; amid a renew
 import contextlib
 import errno
 import hashlib
-import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from mcar_tf.models.keras_internals import weights_as_bytes
 from pipelines.files import file_sha256, write_bytes, write_text
 from pipelines.reading import read_lines
 
@@ -35,18 +35,6 @@ def write_weights(model: keras.Model, path: Path) -> None:
         write_text(beside, new + old)
         write_bytes(path, content)
         write_text(beside, new)
-
-
-def weights_as_bytes(model: keras.Model) -> bytes:
-    """The content of a `.weights.h5` file. HDF5 itself crashes the process where a disk is full, so it gets none."""
-    from keras.src.saving import saving_lib
-
-    file = io.BytesIO()
-    store = saving_lib.H5IOStore(file, mode="w")
-    # What `saving_lib.save_weights_only` does, which takes no file but one on a disk.
-    saving_lib._save_state(model, store, None, inner_path="", visited_saveables=set())
-    store.close()
-    return file.getvalue()
 
 
 def load_weights(model: keras.Model, path: Path, described_by: Path) -> None:

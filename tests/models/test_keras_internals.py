@@ -1,5 +1,8 @@
 """Each of Keras' internals that we rely on is still there, is still used by Keras, and still needs our override."""
 
+import io
+
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,6 +16,7 @@ from mcar_tf.models.keras_internals import (
     nodes_of,
     take_gradients_as_given,
     take_logs_as_given,
+    weights_as_bytes,
 )
 from mcar_tf.training.losses import binary_cross_entropy
 
@@ -88,3 +92,27 @@ def test_nodes_come_in_an_order_in_which_they_can_be_computed():
         assert known.issuperset(map(id, node.input_tensors))
         known.update(map(id, node.output_tensors))
     assert known == {id(layer.output) for layer in model.layers}
+
+
+def content_of(file):
+    found = {}
+    with h5py.File(file) as opened:
+        opened.visititems(
+            lambda name, item: found.update({name: item[()]}) if hasattr(item, "shape") else None
+        )
+    return found
+
+
+def test_weights_in_memory_are_the_file_that_keras_writes(tmp_path, monkeypatch):
+    layers = [keras.Input((3,)), keras.layers.Dense(4), keras.layers.BatchNormalization()]
+    model = keras.Sequential([*layers, keras.layers.Dropout(0.5)])  # whose seed is made of integers
+    model.save_weights(tmp_path / "keras.weights.h5")
+    theirs = content_of(tmp_path / "keras.weights.h5")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    ours = content_of(io.BytesIO(weights_as_bytes(model)))
+    assert list((tmp_path / "empty").iterdir()) == []  # HDF5 was given no file
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 5
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name])

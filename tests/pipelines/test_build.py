@@ -1,7 +1,5 @@
-import subprocess
-import sys
-
 import pytest
+from loading import loads
 from scenes import noise
 
 from pipelines import build
@@ -50,5 +48,4 @@ def test_a_wrong_option_is_one_sentence(words, message, tmp_path):
 
 
 def test_help_comes_at_once_and_without_tensorflow():
-    code = "import sys, pipelines.build; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert loads("pipelines.build", "--help") == []

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from pipelines.command import describe_error, option, options_from, parse_options
 
+HELPERS = Path(__file__).parent.parent / "helpers"
+
 
 @dataclasses.dataclass
 class Renamed:
@@ -62,9 +64,8 @@ def test_whose_fault_an_error_is_and_what_is_said(error, code, line):
 
 
 def test_what_the_terminal_cannot_show_is_printed_as_an_escape():
-    command = "from pipelines.command import run_command; run_command(lambda: print('caf\\udce9, \\u732b'))"
     done = subprocess.run(
-        [sys.executable, "-c", command],
+        [sys.executable, HELPERS / "print_odd_names.py"],
         capture_output=True,
         env=os.environ | {"PYTHONIOENCODING": "ascii:strict"},
         check=True,

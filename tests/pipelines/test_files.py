@@ -111,13 +111,8 @@ def test_what_another_name_ends_with_stays(tmp_path):
 
 
 def test_a_lock_keeps_another_process_out_and_goes_with_its_holder(tmp_path):
-    code = (
-        "import sys, time; from pathlib import Path; from pipelines.files import locked\n"
-        "with locked(Path(sys.argv[1]), ''): print('in', flush=True); time.sleep(100)"
-    )
-    root = Path(__file__).parent.parent.parent
-    command = [sys.executable, "-c", code, tmp_path / "lock"]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as first:
+    program = Path(__file__).parent.parent / "helpers" / "hold_lock.py"
+    with subprocess.Popen([sys.executable, program, tmp_path / "lock"], stdout=subprocess.PIPE) as first:
         assert first.stdout.readline() == b"in\n"
         with pytest.raises(FileExistsError, match="held"), locked(tmp_path / "lock", "held"):
             pass

@@ -13,7 +13,7 @@ import pytest
 from mcar_tf.config import FitConfig, read_config
 from mcar_tf.runs import opening
 from mcar_tf.runs.folder import is_run, read_classes
-from mcar_tf.runs.opening import locked, open_run_folder
+from mcar_tf.runs.opening import LOCK, locked, open_run_folder
 from pipelines.files import partial_path
 from pipelines.manifest import Manifest, Shard, Split
 
@@ -118,10 +118,8 @@ def test_a_set_that_was_built_anew_is_noticed_on_resume(config):
 
 
 def test_a_second_writer_is_kept_out_until_the_first_is_gone(tmp_path):
-    code = "import sys, time; from pathlib import Path; from mcar_tf.runs.opening import locked\n"
-    code += "with locked(Path(sys.argv[1])): print('in', flush=True); time.sleep(100)"
-    root = Path(__file__).parent.parent.parent
-    with subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=root, stdout=subprocess.PIPE) as first:
+    program = Path(__file__).parent.parent / "helpers" / "hold_lock.py"
+    with subprocess.Popen([sys.executable, program, tmp_path / LOCK], stdout=subprocess.PIPE) as first:
         assert first.stdout.readline() == b"in\n"
         with pytest.raises(FileExistsError, match="being written by another process"), locked(tmp_path):
             pass

@@ -2,14 +2,13 @@
 
 import shutil
 
-import h5py
 import keras
 import numpy as np
 import pytest
 
 from mcar_tf.runs import weights as module
 from mcar_tf.runs.loading import load_run
-from mcar_tf.runs.weights import checksum_path, load_weights, weights_as_bytes, write_weights
+from mcar_tf.runs.weights import checksum_path, load_weights, write_weights
 from pipelines.files import file_sha256
 
 
@@ -24,24 +23,6 @@ def model():
 def file(model, tmp_path):
     write_weights(model, tmp_path / "checkpoints" / "last.weights.h5")
     return tmp_path / "checkpoints" / "last.weights.h5"
-
-
-def content_of(path):
-    found = {}
-    with h5py.File(path) as opened:
-        opened.visititems(
-            lambda name, item: found.update({name: item[()]}) if hasattr(item, "shape") else None
-        )
-    return found
-
-
-def test_the_file_holds_what_keras_itself_writes(model, file, tmp_path):
-    model.save_weights(tmp_path / "keras.weights.h5")
-    ours, theirs = content_of(file), content_of(tmp_path / "keras.weights.h5")
-    assert ours.keys() == theirs.keys()
-    assert len(ours) > 5
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name])
 
 
 def test_a_checksum_lies_beside_it(file):
@@ -116,13 +97,6 @@ def test_a_full_disk_leaves_the_weights_before(model, file, monkeypatch):
         write_weights(model, file)
     assert file.read_bytes() == before
     load_weights(model, file, file)
-
-
-def test_hdf5_is_given_no_file(model, monkeypatch, tmp_path):
-    # On a full disk it ends the process by a segmentation fault.
-    monkeypatch.chdir(tmp_path)
-    assert weights_as_bytes(model)[:8] == b"\x89HDF\r\n\x1a\n"
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_whose_weights_were_damaged_is_refused(untrained_run, tmp_path):
