@@ -12,6 +12,7 @@ from mcar_tf.config import WITHOUT_TRAINING
 from mcar_tf.exporting.finished_run import find_calibration_split, read_finished_run
 from mcar_tf.exporting.folder import check_place, new_export_folder
 from mcar_tf.exporting.forms import FORMATS, PRECISIONS, Form, Material, choose_forms
+from mcar_tf.exporting.litert_js import find_litert
 from mcar_tf.runs.splits import find_split
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import load_manifest
@@ -29,14 +30,16 @@ class ExportOptions:
     out_dir: Path | None = option(None, "The export folder (null: exported/<name of the run folder>).", group=WHAT)
     overwrite: bool = option(False, "Replace the export folder that is there.", group=WHAT)
     formats: list[str] = option(
-        ["saved_model", "tflite"], f"Some of {', '.join(FORMATS)}. saved_model: for servers; tflite: for phones.",
-        group=WHAT)
+        ["saved_model", "tflite"], f"Some of {', '.join(FORMATS)}. saved_model: for servers; tflite: for phones;"
+        " web: a page for any browser.", group=WHAT)
     precision: list[str] = option(
         ["float32"], f"Some of {', '.join(PRECISIONS)}: a TFLite file in each. float16: half the size; dynamic:"
         " weights of 8 bits; int8: the whole network in 8 bits, calibrated on pictures of the training split.",
         group=WHAT)
     tflite_input: Literal["float32", "uint8"] = option(
         "float32", "What a TFLite file takes: RGB in [0, 255], as floats or as bytes.", group=WHAT)
+    litert: Path | None = option(None, "Where `npm install @litertjs/core` was run: the page then carries its runtime"
+                                       " (null: it loads that from a CDN).", group=WHAT)
 
     checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
                                                  " its validation split.", group=MODEL)
@@ -59,6 +62,8 @@ class ExportOptions:
 
     def check(self) -> None:
         """Refuse what can't be done, before anything slow happens."""
+        if self.litert:
+            find_litert(self.litert)
         for form in self.forms:
             form.check_installed()
         for name in ("pictures", "calibration_pictures"):
@@ -68,6 +73,7 @@ class ExportOptions:
             ("precision", "tflite" in self.formats, "--formats tflite"),
             ("tflite_input", "tflite" in self.formats, "--formats tflite"),
             ("calibration_pictures", self.needs_calibration, "--precision int8"),
+            ("litert", "web" in self.formats, "--formats web"),
         ):
             if not needed and getattr(self, name) != getattr(ExportOptions(self.run), name):
                 raise ValueError(f"`{spell(name)}` does nothing without {needs}. Leave it out.")
@@ -128,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         card=card,
         tflite_input=options.tflite_input,
         calibration=calibration,
+        name=run.path.resolve().name,
+        litert=options.litert,
     )
     with new_export_folder(options.folder, options.overwrite) as partial:
         write_forms(options.forms, material, partial)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 COMMANDS = {
     *(
         f"mcar_tf.{name}"
-        for name in ("fit", "evaluate", "predict", "calibrate", "export", "report", "compare")
+        for name in ("fit", "evaluate", "predict", "calibrate", "export", "report", "compare", "serve")
     ),
     *(f"mcar_tf.{name}" for name in ("sweep", "benchmark", "benchmark_metrics", "import_run")),
     *(f"pipelines.{name}" for name in ("build", "beam", "benchmark")),
@@ -79,6 +79,13 @@ ALLOWED = {
                           "mcar_tf.runs", "pipelines"},
     "mcar_tf.exporting.folder": set(),
     "mcar_tf.exporting.forms": {"mcar_tf.exporting", "mcar_tf.models"},
+    "mcar_tf.exporting.litert_js": set(),
+    "mcar_tf.exporting.pages": set(),
+    "mcar_tf.serving": {"mcar_tf.exporting.folder", "mcar_tf.exporting.pages", "mcar_tf.runs.thresholds",
+                        "pipelines.pictures"},
+    "mcar_tf.serving.batching": set(),
+    "mcar_tf.serving.guard": {"mcar_tf.serving.rest"},
+    "mcar_tf.serving.rest": {"mcar_tf.serving.batching"},
     "mcar_tf.benchmarking": {"mcar_tf.exporting", "mcar_tf.models", "mcar_tf.training"},
 }
 # fmt: on

@@ -39,6 +39,8 @@ class Material:
         card: text about the model.
         tflite_input: type of the pixels that a TFLite file takes, "float32" or "uint8".
         calibration: gives the (S, S, 3) pictures on which a form finds its ranges; None where no form needs them.
+        name: of the run, for the page.
+        litert: a folder that holds LiteRT.js, for a page that asks no other host for it.
     """
 
     model: "MCAR"
@@ -48,6 +50,8 @@ class Material:
     card: str = ""
     tflite_input: str = "float32"
     calibration: Callable[[], Iterable[Array]] | None = None
+    name: str = "mcar"
+    litert: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +144,7 @@ FORMS = (
     Form("tflite", "mcar-dynamic.tflite", _TFLITE, Bar(mean_ap_loss=0.01), "dynamic"),
     Form("tflite", "mcar-int8.tflite", _TFLITE, Bar(mean_ap_loss=0.01), "int8",
          calibrated=True, needs="ai_edge_quantizer", extra="phone"),
+    Form("web", "web", "mcar_tf.exporting.web", _EXACT),
 )
 # fmt: on
 

@@ -34,7 +34,7 @@ def test_forms_come_in_the_order_of_the_table_and_once():
         (
             ["tflight"],
             ["float32"],
-            r"`formats` must be among saved_model, tflite. Received: 'tflight'. Did you mean",
+            r"`formats` must be among saved_model, tflite, web. Received: 'tflight'. Did you mean",
         ),
         (["tflite"], ["int4"], r"`precision` must be among float32, .*, int8. Received: 'int4'"),
     ],

@@ -1,0 +1,43 @@
+"""LiteRT.js, the runtime of the exported page: which version, from where, and its files. Loads no TensorFlow."""
+
+import json
+import shutil
+from pathlib import Path
+
+VERSION = "2.5.3"
+PACKAGES = ("core", "wasm-utils")
+HOST = "https://cdn.jsdelivr.net"  # of a page that does not carry it
+
+
+def find_litert(folder: Path) -> Path:
+    """The folder `node_modules/@litertjs` of an `npm install`.
+
+    Args:
+        folder: where npm was run, or its `node_modules`.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is of another version than the page was written for.
+    """
+    wanted = f"npm install @litertjs/core@{VERSION}"
+    for place in (folder / "node_modules" / "@litertjs", folder / "@litertjs", folder):
+        if all((place / name / "package.json").is_file() for name in PACKAGES):
+            break
+    else:
+        raise FileNotFoundError(f"{folder} holds no LiteRT.js (`--litert`): run `{wanted}` there.")
+    version = json.loads((place / "core" / "package.json").read_text(encoding="utf-8")).get("version")
+    if version != VERSION:
+        raise ValueError(f"{folder} holds LiteRT.js {version}, not {VERSION}: run `{wanted}` there.")
+    return place
+
+
+def copy_litert(folder: Path, target: Path) -> None:
+    """Copy what a page needs of it. folder: as for `find_litert`."""
+    unneeded = shutil.ignore_patterns("*.map", "*.d.ts", "*metafile*", "bundle*", "*.md")
+    for name in PACKAGES:
+        shutil.copytree(find_litert(folder) / name, target / name, ignore=unneeded)
+
+
+def addresses(place: str, version: str = "") -> dict[str, str]:
+    """The modules that the page imports -> where they lie below `place`."""
+    return {f"@litertjs/{name}": f"{place}/{name}{version}/dist/index.js" for name in PACKAGES}

@@ -1,0 +1,114 @@
+// A picture file in, the model's answer out, computed in this browser by LiteRT.
+
+import { loadAndCompile, loadLiteRt, setWebGpuDevice, Tensor } from "@litertjs/core";
+import { decode, resize } from "./picture.js";
+
+export const promise = "Everything is computed in this browser. No picture leaves your machine.";
+
+const LARGEST_DIFFERENCE = 5e-3; // of a probability by WebGPU from the same by WebAssembly
+
+/**
+ * Load the runtime and the model.
+ * @param {object} settings of the page: model, image_size, top_n, litert
+ * @param {(runtime: string) => void} say is told when another runtime has taken over
+ */
+export async function load(settings, say) {
+  const threads = globalThis.crossOriginIsolated === true;
+  await loadLiteRt(settings.litert, { threads });
+  const file = await fetch(settings.model);
+  if (!file.ok) throw new Error(`${settings.model} is not there (${file.status})`);
+  const content = new Uint8Array(await file.arrayBuffer());
+  const engine = new Engine(settings, await loadAndCompile(content, { accelerator: "wasm" }));
+  await engine.run("global_only", engine.grey());
+  const runtime = `WebAssembly, ${threads ? "several threads" : "one thread"}`;
+  engine.tryWebGpu(content).then((faster) => faster && say("WebGPU"), () => {});
+  return { runtime, look: (blob, ...more) => engine.look(blob, ...more), lookAt: engine.canAim ? (...what) => engine.lookAt(...what) : undefined };
+}
+
+class Engine {
+  constructor(settings, model) {
+    this.size = settings.image_size;
+    this.model = model;
+    this.canAim = "look_at" in model.signatures;
+    this.queue = Promise.resolve();
+  }
+
+  grey() {
+    return new Float32Array(this.size * this.size * 3).fill(127);
+  }
+
+  /** One signature's named outputs as plain arrays; one call at a time. */
+  run(signature, pixels, boxes, model = this.model) {
+    const turn = this.queue.then(() => this.#run(signature, pixels, boxes, model));
+    this.queue = turn.catch(() => {});
+    return turn;
+  }
+
+  async #run(signature, pixels, boxes, model) {
+    const inputs = { image: new Tensor(pixels, [1, this.size, this.size, 3]) };
+    if (boxes) inputs.boxes = new Tensor(Float32Array.from(boxes), [1, 1, 4]);
+    let outputs = {};
+    try {
+      outputs = await model.run(signature, inputs);
+      const plain = {};
+      for (const [name, tensor] of Object.entries(outputs)) plain[name] = Array.from(await tensor.data());
+      return plain;
+    } finally {
+      for (const tensor of [...Object.values(inputs), ...Object.values(outputs)]) if (!tensor.deleted) tensor.delete();
+    }
+  }
+
+  /**
+   * Look at a picture.
+   * @param {Blob} blob
+   * @param {(answer: object) => Promise<void>} firstSeen is given the first look's answer before the second is taken
+   */
+  async look(blob, firstSeen) {
+    const pixels = resize(await decode(blob), this.size);
+    const times = {};
+    if (firstSeen) {
+      const started = performance.now();
+      const { global_probs } = await this.run("global_only", pixels);
+      times.first = performance.now() - started;
+      await firstSeen({ probs: global_probs, global_probs, boxes: [], box_classes: [], times });
+    }
+    const started = performance.now();
+    const outputs = await this.run("mcar", pixels);
+    times.both = performance.now() - started;
+    const boxes = [];
+    for (let i = 0; i < (outputs.boxes ?? []).length; i += 4) boxes.push(outputs.boxes.slice(i, i + 4));
+    const { probs, global_probs } = outputs;
+    if (!probs.every(Number.isFinite)) throw new Error("the model's answer holds no numbers: its file is damaged");
+    return { probs, global_probs, boxes, box_classes: outputs.box_classes ?? [], times };
+  }
+
+  /** Probabilities of what is inside a box: ymin xmin ymax xmax as fractions of the picture. */
+  async lookAt(blob, box) {
+    const pixels = resize(await decode(blob), this.size);
+    const started = performance.now();
+    const { probs } = await this.run("look_at", pixels, box);
+    return { probs, time: performance.now() - started };
+  }
+
+  /** Change over to WebGPU where there is one, it takes the whole model, gives the same answers, and is faster. */
+  async tryWebGpu(content) {
+    const adapter = await navigator.gpu?.requestAdapter();
+    if (!adapter || adapter.info?.isFallbackAdapter) return false;
+    setWebGpuDevice(await adapter.requestDevice());
+    const model = await loadAndCompile(content, { accelerator: "webgpu", gpuOptions: { precision: "fp32" } });
+    if (!model.isFullyAccelerated) return false;
+    const pixels = this.grey().map((_, i) => (i * 7919) % 256);
+    const [ours, ourTime] = await this.#timed(pixels, this.model);
+    const [theirs, theirTime] = await this.#timed(pixels, model);
+    const same = ours.every((p, i) => Math.abs(p - theirs[i]) <= LARGEST_DIFFERENCE);
+    if (same && theirTime < ourTime) this.model = model;
+    return this.model === model;
+  }
+
+  async #timed(pixels, model) {
+    await this.run("mcar", pixels, undefined, model); // the first call also prepares
+    const started = performance.now();
+    const { probs } = await this.run("mcar", pixels, undefined, model);
+    return [probs, performance.now() - started];
+  }
+}

@@ -1,0 +1,41 @@
+"""A model in, a folder out that any static server turns into a page that looks at pictures in the browser."""
+
+from pathlib import Path
+
+from mcar_tf.exporting import tflite
+from mcar_tf.exporting.forms import LoadedForm, Material
+from mcar_tf.exporting.litert_js import HOST, VERSION, addresses, copy_litert
+from mcar_tf.exporting.pages import page_files
+from mcar_tf.runs.thresholds import DEFAULT_THRESHOLD
+
+MODEL = "mcar.tflite"
+
+
+def write_form(material: Material, path: Path, precision: None = None) -> None:
+    """Write the line `web` of the table of forms."""
+    path.mkdir()
+    tflite.write_tflite(material.model, material.classes, path / MODEL, thresholds=material.thresholds)
+    if material.litert:
+        copy_litert(material.litert, path / "litert")
+        host, place, version = "", "./litert", ""
+        print("its runtime lies beside it, so it asks no other host ...", end=" ")
+    else:
+        host, place, version = HOST, f"{HOST}/npm/@litertjs", f"@{VERSION}"
+        print(f"it loads its runtime from {HOST} (--litert DIR: from beside it) ...", end=" ")
+    thresholds = material.thresholds or [DEFAULT_THRESHOLD] * len(material.classes)
+    settings = {
+        "engine": "litert",
+        "name": material.name,
+        "labels": list(material.classes),
+        "thresholds": [float(value) for value in thresholds],
+        "model": MODEL,
+        "image_size": material.model.image_size,
+        "litert": f"{place}/core{version}/wasm/",
+    }
+    for name, (content, _) in page_files(settings, addresses(place, version), host).items():
+        (path / name).write_bytes(content)
+
+
+def load_form(path: Path) -> LoadedForm:
+    """The page's model file, to hold it to its model."""
+    return tflite.load_form(path / MODEL)

@@ -1,0 +1,243 @@
+"""A served model in, its web application out: TensorFlow Serving's REST API, uploads, a page, health, metrics."""
+
+import asyncio
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+import prometheus_client
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from mcar_tf.exporting.pages import PAGE_HEADERS, page_files
+from mcar_tf.serving import openapi
+from mcar_tf.serving.batching import Batcher, QueueFullError, Tensors
+from mcar_tf.serving.guard import App, Guard, Message, Receive, Send
+from mcar_tf.serving.rest import (
+    RefusedError,
+    format_classify,
+    format_predict,
+    parse_classify,
+    parse_predict,
+)
+from mcar_tf.serving.served_model import DEFAULT_SIGNATURE, ServedModel
+from pipelines.pictures import BadPicture, read_picture
+
+MOST_UPLOADS = 64  # pictures of one upload
+
+
+def make_app(
+    model: ServedModel,
+    batcher: Batcher,
+    name: str = "mcar",
+    *,
+    registry: CollectorRegistry,
+    most_bytes: int = 32 * 2**20,
+    seconds: float = 30,
+) -> App:
+    """The application for an ASGI server.
+
+    Args:
+        model: what answers.
+        batcher: that asks it.
+        name: of the model in its URLs.
+        registry: of the metrics, the batcher's too.
+        most_bytes: of a request's body.
+        seconds: until an answer.
+    """
+    app = FastAPI(
+        title=f"{model.name} behind TensorFlow Serving's REST API",
+        version=model.version,
+        docs_url=None,  # they come from another host
+        redoc_url=None,
+    )
+    _add_errors(app)
+    _add_metrics(app, registry, batcher)
+    asking = _Asking(model, batcher)
+    _add_tensorflow_serving(app, model, asking, f"/v1/models/{name}")
+    _add_uploads(app, model, asking)
+    _add_pages(app, model)
+    return _Measured(Guard(app, most_bytes, seconds), registry)
+
+
+class _Asking:
+    """The batcher as something that a request waits for."""
+
+    def __init__(self, model: ServedModel, batcher: Batcher) -> None:
+        self._model, self._batcher = model, batcher
+
+    async def __call__(self, signature: str, inputs: Tensors) -> Tensors:
+        try:
+            answers = self._batcher.ask(signature, inputs)
+        except QueueFullError:
+            raise RefusedError(
+                429, "Too many pictures wait already. Ask again later, or send fewer."
+            ) from None
+        try:
+            parts = await asyncio.gather(*(asyncio.wrap_future(answer) for answer in answers))
+        except (ValueError, self._model.errors) as error:  # of this request alone: see `Batcher`
+            raise RefusedError(400, f"The model can't take that: {type(error).__name__}.") from error
+        finally:
+            for answer in answers:  # who no longer waits needs no answer
+                answer.cancel()
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(RefusedError)
+    async def refused(request: Request, error: RefusedError) -> Response:
+        headers = {"Retry-After": "1"} if error.status == 429 else {}
+        return JSONResponse({"error": error.line}, error.status, headers)
+
+    @app.exception_handler(AnyHTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+
+class _Measured:
+    """An application whose answers are counted and timed."""
+
+    def __init__(self, app: App, registry: CollectorRegistry) -> None:
+        self._app = app
+        self._answers = Counter(
+            "mcar_requests", "Answers by path and status.", ["path", "status"], registry=registry
+        )
+        self._took = Histogram(
+            "mcar_request_seconds", "From a request to its answer.", ["path"], registry=registry
+        )
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        started, status = time.perf_counter(), 0
+
+        async def give(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        await self._app(scope, receive, give)
+        # Not the path itself: anybody can ask for any number of those.
+        path = getattr(scope.get("route"), "path", "other")
+        self._answers.labels(path, status).inc()
+        self._took.labels(path).observe(time.perf_counter() - started)
+
+
+def _add_metrics(app: FastAPI, registry: CollectorRegistry, batcher: Batcher) -> None:
+    waiting = Gauge("mcar_waiting", "Pictures that wait for the model.", registry=registry)
+    waiting.set_function(lambda: batcher.waiting)
+
+    @app.get("/metrics", responses=openapi.TEXT, response_class=Response)
+    def metrics() -> Response:
+        text = prometheus_client.generate_latest(registry)
+        return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+def _add_tensorflow_serving(app: FastAPI, model: ServedModel, ask: _Asking, path: str) -> None:
+    paths = (path, f"{path}/versions/{model.version}")
+    state = {
+        "version": model.version,
+        "state": "AVAILABLE",
+        "status": {"error_code": "OK", "error_message": ""},
+    }
+
+    async def status() -> Any:
+        return {"model_version_status": [state]}
+
+    async def metadata() -> Any:
+        spec = {"name": path.rpartition("/")[2], "signature_name": "", "version": model.version}
+        return {"model_spec": spec, "metadata": model.metadata}
+
+    async def predict(request: Request) -> Response:
+        body = await request.body()
+        asked = await asyncio.to_thread(parse_predict, body, model.inputs, DEFAULT_SIGNATURE)
+        outputs = await ask(asked.signature, asked.inputs)
+        return JSONResponse(await asyncio.to_thread(format_predict, asked, outputs))
+
+    async def classify(request: Request) -> Response:
+        body = await request.body()
+        inputs = await asyncio.to_thread(parse_classify, body, model.inputs[DEFAULT_SIGNATURE])
+        outputs = await ask(DEFAULT_SIGNATURE, inputs)
+        return JSONResponse(format_classify(outputs, model.labels, model.thresholds))
+
+    for one in paths:
+        app.get(one, summary="Status")(status)
+        app.get(f"{one}/metadata", summary="Signatures")(metadata)
+        more = {"responses": openapi.ANSWERS}
+        app.post(f"{one}:predict", openapi_extra=openapi.predict_body(model), **more)(predict)
+        app.post(f"{one}:classify", openapi_extra=openapi.CLASSIFY_BODY, **more)(classify)
+
+
+def _add_uploads(app: FastAPI, model: ServedModel, ask: _Asking) -> None:
+    # A picture of 50 megapixels takes a gigabyte while it is turned into a PNG.
+    reading = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="reading")
+
+    async def read(upload: UploadFile) -> bytes | str:
+        """A picture that the model takes, or why it is none."""
+        content = await upload.read()
+        try:
+            loop = asyncio.get_running_loop()
+            return (await loop.run_in_executor(reading, read_picture, content)).encoded
+        except BadPicture as error:
+            return str(error)
+
+    @app.post("/look", responses=openapi.ANSWERS, openapi_extra=openapi.UPLOAD_BODY)
+    async def look(request: Request) -> Response:
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise RefusedError(400, "Send pictures as multipart/form-data, each as `images`.")
+        started = time.perf_counter()
+        async with request.form(max_files=MOST_UPLOADS, max_fields=0) as form:
+            uploads = [part for part in form.getlist("images") if isinstance(part, UploadFile)]
+            if not uploads:
+                raise RefusedError(400, "There is no file among the parts named `images`.")
+            contents = [await read(upload) for upload in uploads]
+            names = [upload.filename or "" for upload in uploads]
+        pictures = [content for content in contents if isinstance(content, bytes)]
+        outputs: Tensors = {}
+        if pictures:
+            outputs = await ask(DEFAULT_SIGNATURE, {"encoded": np.array(pictures, object)})
+        rows = iter([{key: value[i] for key, value in outputs.items()} for i in range(len(pictures))])
+        answers = [
+            describe(model, next(rows)) if isinstance(content, bytes) else {"error": content}
+            for content in contents
+        ]
+        if all("error" in answer for answer in answers):
+            raise RefusedError(400, f"{names[0]!r:.100} {answers[0]['error']}")
+        named = [{"name": name, **answer} for name, answer in zip(names, answers, strict=True)]
+        milliseconds = round(1000 * (time.perf_counter() - started), 1)
+        return JSONResponse({"pictures": named, "milliseconds": milliseconds})
+
+
+def describe(model: ServedModel, row: Tensors) -> dict[str, Any]:
+    """A picture's outputs, and as `labels` the classes that are present, the most probable first."""
+    if not row["valid"]:
+        return {"error": "is damaged or cut off, or takes too long to decode"}
+    probs = row["probs"]
+    present = [c for c in np.argsort(-probs, kind="stable") if probs[c] >= model.thresholds[c]]
+    kept = {key: row[key].tolist() for key in ("probs", "global_probs", "boxes", "box_classes")}
+    if not np.isfinite(np.concatenate([probs, row["global_probs"], row["boxes"].ravel()])).all():
+        raise RefusedError(500, "The model's answer holds no numbers: its file is damaged.")
+    return {"labels": [{"name": model.labels[c], "prob": float(probs[c])} for c in present], **kept}
+
+
+def _add_pages(app: FastAPI, model: ServedModel) -> None:
+    @app.get("/healthz")
+    async def health() -> dict[Literal["status"], str]:
+        return {"status": "ok"}
+
+    settings = {
+        "engine": "server",
+        "name": model.name,
+        "labels": list(model.labels),
+        "thresholds": list(model.thresholds),
+    }
+    for file, (content, media_type) in page_files(settings).items():
+
+        def give(content: bytes = content, media_type: str = media_type) -> Response:
+            return Response(content, media_type=media_type, headers=PAGE_HEADERS)
+
+        address = "/" if file == "index.html" else f"/{file}"
+        app.add_api_route(address, give, include_in_schema=False)

@@ -1,0 +1,105 @@
+"""Any ASGI application in, one that nobody can overload, stop or make talk out."""
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from mcar_tf.serving.rest import RefusedError
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+# Of a body that is too large, so much is taken and thrown away first: a client that still sends reads no answer.
+DRAINED_BYTES, DRAINED_SECONDS = 256 * 2**20, 5
+
+
+class Guard:
+    """Bounds the bytes of a request's body and the seconds until its answer, reading the body included.
+
+    What goes wrong inside is status 500 and one line on standard error (`MCAR_TF_TRACEBACK=1`: all of it).
+
+    Args:
+        app: whose answers go out as they are.
+        most_bytes: of a body.
+        seconds: from the request's first line to the end of its answer.
+    """
+
+    def __init__(self, app: App, most_bytes: int, seconds: float) -> None:
+        self._app, self._most_bytes, self._seconds = app, most_bytes, seconds
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        taken, started = 0, False
+        too_large = RefusedError(413, f"The body has more than {self._most_bytes / 2**20:g} MiB.")
+
+        async def take() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._most_bytes:
+                await _drain(receive)
+                raise too_large
+            return message
+
+        async def give(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            headers = dict(scope["headers"])
+            length = headers.get(b"content-length", b"0")
+            if length.isdigit() and int(length) > self._most_bytes:
+                if b"expect" not in headers:  # else it waits for our word before it sends
+                    await _drain(receive)
+                raise too_large
+            async with asyncio.timeout(self._seconds):
+                await self._app(scope, take, give)
+        except RefusedError as error:
+            problem: tuple[int, str] | None = error.status, error.line
+        except TimeoutError:
+            problem = 504, f"There was no answer within {self._seconds:g} seconds."
+        except Exception as error:  # the last one to see it: the server goes on
+            print(
+                f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                file=sys.stderr,
+            )
+            if os.environ.get("MCAR_TF_TRACEBACK") == "1":
+                traceback.print_exc()
+            problem = 500, "internal error"
+        else:
+            problem = None
+        if problem and not started:
+            await _answer(give, *problem)
+
+
+async def _answer(send: Send, status: int, line: str) -> None:
+    body = json.dumps({"error": line}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]}
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _drain(receive: Receive) -> None:
+    """Throw away what a client still sends."""
+    left = DRAINED_BYTES
+    try:
+        async with asyncio.timeout(DRAINED_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return

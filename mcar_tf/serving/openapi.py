@@ -1,0 +1,69 @@
+"""What the bodies of requests and answers look like, for `/openapi.json`."""
+
+from typing import Any
+
+from mcar_tf.serving.served_model import ServedModel
+
+_ERROR = {
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+        }
+    }
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "It is no such request, or no picture; in one line.", **_ERROR},
+    413: {"description": "The body is too large.", **_ERROR},
+    429: {"description": "Too much waits already.", **_ERROR},
+    504: {"description": "It took too long.", **_ERROR},
+    "4XX": {"description": "Any other mistake.", **_ERROR},
+}
+TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Prometheus' text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+
+_FILE = {
+    "type": "object",
+    "properties": {"b64": {"type": "string", "pattern": "^(?:[A-Za-z0-9+/]{4})*$"}},
+    "required": ["b64"],
+    "additionalProperties": False,
+}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+CLASSIFY_BODY = _json(
+    _object(examples={"type": "array", "minItems": 1, "maxItems": 16, "items": _object(encoded=_FILE)})
+)
+UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": _object(
+                    images={"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+                )
+            }
+        },
+    }
+}
+
+
+def predict_body(model: ServedModel) -> dict[str, Any]:
+    """Of `:predict`: files, for one of the signatures that take nothing else, as rows or as a column."""
+    names = sorted(name for name, specs in model.inputs.items() if set(specs) == {"encoded"})
+    files = {"type": "array", "minItems": 1, "maxItems": 16, "items": _FILE}
+    signature = {"type": "string", "enum": names}
+    ways = [_object(signature_name=signature, **{way: files}) for way in ("instances", "inputs")]
+    return _json({"anyOf": ways})

@@ -1,0 +1,63 @@
+"""An export folder and a bound socket in; requests are answered until a signal comes, and those at hand still are."""
+
+import socket
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from mcar_tf.serving.app import make_app
+from mcar_tf.serving.batching import Batcher
+from mcar_tf.serving.served_model import load_served_model
+
+MOST_CONNECTIONS = 1024
+
+
+def serve(
+    folder: Path,
+    door: socket.socket,
+    name: str,
+    *,
+    batch_size: int,
+    most_waiting: int,
+    most_bytes: int,
+    seconds: float,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Arguments are those of `Batcher` and `make_app`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_served_model`.
+    """
+    print(f"loading {folder} ...", flush=True)
+    model = load_served_model(folder)
+    registry = CollectorRegistry()
+    pictures = Counter("mcar_pictures", "Pictures that the model looked at.", registry=registry)
+    sizes = Histogram(
+        "mcar_batch_pictures", "Pictures a batch.", buckets=[1, 2, 4, 8, 16, 32, 64], registry=registry
+    )
+
+    def note(rows: int) -> None:
+        pictures.inc(rows)
+        sizes.observe(rows)
+
+    batcher = Batcher(model.run, batch_size, most_waiting, note)
+    app = make_app(model, batcher, name, registry=registry, most_bytes=most_bytes, seconds=seconds)
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level="error",
+        lifespan="off",
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=round(seconds) + 1,  # nobody waits longer for an answer
+    )
+    host, port = door.getsockname()[:2]
+    print(f"thresholds: {model.decision}")
+    print(
+        f"listening at http://{f'[{host}]' if ':' in host else host}:{port} (model: /v1/models/{name})",
+        flush=True,
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[door])
+    finally:
+        batcher.close()
