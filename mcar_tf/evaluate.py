@@ -60,6 +60,9 @@ class EvaluateOptions:
     top3_min_prob: float | None = option(None, "Assign none of the top three below this probability (the authors'"
                                          " code: 0.6; null: the paper's, all three).", group=METRICS)
 
+    steadiness: bool = option(False, "Also measure how often answers change when a picture is rounded to whole"
+                              " levels, resized by Pillow, or saved again as a JPEG of quality 90.", group=METRICS)
+
     out_dir: Path | None = option(None, "Where the results go (null: the run folder for its eval-split, as it is and"
                                   " finished; anything else into <run>/evaluations/<what differs>).", group=OUTPUT)
     voc_results: Literal["comp1", "comp2"] | None = option(
@@ -113,7 +116,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / "predictions.npz", predictions, run.classes, split_name)
     if has_labels(split):
-        write_results(folder, split_name, split, run, predictions, decision, options.top3_min_prob)
+        steadiness = ask_variants(options, run, split, decision)
+        write_results(
+            folder, split_name, split, run, predictions, decision, options.top3_min_prob, steadiness
+        )
     written = write_submissions(options, folder, manifest, split_name, split, predictions)
     print(f"\nwritten to {folder}: {', '.join(sorted({*written, 'predictions.npz'}))}")
 
@@ -184,6 +190,21 @@ def calibrated_thresholds(run: "Run") -> Thresholds:
     return run.decision
 
 
+def ask_variants(
+    options: EvaluateOptions, run: "Run", split: Split | Portion, decision: Thresholds
+) -> dict[str, dict[str, float]]:
+    """What `--steadiness` measures; nothing where it was not asked for."""
+    if not options.steadiness:
+        return {}
+    from mcar_tf.evaluating.steadiness import measure_steadiness
+    from pipelines.variants import make_variants_dataset
+
+    batches = make_variants_dataset(
+        split.files, image_size=run.config.image_size, batch_size=run.config.batch_size
+    )
+    return measure_steadiness(run.model, batches, decision.values, images=split.examples)
+
+
 def write_results(
     folder: Path,
     split_name: str,
@@ -192,6 +213,7 @@ def write_results(
     predictions: Predictions,
     decision: Thresholds,
     top3_min_prob: float | None,
+    steadiness: dict[str, dict[str, float]],
 ) -> None:
     """Compute, print and write `metrics.json` and `per_class.csv`."""
     from pipelines.input_pipeline import read_boxes
@@ -202,6 +224,8 @@ def write_results(
         localization = evaluate_localization(predictions, read_boxes(split.files))
         if localization["objects"]:
             metrics["localization"] = localization
+    if steadiness:
+        metrics["steadiness"] = steadiness
     write_metrics(folder / "metrics.json", split_name, metrics)
     write_class_table(folder / "per_class.csv", rows)
     lines = table_lines(
@@ -211,6 +235,10 @@ def write_results(
         decided_by="calibrated thresholds" if decision.calibrated else f"all, p >= {decision.values[0]:g}",
         top3_min_prob=top3_min_prob,
     )
+    if steadiness:
+        from mcar_tf.evaluating.steadiness import steadiness_lines
+
+        lines += ["", *steadiness_lines(steadiness)]
     print("\n".join(lines))
     print(f"\nthresholds: {decision.said}")
 

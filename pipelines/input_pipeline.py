@@ -118,8 +118,7 @@ def make_eval_dataset(
     """
     _check(files, difficult, shard)
     index, count = shard
-    dataset = _parts(files).flat_map(_read_part)
-    dataset = dataset.shard(count, index)
+    dataset = read_records(files).shard(count, index)
 
     def prepare(record: tf.Tensor) -> ImageBatch:
         return _parse(record, num_classes, image_size, difficult)
@@ -128,9 +127,14 @@ def make_eval_dataset(
     return dataset.batch(batch_size).prefetch(PREFETCH_BATCHES)
 
 
+def read_records(files: Sequence[Path | Part]) -> tf.data.Dataset:
+    """Every record, () string, in the shards' order."""
+    return _parts(files).flat_map(_read_part)
+
+
 def read_samples(files: Sequence[Path | Part]) -> Iterator[tuple[Sample, records.Picture]]:
     """Every record as what it was made of, in the shards' order."""
-    for record in _parts(files).flat_map(_read_part).as_numpy_iterator():
+    for record in read_records(files).as_numpy_iterator():
         yield records.parse_sample(record)
 
 

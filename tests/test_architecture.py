@@ -53,6 +53,7 @@ ALLOWED = {
     "pipelines.samples": set(),
     "pipelines.scans": set(),
     "pipelines.stats": {"pipelines.input_pipeline", "pipelines.manifest"},
+    "pipelines.variants": {"pipelines.decode", "pipelines.input_pipeline", "pipelines.manifest", "pipelines.records"},
     "pipelines.verify": {"pipelines.manifest", "pipelines.records"},
 
     # Model.

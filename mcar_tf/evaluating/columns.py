@@ -127,3 +127,11 @@ def measure_stream(numbers: StreamNumbers, top3: Array) -> dict[str, Any]:
     return {measure.name: measure.compute(numbers) for measure in MEASURES} | {
         "top3": {measure.name: measure.compute(assigned) for measure in MEASURES if measure.of_decisions}
     }
+
+
+# What other programs do to a picture, as `pipelines.variants` makes it -> how people are told.
+VARIANT_TITLES = {
+    "rounded": "rounded to whole levels",
+    "resized": "resized by Pillow",
+    "saved_again": "saved again as JPEG, quality 90",
+}

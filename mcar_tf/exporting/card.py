@@ -106,7 +106,7 @@ def make_card(
     if exported_as:
         changed = ", ".join(f"{option} {value}" for option, value in exported_as.items())
         sections.append(f"These are the run's. It was exported with other options: {changed}.")
-    sections += ["## Limits", _limits(manifest, decision)]
+    sections += ["## Limits", _limits(manifest, decision, metrics)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -149,7 +149,7 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
     return "\n\n".join(tables)
 
 
-def _limits(manifest: Manifest, decision: Thresholds) -> str:
+def _limits(manifest: Manifest, decision: Thresholds, metrics: Mapping[str, Any]) -> str:
     limits = [
         f"It knows the classes above and no others, as the pictures of {manifest.name} show them. On other pictures"
         " (night, drawings, medical, views from above) expect less than the metrics say, and measure.",
@@ -160,9 +160,24 @@ def _limits(manifest: Manifest, decision: Thresholds) -> str:
         if decision.calibrated
         else "Probabilities are not calibrated: 0.5 does not mean half of the cases. The threshold is"
         f" {decision.said}. Choose thresholds on pictures of your own (`python -m mcar_tf.calibrate`).",
+        *_steadiness(metrics),
         "It inherits the biases of its training pictures. Do not use it to judge people.",
     ]
     return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _steadiness(metrics: Mapping[str, Any]) -> list[str]:
+    return [
+        f"On `{split}` its labels change in "
+        + ", in ".join(
+            f"{100 * found['changed']:.1f} % of the pictures when they are {columns.VARIANT_TITLES[name]}"
+            for name, found in measured["steadiness"].items()
+            if name in columns.VARIANT_TITLES
+        )
+        + "."
+        for split, measured in metrics.items()
+        if "steadiness" in measured
+    ]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
