@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,20 @@ import pytest
 
 # The last class is in no picture of the test split, and its name tries to be HTML.
 TINY_CLASSES = ("red", "green", "blue", "<b>rare & odd</b>")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole default suite runs on up to four cores at once where pytest-xdist is installed; `-n 0`: on one.
+
+    Named files run in one process, which starts faster; so do the slow tests, which start many processes themselves.
+    """
+    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
+        return
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and config.option.markexpr == "not slow"
+    if whole and config.option.numprocesses is None and not config.option.usepdb:
+        config.option.numprocesses = min(os.cpu_count() or 1, 4)
+        config.option.dist = "worksteal"  # neighbours share their module's fixtures
 
 
 @pytest.fixture(scope="session")
