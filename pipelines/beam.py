@@ -8,7 +8,7 @@ Readers, records, shards and manifest are those of `pipelines.build`, to the byt
 import sys
 from collections.abc import Sequence
 
-from pipelines.building.outcome import BuildOptions, print_outcome, read_to_build
+from pipelines.building.outcome import BuildOptions, print_outcome, print_plan, read_to_build
 from pipelines.command import parse_options, run_command
 
 
@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # To look for all the pictures here, one after the other, would take longer than to build them: the workers will.
     more = {"check_files": False} if options.dataset == "table" else {}
     raw = read_to_build(options, **more)
+    if options.dry_run:
+        print_plan(raw)
+        return
     from pipelines.building.on_beam import build_set_on_beam
 
     manifest = build_set_on_beam(

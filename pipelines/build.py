@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from pipelines.building.outcome import BuildOptions, print_outcome, read_to_build
+from pipelines.building.outcome import BuildOptions, print_outcome, print_plan, read_to_build
 from pipelines.building.sets import build_set
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import load_manifest
@@ -26,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         _inspect(options)
         return
     raw = read_to_build(options)
+    if options.dry_run:
+        print_plan(raw)
+        return
     load_tensorflow()
     manifest = build_set(
         raw,

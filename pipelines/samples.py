@@ -56,6 +56,7 @@ class RawSet:
         licence: under which terms its pictures are, or "".
         skipped: per split, what the reader left out; complete once the split's samples were iterated.
         remarks: what the reader guessed, in words for a person, to be said before it is used.
+        read_as: how it reads its source, likewise: columns, classes, pictures.
     """
 
     name: str
@@ -65,6 +66,7 @@ class RawSet:
     licence: str = ""
     skipped: dict[str, list[Skip]] = dataclasses.field(default_factory=dict)
     remarks: list[str] = dataclasses.field(default_factory=list)
+    read_as: str = ""
 
 
 def check_class_names(names: Iterable[str]) -> None:

@@ -47,7 +47,7 @@ ALLOWED = {
     "pipelines.manifest": {"pipelines.readers.registry", "pipelines.samples"},
     "pipelines.pictures": {"pipelines.decode", "pipelines.headers", "pipelines.scans"},
     "pipelines.policies": set(),
-    "pipelines.readers": {"pipelines.records", "pipelines.samples"},
+    "pipelines.readers": {"pipelines.pictures", "pipelines.records", "pipelines.samples"},
     "pipelines.readers.registry": {"pipelines.command", "pipelines.readers", "pipelines.samples"},
     "pipelines.records": {"pipelines.manifest", "pipelines.pictures", "pipelines.samples"},
     "pipelines.samples": set(),

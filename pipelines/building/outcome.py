@@ -13,6 +13,7 @@ from pipelines.manifest import MANIFEST, Manifest
 from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS
 from pipelines.readers.registry import ReadingOptions, read_by_options
 from pipelines.samples import RawSet
+from pipelines.words import listed
 
 MOST_CLASSES = 100  # with a line each
 SHOWN_CLASSES = 10  # of more: the most frequent, and the rarest
@@ -30,6 +31,7 @@ class BuildOptions(ReadingOptions):
         MAX_MEGAPIXELS, f"Larger pictures count as bad, at most {MOST_MEGAPIXELS}."
     )
     overwrite: bool = option(False, "Build a set anew that is there already.")
+    dry_run: bool = option(False, "Build nothing: read the labels, say how, and count them.")
 
 
 def read_to_build(options: BuildOptions, **more: Any) -> RawSet:
@@ -37,12 +39,21 @@ def read_to_build(options: BuildOptions, **more: Any) -> RawSet:
 
     What the reader guessed is printed, before anything is made of it.
     """
-    if not options.overwrite:  # said before anything is read or downloaded
+    if not options.overwrite and not options.dry_run:  # said before anything is read or downloaded
         refuse_complete(options.data_dir / options.set_name)
     raw = read_by_options(options, **more)
+    if raw.read_as:
+        print(f"read as: {raw.read_as}", flush=True)
     for remark in raw.remarks:
         print(f"note: {remark}", flush=True)
     return raw
+
+
+def print_plan(raw: RawSet) -> None:
+    """Tell what would be built: classes and splits."""
+    print(f"classes: {listed(raw.classes)}")
+    print(f"splits: {listed(raw.splits)}")
+    print("Nothing was built: --dry-run.")
 
 
 def print_outcome(manifest: Manifest, data_dir: Path) -> None:

@@ -22,6 +22,7 @@ LICENCE = (
 YEARS = (2014, 2017)
 
 Box = tuple[float, float, float, float]
+FindSize = Callable[[str], tuple[int, int] | None]
 
 
 def read_coco(source: Path | str, *, year: int = 2014, keep_unlabelled: bool = False) -> RawSet:
@@ -146,13 +147,21 @@ class Instances:
     remarks: list[str] = dataclasses.field(default_factory=list)
 
 
-def read_instances(path: Path) -> Instances:
+def read_instances(path: Path, find_size: FindSize | None = None) -> Instances:
     """Read a COCO-style JSON: lists `categories`, `images` and `annotations`.
+
+    Args:
+        path: the JSON.
+        find_size: a picture's file name -> its width and height, where the JSON has none and there are boxes.
 
     Raises:
         ValueError: it is not one; names the file and the entry.
     """
-    content = _load(path)
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} is not COCO: expected an object with `images`, `annotations`, `categories`."
+        )
     categories: dict[int, str] = {}
     for where, entry in _entries(path, content, "categories"):
         category, name = _field(where, entry, "id", int), _field(where, entry, "name", str)
@@ -186,6 +195,10 @@ def read_instances(path: Path) -> Instances:
             raise ValueError(f"{where}: `category_id` {category} is not in `categories`.")
         if owner is None:
             raise ValueError(f"{where}: `image_id` {id!r:.60} is not in `images`.")
+        if find_size is not None and entry.get("bbox") and not owner.measured:
+            width, height = find_size(owner.file_name) or (0, 0)
+            owner = dataclasses.replace(owner, width=width, height=height)
+            images[owner.id] = by_text[str(owner.id)] = owner
         objects.setdefault(owner.id, []).append((category, _box(where, entry.get("bbox"), owner)))
     return Instances(dict(sorted(categories.items())), list(images.values()), objects, remarks)
 
@@ -200,16 +213,17 @@ def labels_of(
     return present, tuple(box for _, box in boxed), tuple(label for label, _ in boxed)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_json(path: Path) -> Any:
+    """The content of a JSON file, which may be large, without outlines of objects.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
     try:
         with open(path, encoding="utf-8-sig") as file, naming(path):
             content = json.load(file, object_hook=_without_segmentation)
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError; nested too deeply
         raise ValueError(f"{path} is not a JSON file: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} is not COCO: expected an object with `images`, `annotations`, `categories`."
-        )
     return content
 
 

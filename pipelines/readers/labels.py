@@ -1,12 +1,14 @@
-"""All labels of a table in; an error where they look like something else than the names of classes."""
+"""Labels of a table in; what separates them out, or an error where they look like no names of classes."""
 
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 # What people put between labels; of those that also stand inside of names, one such label proves nothing.
 SEPARATORS = ("|", "\t", ";", ",", "/", "+", "&", " ")
 NEVER_IN_NAMES = ("|", "\t")
+FEW_CELLS = 50  # in fewer, a blank may be anything
 
 
 def check_labels(first: Mapping[str, str], classes: Collection[str], separator: str | None) -> None:
@@ -36,6 +38,53 @@ def check_labels(first: Mapping[str, str], classes: Collection[str], separator: 
                 f"{where}the classes `{name:.80}` and `{other:.80}` differ by case or space only. Write them alike;"
                 " or, if both are meant, list all names in a file for --classes."
             )
+
+
+def find_separator(path: Path, cells: Sequence[str], classes: Collection[str] | None) -> str:
+    """What stands between the labels in these cells, `;` where nothing does.
+
+    Args:
+        path: of the table, for the error.
+        cells: of the column of labels, some hundreds of them.
+        classes: the names of all, where they were told.
+
+    Raises:
+        ValueError: two marks may be meant, or one is seen too seldom to be sure.
+    """
+    filled = [cell for cell in cells if cell and cell[0] not in "{["]
+    known = set(classes or ())
+    marks = [mark for mark in ("|", ";", "\t") if any(mark in cell for cell in filled if cell not in known)]
+    if len(marks) > 1:
+        example = next(cell for cell in filled if marks[0] in cell)
+        raise ValueError(
+            f"{path}: labels are separated by {_name(marks[0])} in some rows, as in `{example:.60}`, and by"
+            f" {_name(marks[1])} in others. --separator says which is meant; write all rows alike."
+        )
+    if marks:
+        return marks[0]
+    for mark in (",", "/", "+", "&", " "):
+        joined = [cell for cell in filled if mark in cell.strip(mark) and cell not in known]
+        if not joined:
+            continue
+        distinct = set(filled)
+        parts = [[part.strip() for part in cell.split(mark)] for cell in distinct]
+        if known:
+            if all({*found} <= known for found in parts):
+                return mark
+            continue
+        # Where labels are joined, few make many cells, and not always as many in a cell.
+        few = len({part for found in parts for part in found}) < len(distinct)
+        varied = len({len(found) for found in parts}) > 1
+        if few and varied and 5 * len(joined) >= len(filled) and mark in ", ":
+            return mark
+        are_cells = any(part in distinct for found in parts if len(found) > 1 for part in found)
+        if mark == "," or few or are_cells or (mark == " " and len(filled) < FEW_CELLS):
+            raise ValueError(
+                f"{path}: {_name(mark)} stands in {len(joined):,} of {len(filled):,} cells of labels, as in"
+                f" `{joined[0]:.60}`: does it separate labels? --separator {mark!r} says so, --separator ';' says"
+                " that these are names."
+            )
+    return ";"
 
 
 def _joined_by(mark: str, labels: Collection[str]) -> str | None:

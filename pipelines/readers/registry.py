@@ -31,7 +31,7 @@ class ReadingOptions:
     dataset: str = option("digits", f"Which set: {', '.join(READERS)}.")
     source: Path | None = option(
         None,
-        "The original files: a folder, for `table` a CSV or JSON; or `tfds`, or `tfds:FOLDER` of TFDS' own.",
+        "The original files: a folder, for `table` also a file; or `tfds`, or `tfds:FOLDER` of TFDS' own.",
     )
     seed: int | None = option(
         None, "digits, table: of the scenes; of the division into splits.", group=READING
@@ -40,8 +40,22 @@ class ReadingOptions:
     manual_dir: Path | None = option(None, "tfds: folder of the original archives.", group=READING)
     images: Path | None = option(None, "table: folder to which its files are relative.", group=READING)
     classes: Path | None = option(None, "table: text file of the class names, one a line.", group=READING)
+    file_column: str | None = option(None, "table: the column that names the pictures.", group=READING)
+    labels_column: str | None = option(None, "table: the column that holds the labels.", group=READING)
+    group_column: str | None = option(
+        None, "table: the column whose equal cells say that pictures must come into one split.", group=READING
+    )
     separator: str | None = option(
         None, "table: what stands between the labels of one cell, by default `;`.", group=READING
+    )
+    extension: str | None = option(
+        None, "table: what is missing behind the names of files, such as .jpg.", group=READING
+    )
+    none_label: str | None = option(
+        None, "table: the label that says that none of the classes is there.", group=READING
+    )
+    same_name: Literal["one", "several"] | None = option(
+        None, "table, a folder a class: what files of one name in several folders are.", group=READING
     )
     minus_one: Literal["difficult", "absent", "unknown"] | None = option(
         None, "table: what -1 says in a column per class; difficult where there are 0, too.", group=READING
@@ -71,11 +85,12 @@ def build_command(name: str, data_dir: Path | str) -> str:
 
 def read_by_options(options: ReadingOptions, **more: Any) -> RawSet:
     """The raw set that the options of a command line name; `more` are options of its reader."""
-    reading = {
+    given = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(options)
-        if field.metadata["group"] == READING and getattr(options, field.name) not in (None, False)
+        if field.metadata["group"] == READING
     }
+    reading = {name: value for name, value in given.items() if value is not None and value is not False}
     return read_raw_set(options.dataset, options.source, **reading, **more)
 
 

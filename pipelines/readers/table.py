@@ -7,24 +7,27 @@ each row are kept: so a table of many millions of rows fits into memory.
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import os
 import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.files import file_sha256
 from pipelines.readers.classes import read_class_names
+from pipelines.readers.dividing import divide, shares_of
 from pipelines.readers.labels import check_labels
-from pipelines.readers.stratify import seeded_keys, stratified_split
-from pipelines.readers.table_files import SEPARATOR, SPLIT_NAMES, MinusOne, Row, Table, find_tables
+from pipelines.readers.placing import Places, id_of, nearest_file
+from pipelines.readers.rows import SEPARATOR, SPLIT_NAMES, MinusOne, Row, SameName, Table, Told
+from pipelines.readers.table_files import find_tables
 from pipelines.records import sort_key
 from pipelines.samples import RawSet, Sample, Skip, check_class_name, check_class_names
 from pipelines.words import nearest
+
+MANY_ROWS = 1000  # among which a label of a single one is likely to be misspelt
 
 
 def read_table(
@@ -37,14 +40,22 @@ def read_table(
     test_fraction: float = 0.1,
     seed: int = 0,
     licence: str = "",
-    separator: str = SEPARATOR,
+    separator: str | None = None,
     minus_one: MinusOne | None = None,
+    file_column: str | None = None,
+    labels_column: str | None = None,
+    group_column: str | None = None,
+    extension: str | None = None,
+    none_label: str | None = None,
+    same_name: SameName | None = None,
     check_files: bool = True,
 ) -> RawSet:
     """Pictures of your own and what is in them.
 
-    A CSV (UTF-8, commas) has a column `file` and either `labels`, separated by `;`, with `difficult` (more labels,
-    hard to see) if you like; or a column per class: 1 present, 0 absent, -1 difficult, nothing where nobody knows,
+    Labels come in many shapes, which docs/data.md lists; `read_as` of the outcome says how these were read.
+
+    In our own form a CSV (UTF-8, commas) has a column `file` and either `labels`, separated by `;`, with `difficult`
+    (more labels, hard to see) if you like; or a column per class: 1 present, 0 absent, -1 difficult, nothing where nobody knows,
     which weighs nothing. A column `split` names the split of each row. A picture without labels has none of the
     classes; a picture of which every class is unknown is left out.
 
@@ -68,6 +79,12 @@ def read_table(
         seed: of that division.
         licence: the terms of the pictures, for people.
         separator: what stands between the labels of a cell.
+        file_column: the column, or key, that names the pictures.
+        labels_column: the one that holds the labels.
+        group_column: the one that says which pictures belong together; they come into one split.
+        extension: what is missing behind the files' names.
+        none_label: the label that says that none of the classes is there.
+        same_name: in class folders, whether files of one name in several of them are one picture.
         minus_one: what -1 says in a column per class: `difficult`, `absent` or `unknown`.
         check_files: see now whether every picture is there, and not only when it is built.
 
@@ -76,42 +93,40 @@ def read_table(
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"`name` may have letters, digits, _ and -. Received: {name!r}")
-    separator = "\t" if separator == "\\t" else separator  # as one types it
-    if not separator.strip(" ") and separator != " ":
-        raise ValueError(f"`separator` must be a text, such as ; or | or one space. Received: {separator!r}")
-    given = _given_classes(classes, separator)
-    tables = find_tables(Path(source), given, separator, minus_one)
-    root = Path(images) if images is not None else tables[0].path.parent
+    told = Told(
+        _given_classes(classes, _typed_separator(separator) or SEPARATOR),
+        _typed_separator(separator),
+        minus_one,
+        file_column,
+        labels_column,
+        f".{extension.lstrip('.')}" if extension else None,
+        none_label,
+        group_column,
+        same_name,
+    )
+    tables = find_tables(Path(source), told)
+    beside = images is None
+    root = Path(os.path.commonpath([table.folder for table in tables])) if images is None else Path(images)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}, the folder of the pictures, is not there.")
+    places = Places.find(tables, root, beside=beside, extension=told.extension)
 
-    scan = _scan(tables, root, given, check_files)
+    try:
+        scan = _scan(tables, places, told.classes, check_files)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"{error}{_understood(tables)}") from None
     if not scan.labels:
         raise ValueError(f"{source} has no label in any of its {len(scan.hashes)} rows.")
-    classes = given or tables[0].declared or tuple(sorted(scan.labels))
-    if given is None:
-        check_labels(scan.labels, classes, separator if tables[0].joins_labels else None)
-    split_of_row: np.ndarray | None = None
-    names = sorted(scan.splits, key=lambda split: (split != "train", split))
-    rule = "as in the table"
-    if not names:
-        names, shares = _shares(val_fraction, test_fraction)
-        split_of_row = _divide(scan, classes, shares, seed)
-        counts = np.bincount(split_of_row, minlength=len(names))
-        if not counts.all():
-            empty = int(counts.argmin())
-            raise ValueError(
-                f"{source} has {len(scan.hashes)} pictures, too few to give the split `{names[empty]}` its share of"
-                f" {shares[empty]:g}. Add pictures, or change the fractions."
-            )
-        rule = f"divided {' : '.join(f'{share:g}' for share in shares)}, stratified by class, seed {seed}"
-
+    classes = told.classes or tables[0].declared or tuple(sorted(scan.labels))
+    if told.classes is None:
+        check_labels(scan.labels, classes, tables[0].separator if tables[0].joins_labels else None)
+    names, split_of_row, rule = _split_rows(source, scan, classes, val_fraction, test_fraction, seed)
     skipped: dict[str, list[Skip]] = {split: [] for split in names}
     splits: dict[str, Callable[[], Iterator[Sample]]] = {
         split: functools.partial(
             _samples,
-            [table for table in tables if table.split in (None, split)],
-            root,
+            tables,
+            places,
             classes,
             split,
             None if split_of_row is None else split_of_row == place,
@@ -120,20 +135,64 @@ def read_table(
         for place, split in enumerate(names)
     }
     ignored = sorted({column for table in tables for column in table.ignored})
-    remarks = list(dict.fromkeys(remark for table in tables for remark in table.remarks))
-    if ignored:
-        remarks.append(f"columns that are not read: {', '.join(ignored)[:200]}")
     return RawSet(
         name=name,
         classes=classes,
         splits=splits,
-        source=", ".join(f"{table.path.name} (sha256 {file_sha256(table.path)[:16]})" for table in tables)
+        source=", ".join(_name_and_hash(table.path) for table in tables)
         + f"; splits {rule}"
         + (f"; columns not read: {', '.join(ignored)}" if ignored else ""),
         licence=licence,
         skipped=skipped,
-        remarks=remarks,
+        remarks=_remarks(tables, scan, ignored, told),
+        read_as=_say(tables, places, classes, scan),
     )
+
+
+def _split_rows(
+    source: Path | str,
+    scan: "_Scan",
+    classes: Sequence[str],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> tuple[list[str], np.ndarray | None, str]:
+    """The splits' names; where they are ours to choose, the split of each row; and how, in words."""
+    if scan.splits:
+        return sorted(scan.splits, key=lambda split: (split != "train", split)), None, "as in the table"
+    names, shares = shares_of(val_fraction, test_fraction)
+    split_of_row = divide(scan.label_sets, classes, scan.hashes, scan.groups, shares, seed)
+    counts = np.bincount(split_of_row, minlength=len(names))
+    if not counts.all():
+        empty = int(counts.argmin())
+        what = "pictures" if scan.groups is None else f"pictures in {scan.groups.max() + 1} groups"
+        raise ValueError(
+            f"{source} has {len(scan.hashes)} {what}, too few to give the split `{names[empty]}` its share of"
+            f" {shares[empty]:g}. Add pictures, or change the fractions."
+        )
+    rule = f"divided {' : '.join(f'{share:g}' for share in shares)}, stratified by class, seed {seed}"
+    return names, split_of_row, rule + (", groups kept together" if scan.groups is not None else "")
+
+
+def _remarks(tables: Sequence[Table], scan: "_Scan", ignored: list[str], told: Told) -> list[str]:
+    remarks = list(dict.fromkeys(remark for table in tables for remark in table.remarks))
+    remarks += _suspicious(scan) if told.classes is None else []
+    if scan.groups is not None:
+        remarks.append(f"{int(scan.groups.max()) + 1:,} groups by {told.group_column}, each in one split")
+    if ignored:
+        remarks.append(f"columns that are not read: {', '.join(ignored)[:200]}")
+    return remarks
+
+
+def _typed_separator(separator: str | None) -> str | None:
+    separator = "\t" if separator == "\\t" else separator  # as one types it
+    if separator is not None and not separator.strip(" ") and separator != " ":
+        raise ValueError(f"`separator` must be a text, such as ; or | or one space. Received: {separator!r}")
+    return separator
+
+
+def _name_and_hash(path: Path) -> str:
+    return path.name if path.is_dir() else f"{path.name} (sha256 {file_sha256(path)[:16]})"
 
 
 def _given_classes(classes: Path | str | Sequence[str] | None, separator: str) -> tuple[str, ...] | None:
@@ -160,38 +219,47 @@ class _Scan:
         hashes: (rows,) uint64, of the rows' ids.
         label_sets: of each row; none where the tables name the splits.
         labels: all that were met, and where each was first.
+        counts: rows of each label.
         splits: those that the tables name.
+        groups: (rows,) int64, the number of the row's group; None where there are no groups.
     """
 
     hashes: np.ndarray
     label_sets: list[tuple[str, ...]]
     labels: dict[str, str]
+    counts: Counter[str]
     splits: set[str]
+    groups: np.ndarray | None
 
 
-def _scan(tables: Sequence[Table], root: Path, given: tuple[str, ...] | None, check_files: bool) -> _Scan:
+def _scan(tables: Sequence[Table], places: Places, given: tuple[str, ...] | None, check_files: bool) -> _Scan:
     hashes = bytearray()
     label_sets: list[tuple[str, ...]] = []
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # rows with equal labels share one tuple
     labels: dict[str, str] = {}
+    counts: Counter[str] = Counter()
     splits: set[str] = set()
-    for row in itertools.chain.from_iterable(table.rows() for table in tables):
-        relative = _below_root(row, root)
-        if check_files and not os.path.isfile(root / relative):
-            raise FileNotFoundError(
-                f"{row.where}: {root / relative} is not there.{_nearest_file(root / relative)}"
-            )
+    numbers: dict[str, tuple[int, str | None]] = {}  # of the groups, and their splits
+    groups: list[int] = []
+    for table, row in _rows(tables):
+        relative = places.path_of(table, row)
+        if check_files and not table.holds_pictures and not os.path.isfile(places.root / relative):
+            missing = places.root / relative
+            raise FileNotFoundError(f"{row.where}: {missing} is not there.{nearest_file(missing)}")
         for name in row.present:
             if name not in labels:
                 labels[name] = row.where
                 if given is not None and name not in given:
                     raise ValueError(f"{row.where}: `{name:.80}` is not a class.{nearest(name, given)}")
                 _check_name(name, row)
+        counts.update(row.present)
+        if row.group is not None:
+            groups.append(_number_group(row, numbers))
         if row.split is None:
             label_sets.append(shared.setdefault(row.present, row.present))
         else:
             splits.add(row.split)
-        hashes += sort_key(_id_of(relative))
+        hashes += sort_key(id_of(relative))
     names = ", ".join(str(table.path) for table in tables)
     if not hashes:
         raise ValueError(f"{names}: there is not one picture in it.")
@@ -200,9 +268,28 @@ def _scan(tables: Sequence[Table], root: Path, given: tuple[str, ...] | None, ch
     for split in splits - set(SPLIT_NAMES.values()):
         if split.casefold() in SPLIT_NAMES:
             raise ValueError(f"{names}: the split `{split}`: did you mean `{SPLIT_NAMES[split.casefold()]}`?")
-    scan = _Scan(np.frombuffer(hashes, ">u8").astype(np.uint64), label_sets, labels, splits)
-    _refuse_duplicates(tables, root, scan.hashes)
+    scan = _Scan(
+        *(np.frombuffer(hashes, ">u8").astype(np.uint64), label_sets, labels, counts, splits),
+        groups=np.array(groups, np.int64) if groups else None,
+    )
+    _refuse_duplicates(tables, places, scan.hashes)
     return scan
+
+
+def _number_group(row: Row, numbers: dict[str, tuple[int, str | None]]) -> int:
+    """The number of a row's group; one that is blank is refused, and one that lies in two splits."""
+    if not row.group:
+        raise ValueError(f"{row.where}: the cell of its group is blank; give every picture a group.")
+    number, split = numbers.setdefault(row.group, (len(numbers), row.split))
+    if split != row.split:
+        raise ValueError(f"{row.where}: the group {row.group!r:.60} is in {split} and in {row.split}.")
+    return number
+
+
+def _rows(tables: Sequence[Table], with_pictures: bool = False) -> Iterator[tuple[Table, Row]]:
+    for table in tables:
+        for row in table.rows_with_pictures() if with_pictures else table.rows():
+            yield table, row
 
 
 def _check_name(name: str, row: Row) -> None:
@@ -212,87 +299,67 @@ def _check_name(name: str, row: Row) -> None:
         raise ValueError(f"{row.where}: {error}") from None
 
 
-def _below_root(row: Row, root: Path) -> str:
-    """The file of a row, relative to the root, which it must not leave."""
-    if _PLAIN_PATH.fullmatch(row.file):
-        return row.file
-    if not row.file or "\0" in row.file:
-        raise ValueError(f"{row.where}: `file` names no file. Received: {row.file!r:.40}")
-    written = _as_on_disk(row.file, root)
-    relative = os.path.relpath(os.path.join(os.path.abspath(root), written), os.path.abspath(root))
-    if relative.split(os.sep)[0] in (os.pardir, os.curdir):
-        raise ValueError(f"{row.where}: {row.file} is outside of {root}, the folder of the pictures.")
-    return relative
-
-
-def _as_on_disk(file: str, root: Path) -> str:
-    """The spelling by which a file is there: Windows has back slashes in paths, Macs part accents from letters."""
-    usual = file.replace("\\", "/")
-    spellings = [
-        file,
-        usual,
-        *(unicodedata.normalize(form, spelling) for spelling in (file, usual) for form in ("NFC", "NFD")),
-    ]
-    if len(set(spellings)) == 1:
-        return file
-    return next((spelling for spelling in spellings if os.path.exists(root / spelling)), usual)
-
-
-# A path without anything to resolve, which is also a valid id: nearly all are, and take no further work.
-_PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-
-
-def _id_of(relative: str) -> str:
-    """A picture's id: its path below the root; with a hash of it, where characters had to be replaced."""
-    replaced = re.sub(r"[^A-Za-z0-9_./-]", "_", relative)
-    if replaced == relative:
-        return relative
-    return f"{replaced}-{hashlib.blake2b(relative.encode(), digest_size=8).hexdigest()}"
-
-
-def _nearest_file(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" Nor is its folder {path.parent}."
-    with os.scandir(path.parent) as entries:
-        return nearest(path.name, [entry.name for entry in itertools.islice(entries, 10_000)])
-
-
-def _refuse_duplicates(tables: Sequence[Table], root: Path, hashes: np.ndarray) -> None:
+def _refuse_duplicates(tables: Sequence[Table], places: Places, hashes: np.ndarray) -> None:
     values, counts = np.unique(hashes, return_counts=True)
     suspects = set(values[counts > 1].tolist())
     first: dict[str, str] = {}
-    for row in itertools.chain.from_iterable(table.rows() for table in tables if suspects):
-        id = _id_of(_below_root(row, root))
+    for table, row in _rows(tables) if suspects else ():
+        id = id_of(places.path_of(table, row))
         if int.from_bytes(sort_key(id), "big") in suspects and first.setdefault(id, row.where) != row.where:
-            raise ValueError(f"{row.where}: {row.file} was there already, in {first[id]}. One row a picture.")
+            raise ValueError(
+                f"{row.where}: {row.file} was there already, in {first[id]}. One row a picture"
+                f"{', and the lines of a picture one behind the other' if table.is_long else ''}."
+            )
+
+
+def _understood(tables: Sequence[Table]) -> str:
+    """The first rows as they were read, where something had to be guessed: the end of an error's sentence."""
+    if all(table.exact for table in tables):
+        return ""
+    shown = []
+    try:
+        for _, row in itertools.islice(_rows(tables), 3):
+            shown.append(f"{row.file:.40}: {', '.join(row.present)[:60] or 'none'}")
+    except (ValueError, OSError):
+        pass
+    how = ", ".join(tables[0].read_as)
+    return (
+        f" (Read as: {how}; first rows: {' | '.join(shown) or 'none'}. Other readings: --file-column,"
+        " --labels-column, --separator, --extension, --images.)"
+    )
+
+
+def _say(tables: Sequence[Table], places: Places, classes: Sequence[str], scan: "_Scan") -> str:
+    """How the labels are read, in one line."""
+    file, *rest = tables[0].read_as
+    parts = [file + places.describe(), *rest]
+    return f"{', '.join(parts)}; {len(classes):,} classes; {len(scan.hashes):,} pictures"
+
+
+def _suspicious(scan: "_Scan") -> list[str]:
+    """Labels that may be misspelt: of one row among very many."""
+    if len(scan.hashes) < MANY_ROWS:
+        return []
+    once = [name for name, number in scan.counts.items() if number == 1]
+    if not once:
+        return []
+    often = [name for name, number in scan.counts.items() if number > 1]
+    shown = [
+        f"`{name:.60}` ({scan.labels[name].rpartition(', ')[2]}).{nearest(name, often)}" for name in once[:3]
+    ]
+    more = f" And {len(once) - 3:,} more." if len(once) > 3 else ""
+    return [
+        f"suspicious: of {len(scan.hashes):,} rows only one has the label {' '.join(shown)}{more} If it is misspelt,"
+        " mend it; --classes FILE makes such a label an error"
+    ]
 
 
 # --- Splits and samples -----------------------------------------------------------------------------------------
 
 
-def _shares(val_fraction: float, test_fraction: float) -> tuple[list[str], list[float]]:
-    """The splits that a table is divided into, and the share of each."""
-    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 <= fraction < 1:
-            raise ValueError(f"`{name}` must lie in [0, 1). Received: {fraction}")
-    if val_fraction + test_fraction >= 1:
-        raise ValueError(f"The fractions {val_fraction} and {test_fraction} leave nothing to train on.")
-    shares = {"train": 1 - val_fraction - test_fraction, "validation": val_fraction, "test": test_fraction}
-    kept = {split: share for split, share in shares.items() if share}
-    return list(kept), list(kept.values())
-
-
-def _divide(scan: _Scan, classes: tuple[str, ...], shares: list[float], seed: int) -> np.ndarray:
-    index = {name: place for place, name in enumerate(classes)}
-    indices = {names: tuple(sorted({index[name] for name in names})) for names in set(scan.label_sets)}
-    return stratified_split(
-        [indices[names] for names in scan.label_sets], seeded_keys(scan.hashes, seed), shares
-    )
-
-
 def _samples(
     tables: Sequence[Table],
-    root: Path,
+    places: Places,
     classes: tuple[str, ...],
     split: str,
     chosen: np.ndarray | None,
@@ -301,23 +368,32 @@ def _samples(
     """The samples of one split; `chosen`: (rows,) bool, where the rows do not name their split themselves."""
     index = {name: place for place, name in enumerate(classes)}
     skipped.clear()
+    if chosen is None:
+        tables = [table for table in tables if table.split in (None, split)]
 
-    def indices(names: tuple[str, ...]) -> tuple[int, ...]:
+    def indices(names: Iterable[str]) -> tuple[int, ...]:
         return tuple(sorted({index[name] for name in names}))
 
-    for number, row in enumerate(itertools.chain.from_iterable(table.rows() for table in tables)):
+    for number, (table, row) in enumerate(_rows(tables, with_pictures=True)):
         if row.split != split if chosen is None else not chosen[number]:
             continue
-        relative = _below_root(row, root)
-        if len(row.unknown) == len(classes):
-            skipped.append(Skip(id=_id_of(relative), why="every class is unknown"))
+        relative = places.path_of(table, row)
+        unknown = indices(row.unknown)
+        if row.known is not None:
+            sure = {index[name] for name in (*row.known, *row.present) if name in index}
+            unknown = tuple(label for label in range(len(classes)) if label not in sure)
+        if len(unknown) == len(classes):
+            skipped.append(Skip(id=id_of(relative), why="every class is unknown"))
+            continue
+        if table.holds_pictures and not row.image:
+            skipped.append(Skip(id=id_of(relative), why="has no picture in the table"))
             continue
         yield Sample(
-            id=_id_of(relative),
-            image=root / relative,
+            id=id_of(relative),
+            image=row.image or places.root / relative,
             present=indices(row.present),
             difficult=indices(row.difficult),
-            unknown=indices(row.unknown),
+            unknown=unknown,
             boxes=row.boxes,
             box_labels=tuple(index[name] for name in row.box_labels),
             measured=row.measured,

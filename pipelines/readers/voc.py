@@ -215,17 +215,26 @@ def read_objects(path: Path) -> list[Object]:
     for entry in tree.iter("object"):
         name = entry.findtext("name", default="").strip()
         if name not in VOC_CLASSES:
-            raise ValueError(f"{path}: `{name}` is not a class of VOC.{nearest(name, VOC_CLASSES)}")
-        box = (
-            max(0.0, (_number(path, entry, "bndbox/ymin") - 1) / height),
-            max(0.0, (_number(path, entry, "bndbox/xmin") - 1) / width),
-            min(1.0, _number(path, entry, "bndbox/ymax") / height),
-            min(1.0, _number(path, entry, "bndbox/xmax") / width),
-        )
-        has_area = box[0] < box[2] and box[1] < box[3]
+            raise ValueError(
+                f"{path}: `{name}` is not a class of VOC.{nearest(name, VOC_CLASSES)} Classes of your own are read"
+                " with `--dataset table`."
+            )
         difficult = entry.findtext("difficult", "0").strip() == "1"
-        objects.append((VOC_CLASSES.index(name), difficult, box if has_area else None))
+        objects.append((VOC_CLASSES.index(name), difficult, box_of(path, entry, width, height)))
     return objects
+
+
+def box_of(path: Path, entry: ElementTree.Element, width: float, height: float) -> Box | None:
+    """The box of an object on a picture of that many px; None where it has none, as an outline, or no area."""
+    if entry.find("bndbox") is None:
+        return None
+    box = (
+        max(0.0, (_number(path, entry, "bndbox/ymin") - 1) / height),
+        max(0.0, (_number(path, entry, "bndbox/xmin") - 1) / width),
+        min(1.0, _number(path, entry, "bndbox/ymax") / height),
+        min(1.0, _number(path, entry, "bndbox/xmax") / width),
+    )
+    return box if box[0] < box[2] and box[1] < box[3] else None
 
 
 def read_xml(path: Path) -> ElementTree.Element:

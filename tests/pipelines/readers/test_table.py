@@ -172,7 +172,7 @@ def test_the_tables_checksum_tells_which_table_it_was(folder):
     [
         ([], "labels.csv has no column `file`. It is empty"),
         (["File,labels"], "labels.csv has no column `file`. It has File, labels. Did you mean `File`?"),
-        (["file;labels", "a.jpg;dog"], "It has file;labels. Columns are separated by commas"),
+        (["file labels", "a.jpg dog"], "It has file labels. Columns are separated by commas"),
         (["file,labels,labels"], "labels.csv has two columns `labels`"),
         (["file,split", "a.jpg,train"], "labels.csv has neither a column `labels` nor a column per class"),
         (["file,labels,spilt", "a.jpg,dog,train"], "labels.csv has a column `spilt`. Did you mean `split`?"),
@@ -489,6 +489,6 @@ def test_an_error_amid_a_table_names_it(folder, monkeypatch):
     def broken(*args, **kwargs):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("pipelines.readers.table_files.csv.reader", broken)
+    monkeypatch.setattr("pipelines.readers.csv_layout.csv.reader", broken)
     with pytest.raises(OSError, match=r"labels\.csv"):
         read_table(path)

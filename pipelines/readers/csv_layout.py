@@ -1,0 +1,319 @@
+"""The header and the first rows of a CSV in, what each of its columns says out; what can't be known is asked for."""
+
+import csv
+import dataclasses
+import difflib
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines.files import naming
+from pipelines.readers.labels import find_separator
+from pipelines.readers.rows import PICTURE_ENDINGS, SEPARATOR, Told, clean
+from pipelines.words import listed, nearest
+
+COLUMNS = ("file", "labels", "difficult", "split")
+PRESENT, ABSENT, DIFFICULT, UNKNOWN = "present", "absent", "difficult", "unknown"
+CELLS = {"1": PRESENT, "0": ABSENT, "-1": DIFFICULT, "": UNKNOWN}  # of a column per class
+CELLS |= {"1.0": PRESENT, "0.0": ABSENT, "-1.0": DIFFICULT}  # as pandas writes a column that has gaps
+WORDS = {"true": PRESENT, "false": ABSENT, "yes": PRESENT, "no": ABSENT, "y": PRESENT, "n": ABSENT}
+WORDS |= {"t": PRESENT, "f": ABSENT}
+SAMPLED = 1000  # rows, by which columns are guessed
+FIELD_BYTES = 2**20  # of one cell
+# What others call the column of the file, and that of the labels; lower case, without marks between words.
+# fmt: off
+FILE_NAMES: tuple[str, ...] = (
+    "file", "filename", "fname", "image", "imagename", "img", "imageindex", "imageid", "imagepath", "path",
+    "filepath", "imagefile", "imgname", "imgpath", "picture", "photo", "id", "name",
+)
+LABEL_NAMES: tuple[str, ...] = (
+    "labels", "label", "tags", "tag", "findinglabels", "classes", "class", "categories", "category", "choices",
+    "attributes", "attributeids", "targets", "target", "labelnames", "genres",
+)
+# fmt: on
+SPLIT_COLUMNS = ("split", "is_valid", "partition", "subset")
+# What stands for no label, where it never stands beside another.
+NONE_LABELS = ("No Finding", "no finding", "none", "None")
+# CheXpert's own: there -1 says that the report was uncertain.
+CHEXPERT = {"Enlarged Cardiomediastinum", "Lung Opacity", "Pleural Effusion"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What the columns of a CSV say.
+
+    Attributes:
+        encoding, delimiter: of the file.
+        header: names of the columns.
+        file, labels, difficult, split, group: columns, None where there is none.
+        class_columns: the columns of a class each, in order.
+        ignored: columns that are not read.
+        cells: what a cell of such a column says.
+        minus_one_told: whether somebody said what -1 means.
+        separator: between the labels of a cell.
+        none_label: the label that says none of the classes.
+        exact: it is our own form, in which nothing has to be guessed.
+        remarks: what was guessed.
+    """
+
+    encoding: str
+    delimiter: str
+    header: tuple[str, ...]
+    file: str
+    labels: str | None
+    class_columns: tuple[str, ...]
+    ignored: tuple[str, ...]
+    cells: dict[str, str]
+    minus_one_told: bool
+    separator: str = SEPARATOR
+    none_label: str | None = None
+    difficult: str | None = None
+    split: str | None = None
+    group: str | None = None
+    exact: bool = True
+    remarks: tuple[str, ...] = ()
+
+
+def read_layout(path: Path, told: Told) -> Layout:
+    """What the columns of a CSV say.
+
+    Raises:
+        ValueError: what can't be known, with the option that tells it.
+    """
+    encoding, delimiter = _find_form(path)
+    sample = list(itertools.islice(read_lines(path, encoding, delimiter), SAMPLED + 1))
+    header = [clean(cell) for cell in sample[0][1]] if sample else []
+    rows = [cells for _, cells in sample[1:]]
+    remarks = []
+    if delimiter != "," and path.suffix.lower() == ".csv":
+        remarks.append(f"columns are separated by {'a tab' if delimiter == chr(9) else f'`{delimiter}`'}")
+    if encoding == "utf-16":
+        remarks.append("the text is UTF-16")
+    while len(header) > 1 and not header[-1] and rows and all(len(row) == len(header) - 1 for row in rows):
+        header.pop()
+        remarks.append("the header has one empty field more than the rows")
+    if len(set(header)) < len(header):
+        twice = next(column for column in header if header.count(column) > 1)
+        raise ValueError(f"{path} has two columns `{twice}`.")
+    for option, column in (
+        ("file-column", told.file_column),
+        ("labels-column", told.labels_column),
+        ("group-column", told.group_column),
+    ):
+        if column is not None and column not in header:
+            raise ValueError(
+                f"{path} has no column `{column}`, which --{option} names. It has {listed(header)}."
+                f"{nearest(column, header)}"
+            )
+    layout = _own(path, header, told) if _is_own(header, told) else _guess(path, header, rows, told)
+    return dataclasses.replace(
+        layout, encoding=encoding, delimiter=delimiter, remarks=(*remarks, *layout.remarks)
+    )
+
+
+def read_lines(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of each row that is not blank, the header first."""
+    csv.field_size_limit(FIELD_BYTES)
+    with open(path, newline="", encoding=encoding) as file, naming(path):
+        reader = csv.reader(file, strict=True, delimiter=delimiter)
+        try:
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path} is not UTF-8 text, after line {reader.line_num}: {error.reason}. Save it as UTF-8."
+            ) from None
+        except (csv.Error, UnicodeError) as error:
+            raise ValueError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+
+
+def _find_form(path: Path) -> tuple[str, str]:
+    """A CSV's encoding and what separates its columns."""
+    with path.open("rb") as file, naming(path):
+        head = file.read(2**16)
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = head[: len(head) & ~1].decode(encoding, "replace").lstrip("\r\n")
+    first = re.sub('"[^"]*"', "", text.splitlines()[0]) if text else ""
+    if "\t" in first:
+        return encoding, "\t"
+    return encoding, ";" if ";" in first and "," not in first else ","
+
+
+def _is_own(header: Sequence[str], told: Told) -> bool:
+    return "file" in header and told.file_column in (None, "file") and told.labels_column in (None, "labels")
+
+
+# --- Our own form, which is exact ---------------------------------------------------------------------------------
+
+
+def _own(path: Path, header: list[str], told: Told) -> Layout:
+    split = next((name for name in ("split", "is_valid") if name in header), None)
+    others = [c for c in header if c not in (*COLUMNS, split, told.group_column)]
+    joins_labels = "labels" in header
+    class_columns: list[str] = []
+    ignored = others
+    if not joins_labels:
+        class_columns = others if told.classes is None else list(told.classes)
+        ignored = [] if told.classes is None else [c for c in others if c not in told.classes]
+    for name in class_columns:
+        if name not in header:
+            raise ValueError(
+                f"{path} has neither a column `labels` nor one of the class `{name}`.{nearest(name, others)}"
+            )
+    for column in others if told.classes is None else ignored:
+        for known in difflib.get_close_matches(column.lower(), set(COLUMNS) - set(header), 1, cutoff=0.8):
+            raise ValueError(f"{path} has a column `{column}`. Did you mean `{known}`?")
+        if joins_labels and _plain(column) in ("label", "tags"):
+            raise ValueError(
+                f"{path} has both `labels` and `{column}`: --labels-column says which holds the labels."
+            )
+    if not class_columns and not joins_labels:
+        raise ValueError(f"{path} has neither a column `labels` nor a column per class.")
+    if class_columns and "difficult" in header:
+        raise ValueError(f"{path}: in a column per class, -1 says difficult; drop the column `difficult`.")
+    cells = CELLS | {"-1": told.minus_one or DIFFICULT, "-1.0": told.minus_one or DIFFICULT}
+    return Layout(
+        encoding="",
+        delimiter="",
+        header=tuple(header),
+        file="file",
+        labels="labels" if joins_labels else None,
+        class_columns=tuple(class_columns),
+        ignored=tuple(ignored),
+        cells=cells,
+        minus_one_told=told.minus_one is not None,
+        separator=told.separator or SEPARATOR,
+        none_label=told.none_label,
+        difficult="difficult" if "difficult" in header else None,
+        split=split,
+        group=told.group_column,
+    )
+
+
+# --- Others' forms, which are guessed -----------------------------------------------------------------------------
+
+
+def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> Layout:
+    def cells_of(column: str) -> list[str]:
+        place = header.index(column)
+        return [row[place].strip() for row in rows if len(row) == len(header)]
+
+    file = told.file_column or _find_file(path, header, rows, cells_of)
+    split = next((c for c in header if c in SPLIT_COLUMNS), None)
+    others = [c for c in header if c and c not in (file, split, told.group_column)]
+    labels = told.labels_column or _find_labels(path, others)
+    remarks: list[str] = []
+    cells = CELLS | WORDS | {"-1": told.minus_one or DIFFICULT, "-1.0": told.minus_one or DIFFICULT}
+    separator, none_label, class_columns = told.separator or SEPARATOR, told.none_label, []
+    minus_one_told = told.minus_one is not None
+    if labels is not None:
+        if told.separator is None:
+            separator = find_separator(path, cells_of(labels), told.classes)
+        if none_label is None:
+            none_label = _find_none_label(cells_of(labels), separator)
+    else:
+        class_columns = [c for c in others if _is_of_a_class(cells_of(c), cells)]
+        if told.classes is not None:
+            class_columns = list(told.classes)
+            for name in class_columns:
+                if name not in header:
+                    raise ValueError(f"{path} has no column of the class `{name}`.{nearest(name, others)}")
+        if not class_columns:
+            raise ValueError(
+                f"{path} has no column whose name says labels, and none of 0 and 1 for a class:"
+                f" --labels-column says which holds the labels. It has {listed(header)}.{_first_rows(rows)}"
+            )
+        if not minus_one_told and set(class_columns) >= CHEXPERT:
+            minus_one_told = True
+            cells |= {"-1": UNKNOWN, "-1.0": UNKNOWN}
+            remarks.append("-1 is read as unknown: these are CheXpert's columns, where it says uncertain")
+    used = {file, labels, split, told.group_column, *class_columns}
+    return Layout(
+        encoding="",
+        delimiter="",
+        header=tuple(header),
+        file=file,
+        labels=labels,
+        class_columns=tuple(class_columns),
+        ignored=tuple(c for c in header if c and c not in used),
+        cells=cells,
+        minus_one_told=minus_one_told,
+        separator=separator,
+        none_label=none_label,
+        split=split,
+        group=told.group_column,
+        exact=False,
+        remarks=tuple(remarks),
+    )
+
+
+def _find_file(path: Path, header: list[str], rows: list[list[str]], cells_of) -> str:  # type: ignore[no-untyped-def]
+    """The column that names the pictures: by its name, or as the only one whose cells end as files do."""
+    if not header:
+        raise ValueError(f"{path} has no column `file`. It is empty.")
+    of_files = [
+        column
+        for column in header
+        if (cells := [c for c in cells_of(column) if c]) and all(_ends_as_a_picture(c) for c in cells)
+    ]
+    by_name = sorted(
+        (column for column in header if _plain(column) in FILE_NAMES),
+        key=lambda column: (column not in of_files, FILE_NAMES.index(_plain(column))),
+    )
+    if len(of_files) == 1:
+        return of_files[0]
+    if len(of_files) > 1 and not any(column in of_files for column in by_name[:1]):
+        raise ValueError(
+            f"{path} has several columns of files, {listed(of_files)}: --file-column says which is meant."
+        )
+    if by_name and by_name[0] != header[0] and _plain(by_name[0]) in ("id", "name"):
+        by_name = []
+    if by_name and ("file" not in map(str.lower, header) or rows):
+        return by_name[0]
+    has = f"It has {', '.join(header)[:200]}."
+    hint = " Columns are separated by commas." if len(header) == 1 else nearest("file", header)
+    raise ValueError(
+        f"{path} has no column `file`. {has}{hint} --file-column names the column of the pictures."
+        f"{_first_rows(rows)}"
+    )
+
+
+def _find_labels(path: Path, columns: list[str]) -> str | None:
+    found = [column for column in columns if _plain(column) in LABEL_NAMES]
+    if len(found) > 1:
+        raise ValueError(
+            f"{path} has {' and '.join(f'`{c}`' for c in found)}: --labels-column says which holds the labels."
+        )
+    return found[0] if found else None
+
+
+def _is_of_a_class(cells: list[str], known: dict[str, str]) -> bool:
+    """Whether a column says of each picture if it shows a class: most of its cells do, and not all are blank."""
+    filled = [cell for cell in cells if cell]
+    good = sum(cell in known or cell.lower() in WORDS for cell in filled)
+    return bool(filled) and 2 * good > len(filled)
+
+
+def _find_none_label(cells: list[str], separator: str) -> str | None:
+    for label in NONE_LABELS:
+        alone = [cell for cell in cells if cell == label]
+        if alone and not any(
+            label in map(str.strip, cell.split(separator)) for cell in cells if cell != label
+        ):
+            return label
+    return None
+
+
+def _ends_as_a_picture(cell: str) -> bool:
+    return cell.lower().endswith(PICTURE_ENDINGS)
+
+
+def _plain(column: str) -> str:
+    return re.sub("[^a-z]", "", column.lower())
+
+
+def _first_rows(rows: Sequence[Sequence[str]]) -> str:
+    shown = " / ".join(" | ".join(cell[:24] for cell in row[:6]) for row in rows[:3])
+    return f" Its first rows: {shown[:300]}" if shown else ""

@@ -1,0 +1,307 @@
+"""A CSV or a text in columns in, its rows out: a column of labels, a column per class, or a line a label."""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.files import naming
+from pipelines.readers.csv_layout import (
+    ABSENT,
+    DIFFICULT,
+    PRESENT,
+    UNKNOWN,
+    WORDS,
+    Layout,
+    read_layout,
+    read_lines,
+)
+from pipelines.readers.rows import SPLIT_NAMES, Row, Table, Told, clean
+
+IS_VALID = {"true": "validation", "1": "validation", "false": "train", "0": "train"}  # fastai's column
+PARTITION = {"0": "train", "1": "validation", "2": "test"}  # CelebA's
+LONG_FORM = ("ImageID", "LabelName")  # Open Images'
+MARKS = {" ": "blanks", "\t": "tabs", ",": "commas", ";": "`;`", "|": "`|`"}
+MOST_JSON = 2**20  # letters of JSON in a cell
+
+
+def open_csv(path: Path, split: str | None, told: Told, folder: Path | None = None) -> Table:
+    """The table of a file with columns: CelebA's text, Open Images' long form, or any CSV."""
+    with path.open("rb") as file, naming(path):
+        head = file.read(2**16).decode("utf-8", "replace").lstrip("\ufeff").splitlines()
+    if len(head) > 2 and head[0].strip().isdigit() and len(head[1].split()) == len(head[2].split()) - 1:
+        return CelebA(path, split, told, folder)
+    if head and set(LONG_FORM) <= {clean(cell) for cell in head[0].split(",")}:
+        return LongForm(path, split, told, folder)
+    return Csv(path, split, told, folder)
+
+
+class Csv(Table):
+    """A CSV, read anew at every iteration: a column of labels, or a column per class."""
+
+    def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
+        super().__init__(path, split, folder)
+        self._layout = layout = read_layout(path, told)
+        self._place = {column: place for place, column in enumerate(layout.header)}
+        self._met: set[str] = set()  # kinds of cells
+        self.exact = layout.exact
+        self.names_splits = layout.split is not None
+        self.joins_labels = layout.labels is not None
+        self.separator = layout.separator
+        self.ignored = layout.ignored
+        if layout.class_columns and told.classes is None:
+            self.declared = tuple(c for c in layout.class_columns if c != layout.none_label)
+        self.remarks = list(layout.remarks)
+        self.read_as = list(_describe(layout))
+
+    def rows(self) -> Iterator[Row]:
+        layout, place = self._layout, self._place
+        labels_of_row = self._labels_from_columns if layout.class_columns else self._labels_from_cell
+        file, group = place[layout.file], None if layout.group is None else place[layout.group]
+        lines = read_lines(self.path, layout.encoding, layout.delimiter)
+        for line, cells in itertools.islice(lines, 1, None):
+            where = f"{self.path}, line {line}"
+            if len(cells) != len(place):
+                raise ValueError(
+                    f"{where}: {len(cells)} fields, but {len(place)} in the header. Labels are separated by"
+                    f" `{self.separator}`, and a field with a comma in it is quoted."
+                )
+            split = self._split_of(where, cells) if self.names_splits else self.split
+            present, difficult, unknown = labels_of_row(where, cells)
+            yield Row(
+                *(self.path, f"line {line}", cells[file].strip(), present, difficult, unknown, split),
+                group=None if group is None else cells[group].strip(),
+            )
+        if DIFFICULT in self._met and not layout.minus_one_told:
+            if ABSENT not in self._met:
+                raise ValueError(
+                    f"{self.path} has 1 and -1 in its columns and no 0: does -1 say absent, unknown, or present"
+                    " but hard to see? --minus-one absent, unknown or difficult tells."
+                )
+            self.remark("-1 is read as difficult: present, but hard to see. --minus-one tells otherwise")
+
+    def _split_of(self, where: str, cells: list[str]) -> str:
+        column = str(self._layout.split)
+        named = cells[self._place[column]].strip()
+        if column == "is_valid":
+            if named.lower() not in IS_VALID:
+                raise ValueError(f"{where}: `is_valid` must be True or False. Received: {named!r:.40}")
+            self.remark("is_valid is read as the split: True is validation, False is train")
+            return IS_VALID[named.lower()]
+        if column == "partition" and named in PARTITION:
+            self.remark("partition is read as the split: 0 is train, 1 validation, 2 test")
+            return PARTITION[named]
+        split = SPLIT_NAMES.get(named, named)
+        if not re.fullmatch(r"[A-Za-z0-9_]+", split):
+            raise ValueError(
+                f"{where}: `split` must be a name of letters, digits and _. Received: {named!r:.40}"
+            )
+        if split != named:
+            self.remark(f"the split {named} is read as {split}")
+        return split
+
+    def _labels_from_cell(self, where: str, cells: list[str]) -> tuple[tuple[str, ...], ...]:
+        """The present, difficult and unknown classes of a row with a cell of labels."""
+        layout = self._layout
+        difficult: tuple[str, ...] = ()
+        if layout.difficult is not None:
+            difficult = self._names_in(where, cells[self._place[layout.difficult]])
+        names = self._names_in(where, cells[self._place[str(layout.labels)]])
+        if layout.none_label is not None and layout.none_label in names:
+            if len(names) > 1:
+                raise ValueError(
+                    f"{where}: `{layout.none_label:.40}`, which says none of the classes, stands beside others:"
+                    f" {', '.join(names)[:80]}."
+                )
+            names = ()
+        return names + difficult, difficult, ()
+
+    def _names_in(self, where: str, cell: str) -> tuple[str, ...]:
+        if cell[:1] in ("{", "["):
+            return names_in_json(where, cell)
+        return tuple(name for part in cell.split(self.separator) if (name := clean(part)))
+
+    def _labels_from_columns(self, where: str, cells: list[str]) -> tuple[tuple[str, ...], ...]:
+        """The same of a row with a cell per class."""
+        layout = self._layout
+        found: dict[str, list[str]] = {PRESENT: [], ABSENT: [], DIFFICULT: [], UNKNOWN: []}
+        for name in layout.class_columns:
+            if name == layout.none_label:
+                continue
+            cell = cells[self._place[name]].strip()
+            if cell not in layout.cells and (layout.exact or cell.lower() not in WORDS):
+                hint = "" if self.declared is None else " If that is no class, give the names of the classes."
+                raise ValueError(
+                    f"{where}, column `{name}`: expected 1, 0, -1 or nothing. Received: {cell!r:.40}.{hint}"
+                )
+            found[layout.cells[cell] if cell in layout.cells else WORDS[cell.lower()]].append(name)
+        self._met.update(kind for kind, names in found.items() if names)
+        return tuple(found[PRESENT] + found[DIFFICULT]), tuple(found[DIFFICULT]), tuple(found[UNKNOWN])
+
+
+def names_in_json(where: str, cell: str) -> tuple[str, ...]:
+    """The labels of a cell as Label Studio and pandas write several: `{"choices": ["cat", "dog"]}`, `["cat"]`."""
+    try:
+        content: Any = json.loads(cell[:MOST_JSON])
+    except (ValueError, RecursionError):
+        if re.fullmatch(r"\[\s*('[^']*'\s*,?\s*)*\]", cell):  # as Python writes a list of texts
+            return tuple(clean(name) for name in re.findall(r"'([^']*)'", cell) if clean(name))
+        raise ValueError(f"{where}: expected a list of labels. Received: {cell[:60]!r}") from None
+    if isinstance(content, dict):
+        content = content.get("choices")
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise ValueError(f"{where}: expected a list of labels. Received: {cell[:60]!r}")
+    return tuple(name for text in content if (name := clean(text)))
+
+
+def _describe(layout: Layout) -> Iterator[str]:
+    yield f"file = {layout.file}"
+    if layout.labels is not None:
+        yield f"labels = {layout.labels} by {MARKS.get(layout.separator, f'`{layout.separator}`')}"
+        if layout.none_label is not None:
+            yield f"`{layout.none_label}` says none of the classes"
+    else:
+        names = [c for c in layout.class_columns if c != layout.none_label]
+        yield f"a column per class ({names[0]}{' to ' + names[-1] if len(names) > 1 else ''})"
+    if layout.split is not None:
+        yield f"split = {layout.split}"
+    if layout.group is not None:
+        yield f"groups = {layout.group}"
+
+
+class CelebA(Table):
+    """CelebA's text: the number of pictures, the names of the classes, then a file and 1 or -1 of each class."""
+
+    def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
+        super().__init__(path, split, folder)
+        lines = self._lines()
+        next(lines)
+        self.declared = tuple(next(lines)[1])
+        self._chosen = None if told.classes is None else set(told.classes)
+        minus_one = told.minus_one or "absent"
+        self._states = {"1": PRESENT, "0": ABSENT, "-1": minus_one}
+        beside = (path.parent, path.parent.parent / "Eval", path.parent / "Eval")
+        self._partition = next(
+            (p / "list_eval_partition.txt" for p in beside if (p / "list_eval_partition.txt").is_file()), None
+        )
+        self.names_splits = self._partition is not None
+        self.read_as = [
+            "CelebA's text: file = first word",
+            f"-1 = {minus_one}",
+            *(["split = list_eval_partition.txt"] if self._partition else []),
+        ]
+
+    def rows(self) -> Iterator[Row]:
+        classes = self.declared or ()
+        parts = None if self._partition is None else _words(self._partition)
+        for line, words in itertools.islice(self._lines(), 2, None):
+            where = f"{self.path}, line {line}"
+            if len(words) != len(classes) + 1 or not {*words[1:]} <= self._states.keys():
+                raise ValueError(
+                    f"{where}: expected a file and {len(classes)} times 1 or -1. Received: {' '.join(words)[:60]!r}"
+                )
+            split = self.split if parts is None else self._split_of(words[0], next(parts, (0, [""])))
+            found: dict[str, list[str]] = {PRESENT: [], ABSENT: [], DIFFICULT: [], UNKNOWN: []}
+            for name, word in zip(classes, words[1:], strict=True):
+                if self._chosen is None or name in self._chosen:
+                    found[self._states[word]].append(name)
+            present = tuple(found[PRESENT] + found[DIFFICULT])
+            yield Row(
+                *(self.path, f"line {line}", words[0], present, tuple(found[DIFFICULT])),
+                unknown=tuple(found[UNKNOWN]),
+                split=split,
+            )
+
+    def _split_of(self, file: str, part: tuple[int, Sequence[str]]) -> str:
+        line, words = part
+        if len(words) != 2 or words[0] != file or words[1] not in PARTITION:
+            raise ValueError(
+                f"{self._partition}, line {line}: expected {file} and 0, 1 or 2, in the order of {self.path.name}."
+                f" Received: {' '.join(words)[:60]!r}"
+            )
+        return PARTITION[words[1]]
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        return _words(self.path)
+
+
+def _words(path: Path) -> Iterator[tuple[int, list[str]]]:
+    with path.open(encoding="utf-8-sig") as file, naming(path):
+        try:
+            for line, text in enumerate(file, start=1):
+                if words := text.split():
+                    yield line, words
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text: {error.reason}. Save it as UTF-8.") from None
+
+
+class LongForm(Table):
+    """Open Images' form: a line a label, `ImageID,Source,LabelName,Confidence`; the lines of a picture together.
+
+    1 is present and 0 absent; of all other classes nobody knows.
+    """
+
+    def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
+        super().__init__(path, split, folder)
+        _, header = next(read_lines(path, "utf-8-sig", ","))
+        self._header = [clean(cell) for cell in header]
+        self.is_long = True
+        self._names, described = _read_descriptions(path.parent)
+        self.read_as = [
+            "a line a label: file = ImageID",
+            "labels = LabelName"
+            + (
+                f", named by {described.name}"
+                if described
+                else ", for want of class descriptions as they stand"
+            ),
+            "1 present, 0 absent, all else unknown" if "Confidence" in self._header else "all else unknown",
+        ]
+
+    def rows(self) -> Iterator[Row]:
+        header = self._header
+        id_at, name_at = header.index("ImageID"), header.index("LabelName")
+        sure_at = header.index("Confidence") if "Confidence" in header else None
+        id, first, found = "", 0, dict[str, bool]()
+        for line, cells in itertools.islice(read_lines(self.path, "utf-8-sig", ","), 1, None):
+            if len(cells) != len(header):
+                raise ValueError(
+                    f"{self.path}, line {line}: {len(cells)} fields, but {len(header)} in the header."
+                )
+            if cells[id_at] != id and found:
+                yield self._row(id, first, found)
+                found = {}
+            if not found:
+                id, first = cells[id_at], line
+            name = clean(self._names.get(cells[name_at], cells[name_at]))
+            sure = "1" if sure_at is None else cells[sure_at].strip()
+            if sure not in ("0", "1", "0.0", "1.0"):
+                raise ValueError(
+                    f"{self.path}, line {line}: `Confidence` must be 1 or 0. Received: {sure!r:.40}"
+                )
+            found[name] = found.get(name, False) or sure[0] == "1"
+        if found:
+            yield self._row(id, first, found)
+
+    def _row(self, id: str, line: int, found: dict[str, bool]) -> Row:
+        present = tuple(name for name, is_there in found.items() if is_there)
+        return Row(self.path, f"line {line}", id, present, split=self.split, known=tuple(found))
+
+
+def _read_descriptions(folder: Path) -> tuple[dict[str, str], Path | None]:
+    """Open Images' file of class descriptions, `/m/01yrx,Cat` a line without a header: id -> name."""
+    path = next(
+        (p for p in sorted(folder.glob("*class-descriptions*.csv")) if not p.name.startswith(".")), None
+    )
+    if path is None:
+        return {}, None
+    names = {}
+    for line, cells in read_lines(path, "utf-8-sig", ","):
+        if len(cells) != 2:
+            raise ValueError(
+                f"{path}, line {line}: expected an id and a name. Received: {','.join(cells)[:60]}"
+            )
+        names[cells[0]] = cells[1]
+    return names, path

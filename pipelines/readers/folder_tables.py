@@ -1,0 +1,209 @@
+"""A folder in, its rows out: a folder a class, or YOLO's text files beside the pictures."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.files import naming
+from pipelines.readers.rows import PICTURE_ENDINGS, SPLIT_NAMES, Box, Row, Table, Told, clean, split_named
+from pipelines.reading import read_text, read_yaml
+
+LABEL_BYTES = 2**22  # of one of YOLO's files
+
+
+class ClassFolders(Table):
+    """A folder a class, the pictures in it; a picture that was copied into several has all of their labels."""
+
+    def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
+        super().__init__(path, split, folder or path)
+        self.exact = True
+        self._same_name = told.same_name
+        self._classes = _folders_in(path)
+        self.declared = tuple(clean(entry.name) for entry in self._classes)
+        self.read_as = ["a folder a class, its name is the label"]
+        self._found: list[tuple[str, list[str]]] | None = None
+
+    def rows(self) -> Iterator[Row]:
+        if self._found is None:
+            self._found = self._merge()
+        for file, labels in self._found:
+            yield Row(self.path, file, file, tuple(labels), split=self.split)
+
+    def _merge(self) -> list[tuple[str, list[str]]]:
+        """File, relative to the folder -> its labels; copies are one picture, under their first name."""
+        files = [(clean(folder.name), file) for folder in self._classes for file in _pictures_below(folder)]
+        same_size: dict[int, list[int]] = defaultdict(list)
+        same_name: dict[str, list[int]] = defaultdict(list)
+        for number, (_, file) in enumerate(files):
+            same_size[file.stat().st_size].append(number)
+            same_name[file.name].append(number)
+        first_of = list(range(len(files)))
+        by_bytes: dict[bytes, int] = {}
+        for numbers in same_size.values():
+            for number in numbers if len(numbers) > 1 else ():
+                with files[number][1].open("rb") as opened:
+                    digest = hashlib.file_digest(opened, "sha256").digest()
+                first_of[number] = by_bytes.setdefault(digest, number)
+        if self._same_name != "several":
+            for numbers in same_name.values():
+                others = [number for number in numbers if first_of[number] != first_of[numbers[0]]]
+                if others and self._same_name is None:
+                    raise ValueError(
+                        f"{files[numbers[0]][1]} and {files[others[0]][1]} have one name and other bytes: --same-name"
+                        " one says that they are one picture, --same-name several that they are not."
+                    )
+                for number in others:
+                    first_of[number] = first_of[numbers[0]]
+        labels: dict[int, list[str]] = {}
+        for number, (label, _) in enumerate(files):
+            found = labels.setdefault(first_of[number], [])
+            if label not in found:
+                found.append(label)
+        if len(labels) < len(files):
+            self.remark(f"{len(files) - len(labels):,} copies are read as one picture with their first")
+        return [(os.path.relpath(files[first][1], self.folder), names) for first, names in labels.items()]
+
+
+def _folders_in(path: Path) -> list[Path]:
+    with os.scandir(path) as entries:
+        found = [Path(e.path) for e in entries if e.is_dir() and not e.name.startswith((".", "__"))]
+    return sorted(found)
+
+
+def _pictures_below(path: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        for name in sorted(files):
+            if name.lower().endswith(PICTURE_ENDINGS) and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def find_class_folders(source: Path, told: Told) -> list[Table] | None:
+    """The tables of a folder of class folders, or of such a folder for each split; None if it is neither."""
+    folders = _folders_in(source)
+    if not folders or any(next(_pictures_below(folder), None) is None for folder in folders):
+        return None
+    if all(split_named(folder.name) for folder in folders):
+        if any(not _folders_in(folder) for folder in folders):
+            return None
+        tables = [ClassFolders(folder, split_named(folder.name), told, source) for folder in folders]
+        # A class may lack pictures in one split.
+        declared = tuple(sorted({name for table in tables for name in table.declared or ()}))
+        for table in tables:
+            table.declared = declared
+        return list(tables)
+    return [ClassFolders(source, None, told)]
+
+
+# --- YOLO -----------------------------------------------------------------------------------------------------------
+
+
+class Yolo(Table):
+    """YOLO's `data.yaml` and a text file a picture, each line the number of a class and a box or an outline."""
+
+    def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
+        super().__init__(path, split, folder)
+        content = read_yaml(path)
+        if not isinstance(content, dict) or "names" not in content:
+            raise ValueError(f"{path} is not YOLO's: it has no `names` of classes.")
+        self._names = _yolo_names(path, content["names"])
+        self.declared = tuple(dict.fromkeys(self._names.values()))
+        base = Path(content["path"]) if isinstance(content.get("path"), str) else Path()
+        self._parts: list[tuple[str, Path]] = []
+        for key in ("train", "val", "valid", "test"):
+            named = content.get(key)
+            for place in named if isinstance(named, list) else [named]:
+                if isinstance(place, str) and place:
+                    self._parts.append((SPLIT_NAMES[key], self._resolve(key, base, place)))
+        if not self._parts:
+            raise ValueError(f"{path} names no folder of pictures: expected `train: images/train`.")
+        self.names_splits = True
+        self.exact = True
+        self.read_as = [
+            "YOLO's text files",
+            "labels = first number of each line",
+            "splits = folders of the YAML",
+        ]
+
+    def rows(self) -> Iterator[Row]:
+        for split, place in self._parts:
+            for picture in _pictures_of_list(place) if place.suffix == ".txt" else _pictures_below(place):
+                names, boxes, box_labels = self._labels(_label_file(picture))
+                file = os.path.relpath(picture, self.folder)
+                yield Row(
+                    *(self.path, file, file, names),
+                    split=split,
+                    boxes=boxes,
+                    box_labels=box_labels,
+                )
+
+    def _labels(self, file: Path) -> tuple[tuple[str, ...], tuple[Box, ...], tuple[str, ...]]:
+        names, boxes, box_labels = dict[str, None](), [], []
+        if not file.is_file():  # a picture with none of the classes
+            return (), (), ()
+        for line, text in enumerate(read_text(file, LABEL_BYTES).splitlines(), start=1):
+            words = text.split()
+            if not words:
+                continue
+            try:
+                number, sides = int(words[0]), [float(word) for word in words[1:]]
+            except ValueError:
+                number, sides = -1, []
+            if number not in self._names:
+                raise ValueError(
+                    f"{file}, line {line}: expected the number of one of {len(self._names)} classes. Received:"
+                    f" {text[:40]!r}"
+                )
+            name = self._names[number]
+            names[name] = None
+            if len(sides) == 4:
+                x, y, width, height = sides
+                box = (
+                    max(0.0, y - height / 2),
+                    max(0.0, x - width / 2),
+                    min(1.0, y + height / 2),
+                    min(1.0, x + width / 2),
+                )
+                if box[0] < box[2] and box[1] < box[3]:
+                    boxes.append(box)
+                    box_labels.append(name)
+        return tuple(names), tuple(boxes), tuple(box_labels)
+
+    def _resolve(self, key: str, base: Path, place: str) -> Path:
+        """A folder of the YAML; Roboflow's begin with `../` where they lie beside the file itself."""
+        here = self.path.parent
+        bare = place
+        while bare.startswith(("../", "./")):
+            bare = bare.partition("/")[2]
+        for found in (here / base / place, here / place, here / bare, here / base.name / place):
+            if found.exists() and found.resolve().is_relative_to(self.folder.resolve()):
+                return found
+        raise FileNotFoundError(f"{self.path}: {place}, its `{key}`, is not in {here}.")
+
+
+def _yolo_names(path: Path, names: Any) -> dict[int, str]:
+    pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
+    found = {int(number): clean(str(name)) for number, name in pairs if str(number).isdigit()}
+    if not found:
+        raise ValueError(f"{path}: `names` must be a list of class names. Received: {names!r:.60}")
+    return found
+
+
+def _label_file(picture: Path) -> Path:
+    """`images/train/a.jpg` -> `labels/train/a.txt`; beside the picture where there is no folder of that name."""
+    parts = list(picture.parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _pictures_of_list(file: Path) -> Iterator[Path]:
+    with file.open(encoding="utf-8-sig") as lines, naming(file):
+        for text in lines:
+            if name := text.strip():
+                yield file.parent / name

@@ -1,0 +1,241 @@
+"""JSON in, its rows out: COCO's lists, Label Studio's export, or an object a line."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Pictures
+
+from pipelines.files import naming
+from pipelines.pictures import FORMATS
+from pipelines.readers.coco import labels_of, load_json, read_instances
+from pipelines.readers.csv_layout import FILE_NAMES, LABEL_NAMES, _plain
+from pipelines.readers.placing import local_name
+from pipelines.readers.rows import Row, Table, Told, clean, split_named
+from pipelines.words import listed
+
+LINE_BYTES = 2**24  # of one object
+SAMPLED = 100  # lines, by which the keys are found
+
+
+def open_json(path: Path, split: str | None, told: Told, folder: Path | None = None) -> Table:
+    """The table of a JSON file."""
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        return JsonLines(path, split, told, folder)
+    content = load_json(path)
+    if isinstance(content, list):
+        return LabelStudio(path, split, told, folder, content)
+    return Coco(path, split, told, folder)
+
+
+class Coco(Table):
+    """A COCO-style JSON, held in memory."""
+
+    def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
+        super().__init__(path, split, folder)
+        self._instances = read_instances(path, find_size=self._size_of)
+        self.remarks = self._instances.remarks
+        self.declared = tuple(self._instances.categories.values())
+        self.exact = all((self.folder / image.file_name).is_file() for image in self._instances.images[:1])
+        self.read_as = ["COCO's lists: file = file_name", "labels = category_id of the annotations"]
+
+    def rows(self) -> Iterator[Row]:
+        instances = self._instances
+        index = {category: place for place, category in enumerate(instances.categories)}
+        names = list(instances.categories.values())
+        for image in instances.images:
+            present, boxes, box_labels = labels_of(instances.objects.get(image.id, []), index)
+            yield Row(
+                table=self.path,
+                place=f"image {image.id}",
+                file=image.file_name,
+                present=tuple(names[label] for label in present),
+                split=self.split,
+                boxes=boxes,
+                box_labels=tuple(names[label] for label in box_labels),
+                measured=image.measured,
+            )
+
+    def _size_of(self, file_name: str) -> tuple[int, int] | None:
+        """Width and height of a picture of which the JSON has none."""
+        try:
+            with Pictures.open(self.folder / file_name, formats=FORMATS) as picture:
+                return picture.size
+        except (OSError, ValueError, Pictures.DecompressionBombError):
+            return None
+
+
+class JsonLines(Table):
+    """An object a line, `{"file_name": "a.png", "labels": ["cat", "dog"]}`, read anew at every iteration."""
+
+    def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
+        super().__init__(path, split, folder)
+        self._told = told
+        sample = [content for _, content in itertools.islice(self._lines(), SAMPLED)]
+        keys = list(dict.fromkeys(key for content in sample for key in content))
+        self._file = told.file_column or _find_key(path, keys, FILE_NAMES, "file-column")
+        self._labels = told.labels_column or _find_key(path, keys, LABEL_NAMES, "labels-column")
+        self._split = next((key for key in keys if key == "split"), None)
+        self.names_splits = self._split is not None and split is None
+        self.joins_labels = any(isinstance(content.get(self._labels), str) for content in sample)
+        self.separator = told.separator or ";"
+        self.ignored = tuple(
+            k for k in keys if k not in (self._file, self._labels, self._split, told.group_column)
+        )
+        self.read_as = [f"an object a line: file = {self._file}", f"labels = {self._labels}"]
+        if any(isinstance(label, int) for content in sample for label in _as_list(content.get(self._labels))):
+            if told.classes is None:
+                raise ValueError(
+                    f"{path}: the labels are numbers, of which only you know the names: --classes FILE has one name a"
+                    " line, the first is of 0."
+                )
+            self.read_as.append("numbers are places in --classes, from 0")
+
+    def rows(self) -> Iterator[Row]:
+        group = self._told.group_column
+        for line, content in self._lines():
+            where = f"{self.path}, line {line}"
+            file = content.get(self._file)
+            if not isinstance(file, str):
+                raise ValueError(f"{where}: `{self._file}` must name a file. Received: {file!r:.60}")
+            split = self.split
+            if self.names_splits:
+                named = str(content.get(str(self._split)))
+                split = split_named(named) or named
+            present = self._names(where, content.get(self._labels))
+            yield Row(
+                *(self.path, f"line {line}", file, present),
+                split=split,
+                group=None if group is None else str(content.get(group)),
+            )
+
+    def _names(self, where: str, value: Any) -> tuple[str, ...]:
+        names = []
+        classes = self._told.classes
+        for label in _as_list(value.split(self.separator) if isinstance(value, str) else value):
+            if isinstance(label, str):
+                if name := clean(label):
+                    names.append(name)
+            elif isinstance(label, int) and not isinstance(label, bool) and classes:
+                if not 0 <= label < len(classes):
+                    raise ValueError(f"{where}: label {label} is no place among {len(classes)} classes.")
+                names.append(classes[label])
+            else:
+                raise ValueError(
+                    f"{where}: `{self._labels}` must be a list of names. Received: {value!r:.60}"
+                )
+        return () if names == [self._told.none_label] else tuple(names)
+
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self.path.open("rb") as file, naming(self.path):
+            for line in itertools.count(1):
+                text = file.readline(LINE_BYTES)
+                if not text:
+                    return
+                if not text.strip():
+                    continue
+                try:
+                    content = json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    raise ValueError(f"{self.path}, line {line}: no JSON: {error}") from None
+                if not isinstance(content, dict):
+                    raise ValueError(
+                        f"{self.path}, line {line}: expected an object. Received: {str(content)[:60]!r}"
+                    )
+                yield line, content
+
+
+class LabelStudio(Table):
+    """Label Studio's JSON export, full or `min`, held in memory: choices of each task."""
+
+    def __init__(
+        self, path: Path, split: str | None, told: Told, folder: Path | None, content: list[Any]
+    ) -> None:
+        super().__init__(path, split, folder)
+        self._content = content
+        self._told = told
+        first = content[0] if content and isinstance(content[0], dict) else {}
+        data = first.get("data", first)
+        self._key = told.file_column or _find_key(path, list(data), FILE_NAMES, "file-column")
+        self._choices = told.labels_column or ("" if "data" in first else _find_choices(path, first))
+        self.read_as = [f"Label Studio's tasks: file = {self._key}", f"labels = {self._choices or 'choices'}"]
+
+    def rows(self) -> Iterator[Row]:
+        for number, task in enumerate(self._content):
+            where = f"{self.path}, task {number}"
+            if not isinstance(task, dict) or not isinstance(task.get("data", task), dict):
+                raise ValueError(f"{where}: expected a task. Received: {str(task)[:60]!r}")
+            file = task.get("data", task).get(self._key)
+            if not isinstance(file, str):
+                raise ValueError(f"{where}: `{self._key}` must name a picture. Received: {file!r:.60}")
+            answers = self._answers(where, task)
+            if not answers:
+                self.remark("tasks that nobody has answered are left out")
+                yield Row(self.path, f"task {number}", local_name(file), (), split=self.split, known=())
+                continue
+            agreed = set(answers[0]).intersection(*answers)
+            doubted = set().union(*answers) - agreed
+            if doubted:
+                self.remark("labels about which the annotators of a picture disagree are unknown")
+            present = tuple(name for name in answers[0] if name in agreed)
+            yield Row(
+                *(self.path, f"task {number}", local_name(file), present),
+                split=self.split,
+                unknown=tuple(sorted(doubted)),
+            )
+
+    def _answers(self, where: str, task: dict[str, Any]) -> list[tuple[str, ...]]:
+        """The labels that each annotator gave."""
+        if "data" not in task:
+            value = task.get(self._choices)
+            if isinstance(value, dict):
+                value = value.get("choices")
+            return [] if value is None else [_texts(where, _as_list(value))]
+        answers = []
+        for answer in _as_list(task.get("annotations", task.get("completions"))):
+            if not isinstance(answer, dict) or answer.get("was_cancelled"):
+                continue
+            names: list[str] = []
+            for result in _as_list(answer.get("result")):
+                if not isinstance(result, dict) or not isinstance(result.get("value"), dict):
+                    raise ValueError(f"{where}: a `result` without a `value`.")
+                value = result["value"]
+                kinds = ("choices", "rectanglelabels", "polygonlabels", "brushlabels", "labels")
+                names += _texts(where, next((_as_list(value[kind]) for kind in kinds if kind in value), []))
+            answers.append(tuple(dict.fromkeys(names)))
+        return answers
+
+
+def _find_key(path: Path, keys: list[str], known: tuple[str, ...], option: str) -> str:
+    found = [key for key in keys if _plain(key) in known]
+    what = "the pictures" if option == "file-column" else "the labels"
+    if len(found) > 1 and option == "labels-column":
+        raise ValueError(
+            f"{path} has {' and '.join(f'`{k}`' for k in found)}: --{option} says which names {what}."
+        )
+    if not found:
+        raise ValueError(
+            f"{path} names {what} by none of the usual keys: --{option} says by which. It has {listed(keys)}."
+        )
+    return min(found, key=lambda key: known.index(_plain(key)))
+
+
+def _find_choices(path: Path, task: dict[str, Any]) -> str:
+    by_form = [key for key, value in task.items() if isinstance(value, dict) and "choices" in value]
+    return (
+        by_form[0]
+        if len(by_form) == 1
+        else _find_key(path, list(task), ("choice", *LABEL_NAMES), "labels-column")
+    )
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _texts(where: str, values: list[Any]) -> tuple[str, ...]:
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{where}: labels must be texts. Received: {values!r:.60}")
+    return tuple(name for value in values if (name := clean(value)))

@@ -1,0 +1,241 @@
+"""The files that a table names, and the folders around it in; where its pictures lie, and their ids out."""
+
+import dataclasses
+import hashlib
+import itertools
+import os
+import re
+import unicodedata
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines.readers.rows import PICTURE_ENDINGS, Row, Table
+from pipelines.words import nearest
+
+MOST_FOLDERS = 200  # that are tried
+SAMPLED = 50  # names, by which the place is found
+UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where the pictures of some tables lie.
+
+    Attributes:
+        root: the folder of all pictures.
+        of_table: table's path -> its own folder, relative to the root, and how its names become paths below that.
+    """
+
+    root: Path
+    of_table: dict[Path, tuple[str, "Place"]]
+
+    @classmethod
+    def find(cls, tables: Sequence[Table], root: Path, *, beside: bool, extension: str | None) -> "Places":
+        """Where the first files of each table lie.
+
+        Args:
+            tables: with files relative to their own folders, if they lie `beside` them, or to the root.
+            root: the folder of all pictures.
+            beside: see `tables`.
+            extension: what is missing behind their names, where it was told.
+        """
+        found = {}
+        for table in tables:
+            prefix = os.path.relpath(table.folder, root) if beside else os.curdir
+            prefix = "" if prefix == os.curdir else prefix
+            place: Place | None = Place(extension=extension or "")
+            if not table.holds_pictures and not (table.exact and extension is None):
+                files = []
+                for row in itertools.islice(table.rows(), SAMPLED):
+                    files.append(row.file)
+                place = find_place(files, root / prefix, extension) or place
+            found[table.path] = (prefix, place or Place())
+        return cls(root, found)
+
+    def path_of(self, table: Table, row: Row) -> str:
+        """The file of a row, relative to the root, which it must not leave."""
+        prefix, place = self.of_table[table.path]
+        if table.holds_pictures:
+            return row.file
+        if not row.file or "\0" in row.file:
+            raise ValueError(f"{row.where}: `file` names no file. Received: {row.file!r:.40}")
+        file = row.file if place == Place() else place.find(row.file, self.root / prefix)
+        file = f"{prefix}/{file}" if prefix else file
+        return file if _PLAIN_PATH.fullmatch(file) else _below_root(row, file, self.root)
+
+    def describe(self) -> str:
+        """What is said behind `file = image_name`: of the first table."""
+        return next(iter(self.of_table.values()))[1].describe()
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """How a file's name in a table becomes a path below the folder of the pictures.
+
+    Attributes:
+        drop: folders at the name's beginning that are not there.
+        folders: in one of them the file lies.
+        extension: what stands behind the name.
+        bare: a name may have a prefix of Label Studio's that its file lacks.
+    """
+
+    drop: int = 0
+    folders: tuple[str, ...] = ("",)
+    extension: str = ""
+    bare: bool = False
+
+    def paths(self, file: str) -> Iterator[str]:
+        """Where a file may lie."""
+        name = "/".join(_parts(file)[self.drop :]) if self.drop else file
+        if self.bare:
+            name = re.sub(UPLOADED, "", name)
+        for folder in self.folders:
+            yield os.path.join(folder, name) + self.extension if folder else name + self.extension
+
+    def find(self, file: str, root: Path) -> str:
+        """Where a file lies, or where it should."""
+        if len(self.folders) == 1:
+            return next(self.paths(file))
+        first = ""
+        for path in self.paths(file):
+            first = first or path
+            if os.path.isfile(root / path):
+                return path
+        return first
+
+    def describe(self) -> str:
+        """What is said behind `file = image_name`."""
+        text = f" + {self.extension}" if self.extension else ""
+        if self.drop:
+            text += f" without its first {'folder' if self.drop == 1 else f'{self.drop} folders'}"
+        if self.folders != ("",):
+            shown = ", ".join(f"{folder}/" for folder in self.folders[:3] if folder)
+            text += f" in {shown}{', ...' if len(self.folders) > 3 else ''}"
+        return text
+
+
+def local_name(file: str) -> str:
+    """A file as it lies here, of Label Studio's addresses: `/data/local-files/?d=a.jpg`, `s3://bucket/a.jpg`."""
+    if "?d=" in file:
+        return urllib.parse.unquote(file.partition("?d=")[2])
+    if "://" in file:
+        return urllib.parse.unquote(urllib.parse.urlsplit(file).path).lstrip("/")
+    return file
+
+
+def find_place(files: Sequence[str], root: Path, extension: str | None) -> Place | None:
+    """The place where all of these files lie, the nearest first; None if there is none.
+
+    Raises:
+        ValueError: they lie in two places.
+    """
+    files = list(dict.fromkeys(files))[:SAMPLED]
+    if not files:
+        return None
+    folders = list(itertools.islice(_folders(root), MOST_FOLDERS))
+    depth = max(len(_parts(file)) for file in files)
+    if extension is not None:
+        extensions = [extension]
+    elif all(file.lower().endswith(PICTURE_ENDINGS) for file in files):
+        extensions = [""]
+    else:
+        extensions = ["", *PICTURE_ENDINGS, *(ending.upper() for ending in PICTURE_ENDINGS)]
+    for bare, drop, ending in itertools.product((False, True), range(depth), extensions):
+        found = [
+            folder
+            for folder in folders
+            if any(
+                os.path.isfile(root / path) for path in Place(drop, (folder,), ending, bare).paths(files[0])
+            )
+        ]
+        whole = [f for f in found if all(_is_there(Place(drop, (f,), ending, bare), x, root) for x in files)]
+        if whole:
+            if len(whole) > 1 and "" not in whole:
+                raise ValueError(
+                    f"{files[0]!r:.80} lies in {whole[0]}/ and in {whole[1]}/: --images says which is meant."
+                )
+            best = whole[0] if "" not in whole else ""
+            return Place(drop, (best, *_siblings(best, folders)), ending, bare)
+        # Each somewhere: archives of many pictures are unpacked into several folders.
+        if found and all(_is_there(Place(drop, tuple(folders), ending, bare), x, root) for x in files):
+            used = [
+                f for f in folders if any(_is_there(Place(drop, (f,), ending, bare), x, root) for x in files)
+            ]
+            siblings = [one for folder in used for one in _siblings(folder, folders) if one not in used]
+            return Place(drop, tuple(dict.fromkeys(used + siblings)), ending, bare)
+    return None
+
+
+def id_of(relative: str) -> str:
+    """A picture's id: its path below the root; with a hash of it, where characters had to be replaced."""
+    replaced = re.sub(r"[^A-Za-z0-9_./-]", "_", relative)
+    if replaced == relative:
+        return relative
+    return f"{replaced}-{hashlib.blake2b(relative.encode(), digest_size=8).hexdigest()}"
+
+
+def nearest_file(path: Path) -> str:
+    """` Did you mean b.jpg?`, where there is such a file beside one that is missing."""
+    if not path.parent.is_dir():
+        return f" Nor is its folder {path.parent}."
+    with os.scandir(path.parent) as entries:
+        return nearest(path.name, [entry.name for entry in itertools.islice(entries, 10_000)])
+
+
+# A path without anything to resolve, which is also a valid id: nearly all are, and take no further work.
+_PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
+def _below_root(row: Row, file: str, root: Path) -> str:
+    written = _as_on_disk(file, root)
+    relative = os.path.relpath(os.path.join(os.path.abspath(root), written), os.path.abspath(root))
+    if relative.split(os.sep)[0] in (os.pardir, os.curdir):
+        raise ValueError(f"{row.where}: {row.file} is outside of {root}, the folder of the pictures.")
+    return relative
+
+
+def _as_on_disk(file: str, root: Path) -> str:
+    """The spelling by which a file is there: Windows has back slashes in paths, Macs part accents from letters."""
+    usual = file.replace("\\", "/")
+    spellings = [
+        file,
+        usual,
+        *(unicodedata.normalize(form, spelling) for spelling in (file, usual) for form in ("NFC", "NFD")),
+    ]
+    if len(set(spellings)) == 1:
+        return file
+    return next((spelling for spelling in spellings if os.path.exists(root / spelling)), usual)
+
+
+def _is_there(place: Place, file: str, root: Path) -> bool:
+    return any(os.path.isfile(root / path) for path in place.paths(file))
+
+
+def _siblings(folder: str, folders: Sequence[str]) -> list[str]:
+    """Folders of the same name but for a number: `images_002` of `images_001`."""
+    alike = re.sub(r"[0-9]+", "#", folder)
+    return [one for one in folders if one != folder and "#" in alike and re.sub(r"[0-9]+", "#", one) == alike]
+
+
+def _folders(root: Path) -> Iterator[str]:
+    """The folder itself and those in it, two deep, by name."""
+    yield ""
+    level = [""]
+    for _ in range(2):
+        below = []
+        for folder in level:
+            with os.scandir(root / folder) as entries:
+                below += [
+                    os.path.join(folder, entry.name)
+                    for entry in entries
+                    if entry.is_dir() and not entry.name.startswith((".", "__"))
+                ]
+            if len(below) > MOST_FOLDERS:
+                break
+        level = sorted(below)
+        yield from level
+
+
+def _parts(file: str) -> list[str]:
+    return [part for part in file.replace("\\", "/").split("/") if part not in ("", ".")]
