@@ -22,6 +22,7 @@ class PredictOptions:
     images: list[str] = option(dataclasses.MISSING, "Image files, folders (searched through) or globs.")
     out_dir: Path | None = option(None, "Where the results go (null: <run>/predictions).")
     format: Literal["jsonl", "csv"] = option("jsonl", "jsonl: a line for each image; csv: a line for each label.")
+    all_classes: bool = option(False, "List every class with its probability, and whether it is predicted.")
     draw: bool = option(False, "Also draw each image with its labelled regions, its longer side reduced to 4,096 px.")
     threshold: float | None = option(None, "Probability from which on a class is predicted (null: each class's own as"
                                      " calibrate found it, or 0.6).")
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         image_size=run.config.image_size,
         batch_size=options.batch_size,
         threshold=decision.values,
+        all_classes=options.all_classes,
     )
     if options.draw:
         from mcar_tf.reporting.drawn_answers import draw_each
@@ -80,10 +82,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = folder / f"predictions.{options.format}"
     # Pictures of two commands would lie side by side.
     with locked(folder / ".lock", f"{folder} is being filled by another predict. Wait, or give --out-dir."):
-        first, count = write_answers(path, predictions, options.format)
+        first, count = write_answers(path, predictions, options.format, options.all_classes)
 
     for prediction in first:
-        labels = listed(f"{label['class']} {label['prob']:.2f}" for label in prediction["labels"])
+        present = [label for label in prediction["labels"] if label.get("present", True)]
+        labels = listed(f"{label['class']} {label['prob']:.2f}" for label in present)
         print(f"{printable(prediction['image'])}: {labels or 'nothing above the threshold'}")
     if count > len(first):
         print(f"... and {count - len(first)} more")
@@ -92,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"written to {path}{drawn}")
     if unreadable:
         raise ValueError(
-            f"{len(unreadable)} of {len(files)} images could not be read and were left out:"
+            f"{len(unreadable)} of {len(files)} images could not be read:"
             f" {printable('; '.join(unreadable[:5]))}{'; ...' if len(unreadable) > 5 else ''}"
         )
 

@@ -99,7 +99,7 @@ def read_picture(encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Pict
 
     if not encoded:
         raise BadPicture("is an empty file")
-    if int(headers.find_kind(tf.constant(encoded))) in (headers.ANIMATION, headers.OTHER):
+    if int(_graphs().find_kind(tf.constant(encoded))) in (headers.ANIMATION, headers.OTHER):
         encoded = _turn_into_png(encoded, max_megapixels)
     try:
         height, width, orientation = (int(x) for x in _graphs().read_header(tf.constant(encoded)))
@@ -264,6 +264,7 @@ def _reduce_to_8_bits(image: Image.Image) -> Image.Image:
 class _Graphs:
     """The functions that training and serving have in their graphs, compiled to be called on one file at a time."""
 
+    find_kind: Callable[["tf.Tensor"], "tf.Tensor"]
     read_header: Callable[["tf.Tensor"], tuple["tf.Tensor", ...]]
     decode: Callable[["tf.Tensor"], "tf.Tensor"]
 
@@ -279,4 +280,8 @@ def _graphs() -> _Graphs:
         return *headers.read_size(encoded), headers.read_orientation(encoded)
 
     compiled = tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    return _Graphs(compiled(read_header), compiled(lambda encoded: tf.shape(decode(encoded))))
+    return _Graphs(
+        compiled(headers.find_kind),
+        compiled(read_header),
+        compiled(lambda encoded: tf.shape(decode(encoded))),
+    )

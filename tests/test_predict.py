@@ -59,7 +59,36 @@ def test_an_unreadable_image_is_named_and_loses_nothing(tiny_run, photos):
     with pytest.raises(ValueError, match=r"2 of 4 images could not be read.*1\.png .*2\.png"):
         main(["--run", str(tiny_run), "--images", str(photos)])
     lines = (tiny_run / "predictions" / "predictions.jsonl").read_text().splitlines()
-    assert [json.loads(line)["image"][-5:] for line in lines] == ["0.png", ".WEBP"]
+    answers = [json.loads(line) for line in lines]
+    assert [answer["image"][-5:] for answer in answers] == ["0.png", "1.png", "2.png", ".WEBP"]
+    assert ["error" in answer for answer in answers] == [False, True, True, False]
+    assert answers[2]["error"] == "is an empty file"
+
+
+def test_csv_accounts_for_every_image(tiny_run, photos):
+    (photos / "1.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="1 of 4 images could not be read"):
+        main(["--run", str(tiny_run), "--images", str(photos), "--format", "csv", "--threshold", "1"])
+    rows = list(csv.DictReader(io.StringIO((tiny_run / "predictions" / "predictions.csv").read_text())))
+    assert [(row["image"][-5:], row["error"]) for row in rows] == [
+        ("0.png", ""),
+        ("1.png", "is an empty file"),
+        ("2.png", ""),
+        (".WEBP", ""),
+    ]
+
+
+def test_all_classes_are_listed_with_what_is_present(tiny_run, photos, capsys):
+    words = ["--run", str(tiny_run), "--images", str(photos / "0.png"), "--all-classes", "--draw"]
+    main([*words, "--threshold", "0.5"])
+    (answer,) = map(json.loads, (tiny_run / "predictions" / "predictions.jsonl").read_text().splitlines())
+    assert len(answer["labels"]) == 4
+    for label in answer["labels"]:
+        assert label["present"] == (label["prob"] >= 0.5)
+    main([*words, "--threshold", "1", "--format", "csv"])
+    rows = list(csv.DictReader(io.StringIO((tiny_run / "predictions" / "predictions.csv").read_text())))
+    assert [row["present"] for row in rows] == ["0"] * 4
+    assert "0.png: nothing above the threshold" in capsys.readouterr().out
 
 
 def test_no_odd_picture_costs_the_others_their_answers(tiny_run, photos):
@@ -79,7 +108,9 @@ def test_no_odd_picture_costs_the_others_their_answers(tiny_run, photos):
     assert "program.jpg is no picture of a kind that we know" in str(error.value)
     assert "sparse.png has 30,000 MB" in str(error.value)
     lines = (tiny_run / "predictions" / "predictions.jsonl").read_text().splitlines()
-    names = [Path(json.loads(line)["image"]).name for line in lines]
+    answers = [json.loads(line) for line in lines]
+    assert len(answers) == 9
+    names = [Path(answer["image"]).name for answer in answers if "error" not in answer]
     assert names == ["0.png", "1.png", "2.png", "3.WEBP", "odd.jpg", "x" * 251 + ".png"]
     assert len(list((tiny_run / "predictions").glob("*.png"))) == 6
 

@@ -29,10 +29,11 @@ SUFFIXES = {
 }
 FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # and whatever begins with a dot
-CSV_COLUMNS = ("image", "class", "prob", "global_prob", "local_prob", "ymin", "xmin", "ymax", "xmax")
+CSV_COLUMNS = ("image", "class", "prob", "global_prob", "local_prob", "ymin", "xmin", "ymax", "xmax", "error")
 SHOWN = 20  # predictions that are printed too
 
-# What was found in an image: `image`, `labels` and `regions`, as `mcar_tf.evaluating.photos.describe` gives them.
+# What was found in an image: `image`, `labels` and `regions`, as `mcar_tf.evaluating.photos.describe` gives them;
+# and `error` where it can't be read.
 Answer = dict[str, Any]
 
 
@@ -94,16 +95,16 @@ def begins_like_a_picture(path: Path) -> bool:
 
 
 def write_answers(
-    path: Path, predictions: Iterable[Answer], form: Literal["jsonl", "csv"]
+    path: Path, predictions: Iterable[Answer], form: Literal["jsonl", "csv"], all_classes: bool = False
 ) -> tuple[list[Answer], int]:
     """Write each prediction as it comes; `path` is there once all are, until then `partial-...-NAME`, which an
     interruption leaves behind.
 
-    jsonl: an object a line. csv: a row a label, with its region where it has one; an image without labels has a row
-    without a class.
+    jsonl: an object a line. csv: a row a label, with its region where it has one; an image without labels, or one
+    that can't be read, has a row without a class. Where labels are all classes, a last column says which are present.
 
     Returns:
-        The first `SHOWN` predictions, and how many there were.
+        The first `SHOWN` predictions of images that could be read, and how many such there were.
     """
     first: list[Answer] = []
     count = 0
@@ -114,15 +115,16 @@ def write_answers(
     ):
         rows = csv.writer(file, lineterminator="\n")
         if form == "csv":
-            rows.writerow(CSV_COLUMNS)
+            rows.writerow((*CSV_COLUMNS, "present") if all_classes else CSV_COLUMNS)
         for prediction in predictions:
             if form == "csv":
                 rows.writerows(to_rows(prediction))
             else:
                 file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
-            count += 1
-            if len(first) < SHOWN:
-                first.append(prediction)
+            if "error" not in prediction:
+                count += 1
+                if len(first) < SHOWN:
+                    first.append(prediction)
     return first, count
 
 
@@ -132,4 +134,6 @@ def to_rows(prediction: Answer) -> Iterator[list[Any]]:
     for label in prediction["labels"] or [{}]:
         numbers = [label.get(name, "") for name in ("prob", "global_prob", "local_prob")]
         texts = [csv_text(text) for text in (prediction["image"], label.get("class", ""))]
-        yield [*texts, *numbers, *boxes.get(label.get("class"), ["", "", "", ""])]
+        present = [int(label["present"])] if "present" in label else []
+        box = boxes.get(label.get("class"), ["", "", "", ""])
+        yield [*texts, *numbers, *box, csv_text(prediction.get("error", "")), *present]

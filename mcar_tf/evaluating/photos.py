@@ -1,6 +1,11 @@
 """Image files in, what a model says of each out, batch by batch as they are read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import collections
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,8 @@ from pipelines.pictures import BadPicture, describe_damage, read_file, read_pict
 
 Array = npt.NDArray[Any]
 
+MOST_READERS = 16  # a picture of 50 megapixels takes up to a gigabyte while it is decoded
+
 
 def predict_files(
     model: keras.Model,
@@ -27,8 +34,9 @@ def predict_files(
     image_size: int,
     batch_size: int = 16,
     threshold: npt.ArrayLike = 0.6,
+    all_classes: bool = False,
 ) -> Iterator[Answer]:
-    """What the model says of each file that can be read.
+    """What the model says of each file, or why it can't be read, in the order of the files.
 
     Args:
         model: gives the outputs of `mcar_tf.models.mcar.MCAR`.
@@ -38,32 +46,66 @@ def predict_files(
         image_size: side in px that images are resized to.
         batch_size: images at a time.
         threshold: from which probability on a class is a label; one number, or one per class (C,).
+        all_classes: whether classes below their threshold are listed too.
     """
     look = tf.function(
         lambda images: model(images, training=False),
         input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.float32)],
     )
     thresholds = np.broadcast_to(np.asarray(threshold, np.float64), len(classes))
+    pictures = read_ahead(files, image_size, ahead=2 * batch_size)
     with tqdm(total=len(files), desc="predicting", unit=" images", disable=None, leave=False) as bar:
-        for start in range(0, len(files), batch_size):
-            batch: list[tuple[Path, Any]] = []
-            for file in files[start : start + batch_size]:
-                try:
-                    batch.append((file, read_pixels(file, image_size)))
-                except (BadPicture, FileNotFoundError) as error:
-                    unreadable.append(
-                        f"{file} {error}" if isinstance(error, BadPicture) else f"{file} is gone"
-                    )
-                bar.update()
+        while read := list(itertools.islice(pictures, batch_size)):
+            batch = [(file, pixels) for file, pixels in read if not isinstance(pixels, str)]
+            outputs: dict[str, Array] = {}
             if batch:
-                outputs = {k: v.numpy() for k, v in look(tf.stack([image for _, image in batch])).items()}
+                images = np.stack([pixels for _, pixels in batch])
+                outputs = {name: value.numpy() for name, value in look(images).items()}
                 check_numbers(outputs, [str(file) for file, _ in batch])
-                for i, (file, _) in enumerate(batch):
-                    row = {name: value[i] for name, value in outputs.items()}
-                    yield describe(file, row, classes, thresholds)
+            rows = iter({name: value[i] for name, value in outputs.items()} for i in range(len(batch)))
+            for file, pixels in read:
+                if isinstance(pixels, str):
+                    unreadable.append(f"{file} {pixels}")
+                    yield {"image": str(file), "labels": [], "regions": [], "error": pixels}
+                else:
+                    yield describe(file, next(rows), classes, thresholds, all_classes)
+                bar.update()
 
 
-def read_pixels(file: Path, image_size: int) -> tf.Tensor:
+def read_ahead(files: Sequence[Path], image_size: int, ahead: int) -> Iterator[tuple[Path, Array | str]]:
+    """Each file with its pixels, see `read_pixels`, or why it has none: read by all cores while others are used.
+
+    Args:
+        files: of images.
+        image_size: side S in px.
+        ahead: files that are read before they are asked for.
+    """
+
+    def read(file: Path) -> Array | str:
+        try:
+            return read_pixels(file, image_size)
+        except BadPicture as error:
+            return str(error)
+        except FileNotFoundError:
+            return "is gone"
+
+    waiting: collections.deque[tuple[Path, Future[Array | str]]] = collections.deque()
+    left = iter(files)
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_READERS), thread_name_prefix="reading")
+    try:
+        for file in left:
+            waiting.append((file, pool.submit(read, file)))
+            if len(waiting) > ahead:
+                first, pixels = waiting.popleft()
+                yield first, pixels.result()
+        while waiting:
+            first, pixels = waiting.popleft()
+            yield first, pixels.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_pixels(file: Path, image_size: int) -> Array:
     """A picture upright and resized to a square, (S, S, 3) float32 in [0, 255].
 
     Raises:
@@ -71,13 +113,37 @@ def read_pixels(file: Path, image_size: int) -> tf.Tensor:
     """
     picture = read_picture(read_file(file))
     try:
-        return decode_and_resize(tf.constant(picture.encoded), tf.constant(picture.orientation), image_size)
+        pixels: Array = _decoder(image_size)(
+            tf.constant(picture.encoded), tf.constant(picture.orientation)
+        ).numpy()
     except tf.errors.OpError as error:
         raise BadPicture(describe_damage(error)) from error
+    return pixels
 
 
-def describe(file: Path, outputs: Mapping[str, Array], classes: Sequence[str], thresholds: Array) -> Answer:
-    """The model's outputs for one image in words: labels above their threshold and all regions, likeliest first."""
+@functools.cache
+def _decoder(image_size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """`decode_and_resize` as one graph, which takes half the time of its operations one by one."""
+    signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
+    return tf.function(
+        lambda encoded, orientation: decode_and_resize(encoded, orientation, image_size),
+        input_signature=signature,
+        autograph=False,
+    )
+
+
+def describe(
+    file: Path,
+    outputs: Mapping[str, Array],
+    classes: Sequence[str],
+    thresholds: Array,
+    all_classes: bool = False,
+) -> Answer:
+    """The model's outputs for one image in words: labels above their threshold and all regions, likeliest first.
+
+    With `all_classes`, labels are all classes, and `present` says which reach their threshold.
+    """
+    present = outputs["probs"] >= thresholds
     order = (-outputs["probs"]).argsort(kind="stable")
     labels = [
         {
@@ -85,9 +151,10 @@ def describe(file: Path, outputs: Mapping[str, Array], classes: Sequence[str], t
             "prob": float(outputs["probs"][c]),
             "global_prob": float(outputs["global_probs"][c]),
             "local_prob": float(outputs["local_probs"][c]),
+            **({"present": bool(present[c])} if all_classes else {}),
         }
         for c in order
-        if outputs["probs"][c] >= thresholds[c]
+        if all_classes or present[c]
     ]
     regions = [
         {

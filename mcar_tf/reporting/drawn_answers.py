@@ -15,6 +15,9 @@ MAX_STEM_BYTES = 200
 def draw_each(predictions: Iterable[Answer], folder: Path) -> Iterator[Answer]:
     """The predictions as they come, each drawn into a numbered picture in `folder`."""
     for number, prediction in enumerate(predictions, start=1):
+        if "error" in prediction:
+            yield prediction
+            continue
         file = Path(prediction["image"])
         # As a name may have 255 bytes, one that has all of them leaves no room for a number.
         stem = os.fsdecode(os.fsencode(file.stem)[:MAX_STEM_BYTES])
@@ -27,10 +30,11 @@ def draw(file: Path, prediction: Answer, path: Path) -> None:
 
     Predicted classes without such a region stand in a corner: none of the answer is missing from the picture.
     """
-    predicted = {label["class"] for label in prediction["labels"]}
+    labels = [label for label in prediction["labels"] if label.get("present", True)]
+    predicted = {label["class"] for label in labels}
     shown = [r for r in prediction["regions"] if r["class"] in predicted and r["global_prob"] > 0.1]
     titles, boxed = [_title(region) for region in shown], {region["class"] for region in shown}
-    captions = [_title(label) for label in prediction["labels"] if label["class"] not in boxed]
+    captions = [_title(label) for label in labels if label["class"] not in boxed]
     pixels = give_room(see_file(file))
     drawn = draw_regions(pixels, [region["box"] for region in shown], titles, captions=captions)
     path.write_bytes(encode_png(drawn))

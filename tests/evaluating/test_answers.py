@@ -69,5 +69,6 @@ def test_csv_cells_are_no_formulas(tmp_path):
     write_answers(tmp_path / "predictions.csv", answers, "csv")
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[1] == ["'-a.jpg", "'=cmd|' /C calc'!A0", "0.9", "0.5", "0.9", "", "", "", ""]
-    assert rows[2] == ["b.jpg", *[""] * 8]
+    assert rows[1] == ["'-a.jpg", "'=cmd|' /C calc'!A0", "0.9", "0.5", "0.9", "", "", "", "", ""]
+    assert rows[2] == ["b.jpg", *[""] * 9]
+    assert len(rows) == 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcar_tf.evaluating.photos import read_pixels
+from mcar_tf.evaluating.photos import read_ahead, read_pixels
 from pipelines.pictures import BadPicture, read_file, read_picture
 
 
@@ -22,6 +22,26 @@ def test_another_format_is_passed_on_without_loss(photos, tmp_path):
         image.save(tmp_path / "0.bmp")
     assert read_picture(read_file(tmp_path / "0.bmp")).encoded.startswith(b"\x89PNG")
     np.testing.assert_array_equal(read_pixels(photos / "0.png", 32), read_pixels(tmp_path / "0.bmp", 32))
+
+
+def test_files_are_read_ahead_in_their_order(photos):
+    names = [photos / f"{i % 3}.png" for i in range(40)]
+    names[7] = photos / "notes.txt"
+    names[30] = photos / "gone.png"
+    read = list(read_ahead(names, 32, ahead=5))
+    assert [file for file, _ in read] == names
+    assert (read[7][1], read[30][1]) == ("is no picture of a kind that we know", "is gone")
+    for file, pixels in read[:7]:
+        np.testing.assert_array_equal(pixels, read_pixels(file, 32))
+
+
+def test_no_more_is_read_ahead_than_was_said(photos, monkeypatch):
+    read = []
+    monkeypatch.setattr("mcar_tf.evaluating.photos.read_pixels", lambda file, size: read.append(file))
+    pictures = read_ahead([photos / "0.png"] * 100, 32, ahead=5)
+    next(pictures)
+    pictures.close()
+    assert len(read) <= 6
 
 
 def test_what_only_decoding_shows_is_named_too(photos):
