@@ -55,9 +55,9 @@ def read_table(
     Labels come in many shapes, which docs/data.md lists; `read_as` of the outcome says how these were read.
 
     In our own form a CSV (UTF-8, commas) has a column `file` and either `labels`, separated by `;`, with `difficult`
-    (more labels, hard to see) if you like; or a column per class: 1 present, 0 absent, -1 difficult, nothing where nobody knows,
-    which weighs nothing. A column `split` names the split of each row. A picture without labels has none of the
-    classes; a picture of which every class is unknown is left out.
+    (more labels, hard to see) if you like; or a column per class: 1 present, 0 absent, -1 difficult, nothing where
+    nobody knows, which weighs nothing. A column `split` names the split of each row. A picture without labels has
+    none of the classes; a picture of which every class is unknown is left out.
 
     What is guessed stands in the set's `remarks`: a column that is not read, -1 beside 0. What can't be known is
     refused: labels that look joined by something else, -1 where no cell is 0, labels that differ by case only.
