@@ -203,9 +203,13 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
     file = told.file_column or _find_file(path, header, rows, cells_of)
     split = next((c for c in header if c in SPLIT_COLUMNS), None)
     others = [c for c in header if c and c not in (file, split, told.group_column)]
-    labels = told.labels_column or _find_labels(path, others)
-    remarks: list[str] = []
     cells = CELLS | WORDS | {"-1": told.minus_one or DIFFICULT, "-1.0": told.minus_one or DIFFICULT}
+    of_classes = [c for c in others if _is_of_a_class(cells_of(c), cells)]
+    # A column of 0 and 1 beside others of 0 and 1 is a class, whatever its name.
+    labels = told.labels_column or _find_labels(
+        path, [c for c in others if len(of_classes) < 2 or c not in of_classes]
+    )
+    remarks: list[str] = []
     separator, none_label, class_columns = told.separator or SEPARATOR, told.none_label, []
     minus_one_told = told.minus_one is not None
     if labels is not None:
@@ -214,7 +218,7 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
         if none_label is None:
             none_label = _find_none_label(cells_of(labels), separator)
     else:
-        class_columns = [c for c in others if _is_of_a_class(cells_of(c), cells)]
+        class_columns = of_classes
         if told.classes is not None:
             class_columns = list(told.classes)
             for name in class_columns:
@@ -311,7 +315,7 @@ def _ends_as_a_picture(cell: str) -> bool:
 
 
 def _plain(column: str) -> str:
-    return re.sub("[^a-z]", "", column.lower())
+    return re.sub("[^a-z0-9]", "", column.lower())
 
 
 def _first_rows(rows: Sequence[Sequence[str]]) -> str:

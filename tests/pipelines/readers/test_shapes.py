@@ -223,3 +223,9 @@ def test_groups_that_cannot_be_kept_are_refused(tmp_path, rows, message):
     path = label_shapes.write(tmp_path / "t.csv", "file,labels,patient,split", *rows)
     with pytest.raises(ValueError, match=message):
         read_table(path, group_column="patient", check_files=False)
+
+
+def test_columns_of_0_and_1_are_classes_whatever_their_names(tmp_path):
+    path = label_shapes.write(tmp_path / "t.csv", "filename,class,tag,class2", "a.jpg,1,0,1", "b.jpg,0,1,1")
+    raw = read_table(path, check_files=False, **WHOLE)
+    assert raw.classes == ("class", "tag", "class2")
