@@ -59,9 +59,10 @@ ALLOWED = {
     # Model.
     "mcar_tf": set(),
     "mcar_tf.__main__": {"pipelines.command"},
-    "mcar_tf.config": {"mcar_tf.models.backbone_table", "pipelines.command"},
+    "mcar_tf.config": {"mcar_tf.models.backbone_table", "mcar_tf.option_rules", "pipelines.command"},
     "mcar_tf.metrics": set(),
     "mcar_tf.models": set(),
+    "mcar_tf.option_rules": set(),
     "mcar_tf.training": {"mcar_tf.config", "mcar_tf.evaluating", "mcar_tf.metrics", "mcar_tf.models",
                          "mcar_tf.reporting.drawing", "mcar_tf.reporting.examples", "mcar_tf.runs", "pipelines"},
     "mcar_tf.training.losses": set(),

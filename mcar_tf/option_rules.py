@@ -1,0 +1,133 @@
+"""What the options of a run may be: each by itself, and several together. Loads no TensorFlow."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from pipelines.words import spell
+
+LEARNINGS = ("pair", "single")
+LOSSES = ("bce", "asymmetric")
+
+MOST = 2**16  # no sensible count or side in px is larger: it would be a typing error, and fill the memory
+
+
+def _count(least: int) -> tuple[str, Callable[[Any], bool]]:
+    return f"in [{least}, {MOST}]", lambda value: least <= value <= MOST
+
+
+_POSITIVE = "positive", lambda value: 0 < value < math.inf
+_NOT_NEGATIVE = "0 or more", lambda value: 0 <= value < math.inf
+_BELOW_1 = "in [0, 1)", lambda value: 0 <= value < 1
+# Option -> what it may be, in words and as a question.
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes"), _count(1)
+    ),
+    **dict.fromkeys(("image_size", "glance_size", "local_size"), _count(1)),
+    **dict.fromkeys(("top_n", "freeze_backbone_epochs", "early_stopping_epochs"), _count(0)),
+    **dict.fromkeys(("learning_rate", "head_learning_rate", "head_rate_factor", "drop_factor"), _POSITIVE),
+    **dict.fromkeys(("checkpoint_minutes", "csra_temperature", "box_spread"), _POSITIVE),
+    **dict.fromkeys(("weight_decay", "warmup_epochs", "clip_norm"), _NOT_NEGATIVE),
+    **dict.fromkeys(("csra_lambda", "min_box_cells", "gamma_positive", "gamma_negative"), _NOT_NEGATIVE),
+    **dict.fromkeys(("momentum", "ema_decay", "tau", "val_fraction", "margin"), _BELOW_1),
+    **dict.fromkeys(("gwp_lambda", "distill", "own_region"), ("in [0, 1]", lambda value: 0 <= value <= 1)),
+    "box_jitter": ("in [0, 0.5]", lambda value: 0 <= value <= 0.5),
+    "seed": (f"in [0, {2**32 - 1}]", lambda value: 0 <= value < 2**32),
+    "drop_epochs": (
+        "positive and ascending",
+        lambda value: all(epoch > 0 for epoch in value) and sorted(value) == value,
+    ),
+    "loss": (f"one of {', '.join(LOSSES)}", LOSSES.__contains__),
+}
+
+# Options that act only where another has this value. `rate_schedule` is `schedule`, or the optimizer's own.
+ONLY_WITH = {
+    ("optimizer", "sgd"): ("head_learning_rate", "momentum"),
+    ("optimizer", "adamw"): ("head_rate_factor",),
+    ("rate_schedule", "step"): ("drop_epochs", "drop_factor"),
+    ("rate_schedule", "cosine"): ("warmup_epochs",),
+    ("pooling", "gwp"): ("gwp_lambda",),
+    ("pooling", "csra"): ("csra_temperature", "csra_lambda"),
+    ("localizer", "threshold"): ("tau",),
+    ("localizer", "moments"): ("box_spread",),
+    ("loss", "asymmetric"): ("gamma_positive", "gamma_negative", "margin"),
+    ("learning", "pair"): ("distill", "own_region"),
+}
+# Options that act only where regions are looked at.
+ONLY_WITH_REGIONS = (
+    *("glance_size", "localizer", "box_spread", "min_box_cells", "box_jitter"),
+    *("fusion", "distill", "own_region"),
+)
+
+
+def on_command_line(name: str) -> str:
+    """An option as users type it: `image_size` -> `--image-size`."""
+    return f"--{spell(name)}"
+
+
+def check_ranges(values: Mapping[str, Any], named: Callable[[str], str]) -> None:
+    """Refuse a value out of its range.
+
+    Args:
+        values: option -> value; all options of a run.
+        named: how to write an option's name: as on the command line, or as in a file.
+
+    Raises:
+        ValueError: naming the option, what it may be and what it is.
+    """
+    for name, (allowed, may_be) in RANGES.items():
+        value = values[name]
+        if value is not None and not may_be(value):
+            raise ValueError(f"`{named(name)}` must be {allowed}. Received: {value}")
+    if values["freeze_backbone_epochs"] > values["epochs"]:
+        raise ValueError(
+            f"`{named('freeze_backbone_epochs')}` must be in [0, {values['epochs']}], the epochs."
+            f" Received: {values['freeze_backbone_epochs']}"
+        )
+
+
+def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
+    """Refuse options that do nothing, or nothing sensible, beside the others.
+
+    Args:
+        values: option -> value; all options of a run, and its `rate_schedule`.
+        given: the options whose value someone chose.
+
+    Raises:
+        ValueError: naming the options, as on the command line.
+    """
+    if values["freeze_backbone_epochs"] and values["weights"] == "none" and values["init_from"] is None:
+        raise ValueError("--freeze-backbone-epochs would keep random weights: give --weights or --init-from.")
+    if values["deterministic"] and values["augment"] == "gridmask":
+        raise ValueError("--augment gridmask draws random numbers of its own: it can't be --deterministic.")
+    if values["compare_baseline"] and values["top_n"] == 0:
+        raise ValueError(
+            "--compare-baseline does nothing with --top-n 0, the baseline itself. Leave one out."
+        )
+    for (decider, value), names in ONLY_WITH.items():
+        if values[decider] != value:
+            typed = decider
+            if decider == "rate_schedule":
+                typed = "schedule" if values["schedule"] else "optimizer"
+            _refuse_given(names, given, f"{on_command_line(typed)} {values[typed]}")
+    if values["top_n"] == 0:
+        _refuse_given(ONLY_WITH_REGIONS, given, "--top-n 0")
+        if values["batch_norm"] == "per_stream":
+            raise ValueError(
+                "--batch-norm per_stream does nothing with --top-n 0, which has one stream. Leave it out."
+            )
+    if values["sync_batch_norm"] and values["batch_norm"] == "frozen":
+        raise ValueError("--sync-batch-norm does nothing with --batch-norm frozen. Leave one out.")
+    if values["init_from"] and "weights" in given:
+        raise ValueError(
+            "--weights does nothing with --init-from, which has weights of its own. Leave one out."
+        )
+    if values["resume"] and values["overwrite"]:
+        raise ValueError("--resume and --overwrite exclude each other. Give one of them.")
+
+
+def _refuse_given(names: Sequence[str], given: Collection[str], other: str) -> None:
+    for name in names:
+        if name in given:
+            raise ValueError(f"{on_command_line(name)} does nothing with {other}. Leave it out.")
