@@ -12,6 +12,7 @@ A class counts as present from its own threshold on where `thresholds.json` lies
 import argparse
 import base64
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -153,8 +154,9 @@ def ask_saved_model(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         OSError: there is no SavedModel.
-        ValueError: it is not one of `python -m mcar_tf.export`.
+        ValueError: it is not one of `python -m mcar_tf.export`, or no longer what that wrote.
     """
+    check_files(folder)
     with quiet():  # of what is no picture the decoder speaks, too
         import tensorflow as tf
 
@@ -169,6 +171,24 @@ def ask_saved_model(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     return {
         "predictions": [{name: value[i] for name, value in columns.items()} for i in range(len(pictures))]
     }
+
+
+def check_files(folder: Path) -> None:
+    """See that a SavedModel is what was exported, where the export folder's `SHA256SUMS` is still there.
+
+    Raises:
+        ValueError: names the first file that is missing or was changed.
+    """
+    export = folder.resolve().parent.parent
+    sums, inside = export / "SHA256SUMS", folder.resolve().relative_to(export).as_posix() + "/"
+    for line in sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []:
+        expected, _, name = line.partition("  ")
+        if name.startswith(inside):
+            content = (export / name).read_bytes() if (export / name).is_file() else b""
+            if hashlib.sha256(content).hexdigest() != expected:
+                raise ValueError(
+                    f"{export / name} is not what was exported: its checksum differs from that in {sums}."
+                )
 
 
 @contextlib.contextmanager

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mcar_tf.evaluating.predicting import predict_dataset
     from mcar_tf.runs.loading import check_classes, load_run
     from pipelines.input_pipeline import make_eval_dataset
+    from pipelines.verify import naming_shards
 
     run = load_run(options.run, checkpoint=options.checkpoint)
     check_classes(run, manifest)
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch_size=run.config.batch_size,
         difficult="ignore",
     )
-    predictions = predict_dataset(run.model, dataset, images=split.examples)
+    with naming_shards(split.files):
+        predictions = predict_dataset(run.model, dataset, images=split.examples)
     if not (predictions.label_flags.bits & predictions.weight_flags.bits).any():
         raise ValueError(f"No image of {options.split} shows any class: there is nothing to calibrate by.")
     calibration = choose_thresholds(

@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mcar_tf.evaluating.predicting import predict_dataset
     from mcar_tf.runs.loading import check_classes, load_run
     from pipelines.input_pipeline import make_eval_dataset
+    from pipelines.verify import naming_shards
 
     run = load_run(
         options.run,
@@ -106,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch_size=run.config.batch_size,
         difficult=options.difficult,
     )
-    predictions = predict_dataset(run.model, dataset, flip=options.flip, images=split.examples)
+    with naming_shards(split.files):
+        predictions = predict_dataset(run.model, dataset, flip=options.flip, images=split.examples)
     if len(predictions) != split.examples:
         raise ValueError(
             f"The set says that {split_name} has {split.examples} images, its files hold {len(predictions)}."

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from mcar_tf.exporting.litert_js import find_litert
 from mcar_tf.runs.splits import find_split
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import load_manifest
+from pipelines.reading import read_json_object
 from pipelines.words import spell
 
 WHAT, MODEL, CHECK = "what", "model, without retraining", "check"
@@ -115,11 +115,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mcar_tf.exporting.pictures import calibration_pictures
     from mcar_tf.exporting.writing import compare_forms, list_missed_bars, write_forms, write_papers
     from mcar_tf.runs.loading import check_classes, load_run
+    from pipelines.verify import naming_shards
 
     changes = {name: getattr(options, name) for name in WITHOUT_TRAINING}
     run = load_run(options.run, checkpoint=options.checkpoint, **changes)
     check_classes(run, manifest)
-    metrics = json.loads((options.run / "metrics.json").read_text())
+    metrics = read_json_object(options.run / "metrics.json")
     card = make_run_card(run, config, manifest, options.checkpoint, metrics)
     calibration = None
     if to_calibrate:
@@ -138,8 +139,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         litert=options.litert,
     )
     with new_export_folder(options.folder, options.overwrite) as partial:
-        write_forms(options.forms, material, partial)
-        parities = compare_forms(options.forms, run.model, partial, split, options.pictures)
+        with naming_shards([*split.files, *(to_calibrate.files if to_calibrate else ())]):
+            write_forms(options.forms, material, partial)
+            parities = compare_forms(options.forms, run.model, partial, split, options.pictures)
         missed = list_missed_bars(options.forms, parities)
         if missed:
             print(f"error: nothing was exported: {'; '.join(missed)}", file=sys.stderr)

@@ -6,14 +6,17 @@ two processes that write one file at once don't mix.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL = "partial-"
+NAMING_SECONDS = 10  # more than it takes to write a name into a new lock
 
 
 def partial_path(path: Path) -> Path:
@@ -114,11 +117,22 @@ def locked(path: Path, message: str) -> Iterator[None]:
         message: of the error.
 
     Raises:
-        FileExistsError: another process holds the lock.
+        FileExistsError: another process holds the lock, or a link lies in its place.
     """
     import filelock  # here, since importing it takes a fifth of a second
 
-    lock = filelock.FileLock(path, thread_local=False)
+    if path.is_symlink():
+        raise FileExistsError(f"{path} is a link, and a lock is none. Delete it.")
+    by_system = _knows_locks(path.parent)
+    lock = (filelock.FileLock if by_system else filelock.SoftFileLock)(path, thread_local=False)
+    if not by_system:
+        # Then the lock is a file that names its holder. An empty one is of another file system, where it was a lock
+        # of the system; or its holder is about to write its name.
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            if not status.st_size and time.time() - status.st_mtime > NAMING_SECONDS:
+                path.unlink()
+        message += f" Where its machine is gone, delete {path}."
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
@@ -127,6 +141,27 @@ def locked(path: Path, message: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _knows_locks(folder: Path) -> bool:
+    """Whether the system locks files in a folder, and frees those of a process that ends."""
+    if os.name == "nt":
+        return True
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    probe = partial_path(folder / "lock")
+    try:
+        with open(probe, "xb", opener=no_follow) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
 
 
 @contextlib.contextmanager

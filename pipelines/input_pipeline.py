@@ -5,6 +5,7 @@ An element is `{"image": (B, S, S, 3) float32 in [0, 255], "labels": (B, C) floa
 weight 0 takes no part in loss or metrics.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -31,7 +32,6 @@ PREFETCH_BATCHES = 4
 # each, they would be 10 GB. It holds so many records or so many bytes, whichever are fewer.
 SHUFFLE_RECORDS = 2048
 SHUFFLE_MEGABYTES = 512
-WEIGHED_RECORDS = 1000  # to know how large records are: a random sample, as any neighbours in a shard are
 
 ImageBatch = dict[str, tf.Tensor]
 
@@ -73,7 +73,7 @@ def make_train_dataset(
         shard: (index, count) of this worker. The workers' batches k together hold the pictures that one
             worker with a batch `count` times as large would have in its batch k.
         shuffle_records: how many records the shuffle buffer holds at most; the order depends on it.
-        shuffle_megabytes: how many MB of records (10^6 bytes) it holds at most, by their mean size.
+        shuffle_megabytes: how many MB of records (10^6 bytes) it holds at most.
 
     Returns:
         A dataset that can be iterated once.
@@ -194,19 +194,24 @@ def _read_part(path: tf.Tensor, start: tf.Tensor, limit: tf.Tensor) -> tf.data.D
 
 
 def _count_buffered(files: Sequence[Path | Part], most_records: int, most_megabytes: int) -> int:
-    """How many records the shuffle buffer holds: a function of the files, so that all workers agree on it."""
+    """How many records the shuffle buffer holds: as many as fit even if they are the largest ones of all.
+
+    A function of the files, so that all workers agree on it.
+    """
     for name, most in (("shuffle_records", most_records), ("shuffle_megabytes", most_megabytes)):
         if most < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {most}")
-    count = size = 0
-    for path in dict.fromkeys(file.path if isinstance(file, Part) else file for file in files):
-        for length in records.record_lengths(path):
-            count, size = count + 1, size + length
-            if count == WEIGHED_RECORDS:
-                break
-        if count == WEIGHED_RECORDS:
-            break
-    return max(1, min(most_records, int(most_megabytes * 1e6 * count / size))) if size else most_records
+    paths = dict.fromkeys(file.path if isinstance(file, Part) else file for file in files)
+    largest = [_largest_records(path, path.stat().st_mtime_ns, most_records) for path in paths]
+    sums = np.cumsum(np.sort(np.concatenate(largest))[::-1][:most_records])
+    count = int(np.searchsorted(sums, most_megabytes * 1e6, side="right"))
+    return most_records if count == len(sums) else max(1, count)
+
+
+@functools.lru_cache(maxsize=100_000)  # each epoch asks again
+def _largest_records(path: Path, changed: int, most: int) -> np.ndarray:
+    """The bytes of a shard's largest records, (n,) int64, at most so many of them."""
+    return np.sort(np.fromiter(records.record_lengths(path), np.int64))[::-1][:most]
 
 
 def _read_shuffled(

@@ -152,7 +152,7 @@ def record_lengths(path: Path) -> Iterator[int]:
     A TFRecord file holds, for each record, its length in 8 bytes, their checksum in 4, the record, its checksum in 4.
     """
     left = path.stat().st_size
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:  # what lies between is not wanted
         while left >= 16:
             length = int.from_bytes(file.read(8), "little")
             left -= length + 16

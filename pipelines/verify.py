@@ -1,11 +1,15 @@
 """A prepared set in; whether every byte of it is still what was written."""
 
+import contextlib
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipelines import records
 from pipelines.files import file_sha256
-from pipelines.manifest import Shard, load_manifest
+from pipelines.manifest import Part, Shard, load_manifest
+
+_ALL_READ = "every record can be read, but is another one"
 
 
 def verify_set(data_dir: Path, name: str) -> str:
@@ -42,6 +46,27 @@ def verify_set(data_dir: Path, name: str) -> str:
     return f"{Path(data_dir) / name}: {pictures:,} pictures in {len(files)} shards, every byte as it was written."
 
 
+@contextlib.contextmanager
+def naming_shards(files: Sequence[Path | Part]) -> Iterator[None]:
+    """Name the shard that can't be read, where reading some fails: TensorFlow says only that one can't.
+
+    Raises:
+        ValueError: names the shard and what to do.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        for file in dict.fromkeys(file.path if isinstance(file, Part) else file for file in files):
+            bad = _first_bad_record(file) if file.is_file() else "it is gone"
+            if bad != _ALL_READ:
+                raise ValueError(
+                    f"{file} is not what was written ({bad}). Build the set anew: pipelines.build --overwrite."
+                ) from error
+        raise
+
+
 def _find_problem(file: Path, shard: Shard) -> str:
     if not file.is_file():
         return "is gone"
@@ -64,4 +89,4 @@ def _first_bad_record(file: Path) -> str:
             count, last = count + 1, f"behind picture {sample.id}"
     except tf.errors.DataLossError:
         return f"record {count} cannot be read, {last}"
-    return "every record can be read, but is another one"
+    return _ALL_READ

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,3 +194,14 @@ def test_regions_become_coco_results_in_pixels(tmp_path, make_run, make_sample):
 
 def test_help_loads_no_tensorflow():
     assert loads("mcar_tf.evaluate", "--help") == []
+
+
+def test_a_damaged_shard_is_named(tiny_run, tiny_set, tmp_path):
+    data = Path(shutil.copytree(tiny_set, tmp_path / "data"))
+    shard = data / "tiny" / "test-00000-of-00001.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{shard} is not what was written \(record \d+ cannot be read"):
+        evaluate.main(["--run", str(tiny_run), "--data-dir", str(data)])
+    assert not (tiny_run / "predictions.npz").exists()

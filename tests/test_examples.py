@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socketserver
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from mcar_tf.exporting.folder import write_checksums
+from pipelines import pictures
 
 EXAMPLES, HELPERS = Path(__file__).parent.parent / "examples", Path(__file__).parent / "helpers"
 CLASSES = ("red", "green", "blue", "<b>rare & odd</b>")
@@ -186,6 +190,10 @@ def test_the_phone_preview_sees_what_training_saw(tmp_path):
         preview.read_picture(tmp_path / "float.tif")
 
 
+def test_the_phone_preview_opens_no_format_that_training_does_not():
+    assert set(load("phone_preview").FORMATS) == set(pictures.FORMATS) - {"JPEG2000", "AVIF"}
+
+
 def test_the_phone_preview_refuses_a_file_that_was_changed(folder, tmp_path):
     preview = load("phone_preview")
     content = (folder / "mcar-float32.tflite").read_bytes()
@@ -258,6 +266,24 @@ def test_the_client_asks_a_saved_model(folder, model):
     assert good["labels"]
     assert all(prob >= 0.6 for prob in good["labels"].values())
     assert result.stderr == ""  # nothing of TensorFlow's own
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index"])
+def test_the_client_refuses_a_saved_model_that_was_changed(folder, tmp_path, name):
+    client = load("serve_client")
+    export = Path(shutil.copytree(folder / "saved_model", tmp_path / "x" / "saved_model")).parent
+    write_checksums(export)
+    client.check_files(export / "saved_model" / "1")
+    changed = export / "saved_model" / "1" / name
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed.write_bytes(content)
+    request = client.make_request([(folder / "photo.png").read_bytes()])
+    with pytest.raises(ValueError, match=f"{name} is not what was exported: its checksum differs"):
+        client.ask_saved_model(export / "saved_model" / "1", request)
+    changed.unlink()
+    with pytest.raises(ValueError, match=f"{name} is not what was exported"):
+        client.check_files(export / "saved_model" / "1")
 
 
 @contextlib.contextmanager

@@ -100,19 +100,20 @@ def test_no_odd_picture_costs_the_others_their_answers(tiny_run, photos):
         stream.truncate(30 * 10**9)
     with Image.open(photos / "0.png") as image:
         image.save(photos / "odd.jpg", exif=b"Exif\0\0II*\0")
+        image.save(photos / "odd.webp", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
         image.save(photos / f"{'x' * 251}.png")
     with pytest.raises(
-        ValueError, match=r"3 of 9 images could not be read.*bomb\.png has 20000 x 10000 pixels"
+        ValueError, match=r"3 of 10 images could not be read.*bomb\.png has 20000 x 10000 pixels"
     ) as error:
         main(["--run", str(tiny_run), "--images", str(photos), "--draw"])
     assert "program.jpg is no picture of a kind that we know" in str(error.value)
     assert "sparse.png has 30,000 MB" in str(error.value)
     lines = (tiny_run / "predictions" / "predictions.jsonl").read_text().splitlines()
     answers = [json.loads(line) for line in lines]
-    assert len(answers) == 9
+    assert len(answers) == 10
     names = [Path(answer["image"]).name for answer in answers if "error" not in answer]
-    assert names == ["0.png", "1.png", "2.png", "3.WEBP", "odd.jpg", "x" * 251 + ".png"]
-    assert len(list((tiny_run / "predictions").glob("*.png"))) == 6
+    assert names == ["0.png", "1.png", "2.png", "3.WEBP", "odd.jpg", "odd.webp", "x" * 251 + ".png"]
+    assert len(list((tiny_run / "predictions").glob("*.png"))) == 7
 
 
 def test_two_into_one_folder_do_not_mix(tiny_run, photos, tmp_path):

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -162,6 +163,15 @@ def test_a_run_that_went_on_after_it_was_evaluated_is_refused(evaluated, tmp_pat
     write_text(run / "metrics.json", json.dumps(written))
     with pytest.raises(ValueError, match=r"went on after its evaluation. Run again: .*evaluate --run"):
         read_evaluated_run(run, "run")
+
+
+def test_a_set_that_was_divided_anew_is_refused(evaluated, tmp_path):
+    run = Path(shutil.copytree(evaluated, tmp_path / "run"))
+    environment = json.loads((run / "environment.json").read_text())
+    write_text(run / "environment.json", json.dumps(environment | {"data": "0" * 64}))
+    with pytest.raises(ValueError, match="the set has been built or divided anew"):
+        report.main(["--run", str(run), "--out", str(tmp_path / "report.html")])
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_a_picture_is_in_the_page_once(page):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.files import file_sha256, find_partial, folder_written_whole, locked, remove_partial
+from pipelines.reading import read_json_object
 
 LABELS, THRESHOLDS, CARD, PARITY = "labels.txt", "thresholds.json", "card.md", "parity.json"
 CHECKSUMS = "SHA256SUMS"
@@ -114,7 +115,7 @@ def read_parity(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder} is not an export folder: it holds no {PARITY} (python -m mcar_tf.export makes one)."
         )
-    return json.loads((folder / PARITY).read_text(encoding="utf-8"))
+    return read_json_object(folder / PARITY)
 
 
 def labels_text(classes: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mcar_tf.evaluating.predictions import Predictions
 from mcar_tf.reporting.drawing import at_most
 from mcar_tf.reporting.evaluated_run import EvaluatedRun
-from mcar_tf.runs.folder import command_on
+from mcar_tf.runs.folder import check_same_pictures, command_on
 from mcar_tf.runs.splits import find_split
 from pipelines.manifest import load_manifest
 
@@ -99,21 +99,29 @@ def shown_regions(predictions: Predictions, thresholds: Array) -> Array:
 
 
 def read_images(run: EvaluatedRun, data_dir: Path, rows: set[int]) -> dict[int, Array]:
-    """Upright pictures, reduced to `MAX_SIDE`: row of the predictions -> (H, W, 3) uint8."""
+    """Upright pictures, reduced to `MAX_SIDE`: row of the predictions -> (H, W, 3) uint8.
+
+    Raises:
+        ValueError: the set is no longer the one that the run learnt from, or was evaluated on.
+    """
     import tensorflow as tf
 
     from pipelines.decode import decode, turn_upright
     from pipelines.input_pipeline import read_samples
+    from pipelines.verify import naming_shards
 
     manifest = load_manifest(data_dir, run.config.dataset)
+    check_same_pictures(run.folder, run.config, manifest)
     wanted = {str(run.predictions.ids[row]): row for row in rows}
     images: dict[int, Array] = {}
-    for sample, picture in read_samples(find_split(run.config, manifest, run.split).files):
-        if len(images) == len(wanted):
-            break
-        if sample.id in wanted:
-            pixels = turn_upright(decode(tf.constant(picture.encoded)), tf.constant(picture.orientation))
-            images[wanted[sample.id]] = at_most(pixels.numpy(), MAX_SIDE)
+    files = find_split(run.config, manifest, run.split).files
+    with naming_shards(files):
+        for sample, picture in read_samples(files):
+            if len(images) == len(wanted):
+                break
+            if sample.id in wanted:
+                pixels = turn_upright(decode(tf.constant(picture.encoded)), tf.constant(picture.orientation))
+                images[wanted[sample.id]] = at_most(pixels.numpy(), MAX_SIDE)
     if len(images) < len(wanted):
         raise ValueError(
             f"{manifest.name} has been built anew since the run was evaluated: pictures are gone."

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from mcar_tf.evaluating.results import Counted, count, summarize
 from mcar_tf.reporting.regions import Region, regions_of_outputs, select_regions
 from mcar_tf.runs.folder import command_on, own_results, read_run_config
 from mcar_tf.runs.thresholds import find_thresholds, same_for_all
+from pipelines.reading import read_text
 
 Array = npt.NDArray[Any]
 
@@ -146,9 +146,10 @@ def _read_history(path: Path) -> list[dict[str, float]]:
     """Rows of `history.csv`; empty fields are left out."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+    try:
+        rows = csv.DictReader(read_text(path).splitlines(), strict=True)
+        return [{name: float(value) for name, value in row.items() if value} for row in rows]
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is damaged: it should hold a row of numbers an epoch. Delete it."
+        ) from error

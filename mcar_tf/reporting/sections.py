@@ -12,7 +12,7 @@ from mcar_tf.config import config_to_yaml
 from mcar_tf.evaluating import columns
 from mcar_tf.evaluating.results import class_rows, count_confusions
 from mcar_tf.reporting import page
-from mcar_tf.reporting.evaluated_run import EvaluatedRun, positives_of, read_json
+from mcar_tf.reporting.evaluated_run import EvaluatedRun, positives_of
 from mcar_tf.reporting.figures import (
     plot_class_ap,
     plot_confusions,
@@ -21,7 +21,7 @@ from mcar_tf.reporting.figures import (
     plot_validation_map,
 )
 from mcar_tf.reporting.page import Html
-from mcar_tf.runs.folder import read_origin
+from mcar_tf.runs.folder import read_environment, read_origin
 from pipelines.words import listed, percent
 
 Array = npt.NDArray[Any]
@@ -245,7 +245,7 @@ def confusion_parts(run: EvaluatedRun) -> list[Html]:
 def provenance_parts(run: EvaluatedRun) -> list[Html]:
     """The options and versions that made the run."""
     options = [line.split(":", 1) for line in config_to_yaml(run.config).splitlines() if ":" in line]
-    versions = read_json(run.folder / "environment.json") or {}
+    versions = read_environment(run.folder)
     origin = read_origin(run.folder)
     imported = [page.folded("Imported from", page.table(["", ""], list(origin.items())))] if origin else []
     title = "Options; those of training are not known" if origin else "Options"

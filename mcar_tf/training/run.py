@@ -32,9 +32,11 @@ def run_to_end(
         if workers.several or not (place.resumed and (folder / METRICS).is_file()):
             load_tensorflow()
             from mcar_tf.training.loop import train
+            from pipelines.verify import naming_shards
 
             started = time.monotonic()
-            with workers.losing_others(stopping):
+            shards = [file for split in manifest.splits.values() for file in split.files]
+            with workers.losing_others(stopping), naming_shards(shards):
                 train(config, place, manifest, stopping, workers)
     return read_result(folder, config), time.monotonic() - started
 

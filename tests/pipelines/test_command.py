@@ -107,3 +107,17 @@ def test_a_package_lists_its_commands(package, command):
         assert name.startswith(f"python -m {package}.")
         assert sentence.startswith("    ")
         assert sentence.endswith((".", "?"))
+
+
+def test_what_keras_is_told_for_other_programs_does_not_matter(tmp_path):
+    (tmp_path / "keras.json").write_text(
+        '{"backend": "jax", "floatx": "float16", "image_data_format": "channels_first"}'
+    )
+    code = (
+        "from pipelines.command import load_tensorflow; load_tensorflow()\n"
+        "from mcar_tf.runs.loading import set_keras_up; set_keras_up()\n"
+        "import keras; print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_format())"
+    )
+    env = os.environ | {"KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert result.stdout == "tensorflow float32 channels_last\n"

@@ -1,5 +1,6 @@
 """Files that are whole or absent, folders that take another's place, locks."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -187,3 +188,32 @@ def test_a_folder_written_into_the_working_folder_and_through_a_link(tmp_path, m
         monkeypatch.chdir(tmp_path / "here")
     assert (tmp_path / "link").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_that_knows_no_locks_has_files_for_them(tmp_path, monkeypatch, number):
+    fcntl = pytest.importorskip("fcntl")
+
+    def unknown(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    lock = tmp_path / "lock"
+    lock.touch()
+    os.utime(lock, (0, 0))  # copied from a disk that knows them
+    with locked(lock, "held"):
+        with (
+            pytest.raises(FileExistsError, match=f"held Where its machine is gone, delete {lock}"),
+            locked(lock, "held"),
+        ):
+            pass
+        assert names(tmp_path) == ["lock"]
+    # Its holder was killed: no process has this number.
+    pid = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    with locked(lock, "held"):
+        text = lock.read_text()
+    lock.write_text(text.replace(str(os.getpid()), pid.stdout.decode().strip(), 1))
+    with locked(lock, "held"):
+        pass

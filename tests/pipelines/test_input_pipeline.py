@@ -299,15 +299,31 @@ def test_the_lengths_of_records_are_read_without_the_records(heavy):
     assert list(record_lengths(cut)) == sizes[:-1]
 
 
-@pytest.mark.parametrize(("megabytes", "records"), [(1, 10), (3, 30), (100, 50)])
-def test_the_shuffle_buffer_ends_at_its_megabytes_or_its_records(heavy, megabytes, records):
-    # 100 kB each: 1 MB are 10 records; of 100 MB the 50 records that were allowed come first.
-    assert _count_buffered([heavy[0]], 50, megabytes) == pytest.approx(records, abs=0.1 * records)
+@pytest.mark.parametrize("megabytes", [1, 2, 3])
+def test_the_largest_records_together_fit_the_shuffle_buffer(heavy, megabytes):
+    largest = sorted(heavy[1], reverse=True)
+    count = _count_buffered([heavy[0]], 50, megabytes)
+    assert sum(largest[:count]) <= megabytes * 1e6 < sum(largest[: count + 1])
 
 
-def test_a_record_larger_than_the_whole_buffer_is_read_alone(heavy, monkeypatch):
-    monkeypatch.setattr("pipelines.records.record_lengths", lambda path: iter([5_000_000]))
-    assert _count_buffered([heavy[0]], 50, 1) == 1
+def test_the_shuffle_buffer_ends_at_its_records(heavy):
+    assert _count_buffered([heavy[0]], 50, 100) == 50
+
+
+def test_one_shard_of_large_records_decides(heavy, tmp_path):
+    # The first shard alone would let 50 in: its records have 100 kB. Of 3 MB each, two are in 8 MB.
+    large = tmp_path / "train-00001-of-00002.tfrecord"
+    with tf.io.TFRecordWriter(str(large)) as writer:
+        for _ in range(3):
+            writer.write(bytes(3_000_000))
+    assert _count_buffered([heavy[0], large], 50, 8) == 2
+
+
+def test_a_record_larger_than_the_whole_buffer_is_read_alone(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "one")) as writer:
+        writer.write(bytes(5_000_000))
+        writer.write(bytes(5_000_000))
+    assert _count_buffered([tmp_path / "one"], 50, 1) == 1
 
 
 def test_small_records_fill_the_buffer_by_their_number(split):

@@ -212,6 +212,10 @@ def test_values_that_mean_nothing_are_refused(options, message):
     [
         ({"batch_size": 15, "accumulate_steps": 2}, "--accumulate-steps works on one device, not on 3"),
         (
+            {"batch_size": 15, "accumulate_steps": 1, "xla": True},
+            "--xla works on one device, not on 3: leave it",
+        ),
+        (
             {"batch_size": 16, "accumulate_steps": 1},
             "`--batch-size` must be a multiple of 3, the devices. Received: 16",
         ),
