@@ -145,6 +145,9 @@ class FitConfig:
                                    group=RECIPE)
     margin: float = option(0.05, "In the asymmetric loss, a negative below this probability costs nothing.",
                            group=RECIPE)
+    class_weights: Literal["none", "auto"] = option(
+        "none", "auto: in a class's loss, a picture that shows it counts as often as there are pictures without the"
+        " class for each with it, at most 20 times.", group=RECIPE)
     box_jitter: float = option(0.0, "In training, shift and scale boxes at random by up to this share of their"
                                " sides.", group=RECIPE)
     distill: float = option(0.0, "Share of the global stream's loss in which the fused probabilities take the"

@@ -2,11 +2,16 @@
 unless it has to build the set.
 """
 
+import numpy as np
+
 from mcar_tf.config import FitConfig
 from mcar_tf.runs.splits import NO_SPLIT, VALIDATION, find_split, has_labels, holds_out, overlap, split_names
 from pipelines.command import load_tensorflow
-from pipelines.manifest import MANIFEST, Manifest, load_manifest
-from pipelines.words import nearest
+from pipelines.manifest import MANIFEST, Manifest, Split, load_manifest
+from pipelines.words import nearest, printable
+
+RAREST = 5  # classes that are named
+FEW = 20  # pictures of a class, below which it is learnt badly
 
 
 def prepare_data(config: FitConfig) -> Manifest:
@@ -70,3 +75,43 @@ def check_eval_split(config: FitConfig, manifest: Manifest) -> None:
             f" {config.dataset} has {', '.join(split_names(config, manifest))}: choose --train-split and --eval-split"
             f" of these, or --eval-split {NO_SPLIT} to train without a result of its own."
         )
+
+
+def describe_data(config: FitConfig, manifest: Manifest) -> list[str]:
+    """What a run will learn from, in lines: pictures, classes, the rarest of them, and what validation there is."""
+    used = dict.fromkeys((config.train_split, VALIDATION, config.eval_split))
+    shown = [name for name in used if name in split_names(config, manifest)]
+    pictures = [f"{name} {find_split(config, manifest, name).examples:,}" for name in shown]
+    learnt = manifest.splits[config.train_split]
+    present, _ = count_known(config, learnt)
+    labels = present.sum() / learnt.examples
+    lines = [
+        f"{manifest.name}: {len(manifest.classes):,} classes; pictures: {', '.join(pictures)}; {labels:.1f} labels a"
+        " picture"
+    ]
+    order = np.argsort(present, kind="stable")[:RAREST].tolist()
+    rarest = ", ".join(f"{printable(manifest.classes[label])[:40]} {present[label]:,}" for label in order)
+    lines.append(f"rarest in {config.train_split}: {rarest}")
+    few = int((present < FEW).sum())
+    if few and config.class_weights == "none":
+        lines.append(
+            f"{few:,} classes have less than {FEW} pictures to learn from: more pictures help most; --class-weights"
+            " auto lets those that show them count more"
+        )
+    if VALIDATION not in shown:
+        lines.append(
+            "no validation split: the last weights are the result, and no pictures are left to calibrate thresholds"
+            " on; --val-fraction 0.1 holds some out"
+        )
+    else:
+        lines.append("validation: the weights of the best epoch are kept beside the last")
+    return lines
+
+
+def count_known(config: FitConfig, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """(C,) each: the pictures of a split that show a class, and those that do not, as the run's loss sees them."""
+    present, difficult, unknown = (np.array(x) for x in (split.present, split.difficult, split.unknown))
+    absent = split.examples - present - unknown
+    if config.difficult == "positive":
+        return present, absent
+    return present - difficult, absent + (difficult if config.difficult == "negative" else 0)

@@ -159,7 +159,13 @@ def prepare(
     found = find_checkpoint(place.path / "checkpoints", say) if place.resumed else None
     goes_on = workers.share([], found is not None)
     with strategy.scope():
-        model = build_trainable(config, manifest.classes, batches.steps_per_epoch, first_weights=not goes_on)
+        model = build_trainable(
+            config,
+            manifest.classes,
+            batches.steps_per_epoch,
+            first_weights=not goes_on,
+            learnt=manifest.splits[config.train_split],
+        )
     place.begin()
     average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]

@@ -1,6 +1,11 @@
 """Labels and the logits of one stream in, one number out."""
 
+from collections.abc import Callable
+
+import numpy as np
 import tensorflow as tf
+
+MOST_WEIGHT = 20.0  # of a positive: a class of three pictures must not drown all others
 
 
 def binary_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
@@ -68,3 +73,34 @@ def asymmetric(
     hard_negative = tf.stop_gradient(tf.pow(tf.maximum(probs - margin, 0.0), gamma_negative))
     entropy = labels * hard_positive * of_positive + (1.0 - labels) * hard_negative * of_negative
     return tf.reduce_mean(weights * entropy)
+
+
+def weigh_positives(
+    loss: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor], positive_weights: np.ndarray
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A loss in which a positive of class c counts `positive_weights[c]` times; negatives as before.
+
+    Args:
+        loss: of labels, logits and weights, such as `binary_cross_entropy`.
+        positive_weights: (C,).
+    """
+    factors = tf.constant(positive_weights, tf.float32)
+
+    def weighed(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        return loss(labels, logits, weights * (1.0 + labels * (factors - 1.0)))
+
+    return weighed
+
+
+def balanced_weights(present: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Weights of positives by which both sides of a class count alike: absent / present, in [1, MOST_WEIGHT].
+
+    Args:
+        present: (C,), pictures that are known to show each class.
+        absent: (C,), pictures that are known not to.
+
+    Returns:
+        (C,) float32; 1 for a class that no picture shows.
+    """
+    ratio = np.where(present > 0, absent / np.maximum(present, 1), 1.0)
+    return np.clip(ratio, 1.0, MOST_WEIGHT).astype(np.float32)

@@ -10,12 +10,18 @@ from mcar_tf.config import FitConfig
 from mcar_tf.models.mcar import MCAR
 from mcar_tf.models.trainer import StreamLoss
 from mcar_tf.runs.loading import build_model, load_run, take_over
-from mcar_tf.training.losses import asymmetric, binary_cross_entropy
+from mcar_tf.training.data import count_known
+from mcar_tf.training.losses import asymmetric, balanced_weights, binary_cross_entropy, weigh_positives
 from mcar_tf.training.optimizers import StepDecay, TwoRateAdamW, TwoRateSGD, cosine, one_cycle
+from pipelines.manifest import Split
 
 
 def build_trainable(
-    config: FitConfig, classes: Sequence[str], steps_per_epoch: int, first_weights: bool = True
+    config: FitConfig,
+    classes: Sequence[str],
+    steps_per_epoch: int,
+    first_weights: bool = True,
+    learnt: Split | None = None,
 ) -> MCAR:
     """A compiled model with first weights, its optimizer's variables made.
 
@@ -24,6 +30,7 @@ def build_trainable(
         classes: C names.
         steps_per_epoch: what the schedule of the rate is counted by.
         first_weights: False where a checkpoint follows: weights that need a file, a run or a download are left out.
+        learnt: the split that is trained on, whose counts `class_weights` goes by.
     """
     init_from = config.init_from if first_weights else None
     weights = config.backbone_weights if first_weights and not init_from else None
@@ -32,7 +39,7 @@ def build_trainable(
         print(take_over(model, config, classes, load_run(init_from)), flush=True)
     model.compile(
         make_optimizer(config, steps_per_epoch),
-        loss=make_loss(config),
+        loss=make_loss(config, learnt),
         learning=config.learning,
         distill=config.distill,
         own_region=config.own_region,
@@ -82,8 +89,18 @@ def make_schedule(
     return one_cycle(config.learning_rate, updates)
 
 
-def make_loss(config: FitConfig) -> StreamLoss:
-    """The loss of one stream."""
+def make_loss(config: FitConfig, learnt: Split | None = None) -> StreamLoss:
+    """The loss of one stream; `learnt`: the split that is trained on."""
+    loss = _make_unweighted(config)
+    if config.class_weights == "none":
+        return loss
+    if learnt is None:
+        raise ValueError("`class_weights` needs the counts of the split that is trained on.")
+    present, absent = count_known(config, learnt)
+    return weigh_positives(loss, balanced_weights(present, absent))
+
+
+def _make_unweighted(config: FitConfig) -> StreamLoss:
     if config.loss == "bce":
         return binary_cross_entropy
     return functools.partial(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mcar_tf.config import FitConfig
-from mcar_tf.training.data import check_against_data
+from mcar_tf.training.data import check_against_data, count_known, describe_data
 from pipelines.manifest import Manifest, Shard, Split
 
 CONFIG = FitConfig(dataset="voc2012", top_n=1, batch_size=4)
@@ -57,3 +57,44 @@ def test_a_split_that_is_not_there_is_named_with_its_option(option, value):
         ValueError, match=f"`{option}` must be one of train, devkit_train, .*Received: '{value}'"
     ):
         check_against_data(config, VOC)
+
+
+BIRDS = Manifest(
+    "birds",
+    ("crow", "wren"),
+    "",
+    "",
+    {
+        "train": Split(
+            Path("set"), 400, (300, 7), (0, 2), (0, 40), (Shard("train.tfrecord", 400, 1, ""),), ()
+        ),
+        "test": Split(Path("set"), 100, (80, 5), (0, 0), (0, 0), (Shard("test.tfrecord", 100, 1, ""),), ()),
+    },
+)
+
+
+def test_what_will_be_learnt_is_told():
+    assert describe_data(FitConfig(dataset="birds"), BIRDS) == [
+        "birds: 2 classes; pictures: train 400, test 100; 0.8 labels a picture",  # 307 / 400
+        "rarest in train: wren 7, crow 300",
+        "1 classes have less than 20 pictures to learn from: more pictures help most; --class-weights auto lets those"
+        " that show them count more",
+        "no validation split: the last weights are the result, and no pictures are left to calibrate thresholds on;"
+        " --val-fraction 0.1 holds some out",
+    ]
+    held = describe_data(FitConfig(dataset="birds", val_fraction=0.1, class_weights="auto"), BIRDS)
+    assert held[0] == "birds: 2 classes; pictures: train 360, validation 40, test 100; 0.8 labels a picture"
+    assert held[2:] == ["validation: the weights of the best epoch are kept beside the last"]
+
+
+@pytest.mark.parametrize(
+    ("difficult", "present", "absent"),
+    [
+        ("positive", [300, 7], [100, 353]),
+        ("ignore", [300, 5], [100, 353]),
+        ("negative", [300, 5], [100, 355]),
+    ],
+)
+def test_what_is_unknown_counts_on_neither_side(difficult, present, absent):
+    found = count_known(FitConfig(dataset="birds", difficult=difficult), BIRDS.splits["train"])
+    assert [counts.tolist() for counts in found] == [present, absent]

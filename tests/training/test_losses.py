@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mcar_tf.training.losses import asymmetric, binary_cross_entropy
+from mcar_tf.training.losses import (
+    asymmetric,
+    balanced_weights,
+    binary_cross_entropy,
+    weigh_positives,
+)
 
 LABELS = arrays(np.float32, (3, 4), elements=st.sampled_from([0.0, 1.0]))
 LOGITS = arrays(np.float32, (3, 4), elements=st.floats(-12, 12, width=32))
@@ -79,3 +84,18 @@ def test_values_outside_their_range_are_refused(change, message):
     zeros = np.zeros((1, 1), np.float32)
     with pytest.raises(ValueError, match=message):
         asymmetric(zeros, zeros, zeros, **change)
+
+
+def test_balanced_weights_are_absent_for_each_present():
+    # 9 of 10 lack it: 9; half: 1; more with it than without: 1; one in a thousand: 20 at most; none: 1
+    present, absent = np.array([1, 5, 8, 1, 0]), np.array([9, 5, 2, 999, 10])
+    np.testing.assert_array_equal(balanced_weights(present, absent), [9, 1, 1, 20, 1])
+
+
+def test_positives_count_as_often_as_they_weigh_and_negatives_once():
+    labels = np.array([[1, 0], [0, 1]], np.float32)
+    logits = np.zeros((2, 2), np.float32)  # each label costs ln 2
+    weights = np.array([[1, 1], [1, 0]], np.float32)
+    loss = weigh_positives(binary_cross_entropy, np.array([3.0, 5.0]))
+    # 3 + 1 + 1 + 0 times ln 2, over 4 labels
+    assert float(loss(labels, logits, weights)) == pytest.approx(5 * np.log(2) / 4)
