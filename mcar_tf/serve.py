@@ -1,5 +1,6 @@
 """Serve: `python -m mcar_tf.serve --export DIR`. An export folder in; its answers over HTTP, until it is stopped."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import socket
@@ -76,9 +77,11 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        door = socket.socket(family, socket.SOCK_STREAM)
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind((host, port))
+        with contextlib.ExitStack() as failing:
+            door = failing.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind((host, port))
+            failing.pop_all()
     except OSError as error:
         raise ValueError(
             f"Nobody can listen at {host}, port {port}: {error.strerror}. See --host, --port."

@@ -35,17 +35,15 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _object(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-CLASSIFY_BODY = _json(
-    _object(examples={"type": "array", "minItems": 1, "maxItems": 16, "items": _object(encoded=_FILE)})
-)
+def _files(*ways: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "minItems": 1, "maxItems": 16, "items": {"anyOf": list(ways)}}
+
+
+_ROWS = _files(_FILE, _object(encoded=_FILE))
+CLASSIFY_BODY = _json(_object(examples=_ROWS))
 UPLOAD_BODY = {
     "requestBody": {
         "required": True,
@@ -63,7 +61,10 @@ UPLOAD_BODY = {
 def predict_body(model: ServedModel) -> dict[str, Any]:
     """Of `:predict`: files, for one of the signatures that take nothing else, as rows or as a column."""
     names = sorted(name for name, specs in model.inputs.items() if set(specs) == {"encoded"})
-    files = {"type": "array", "minItems": 1, "maxItems": 16, "items": _FILE}
-    signature = {"type": "string", "enum": names}
-    ways = [_object(signature_name=signature, **{way: files}) for way in ("instances", "inputs")]
+    column = _files(_FILE)
+    named = _object(encoded=column) | {"additionalProperties": False}
+    ways = [_object(instances=_ROWS), _object(inputs={"anyOf": [column, named]})]
+    for way in ways:
+        way["properties"]["signature_name"] = {"type": "string", "enum": names}
+    ways[0]["not"], ways[1]["not"] = {"required": ["inputs"]}, {"required": ["instances"]}
     return _json({"anyOf": ways})

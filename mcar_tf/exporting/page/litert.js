@@ -25,6 +25,13 @@ export async function load(settings, say) {
   return { runtime, look: (blob, ...more) => engine.look(blob, ...more), lookAt: engine.canAim ? (...what) => engine.lookAt(...what) : undefined };
 }
 
+/** A signature's regions, none where it has none; a box is ymin xmin ymax xmax as fractions of the picture. */
+function readBoxes({ boxes: sides = [], box_classes = [] }) {
+  const boxes = [];
+  for (let i = 0; i < sides.length; i += 4) boxes.push(sides.slice(i, i + 4));
+  return { boxes, box_classes };
+}
+
 class Engine {
   constructor(settings, model) {
     this.size = settings.image_size;
@@ -68,18 +75,16 @@ class Engine {
     const times = {};
     if (firstSeen) {
       const started = performance.now();
-      const { global_probs } = await this.run("global_only", pixels);
+      const seen = await this.run("global_only", pixels);
       times.first = performance.now() - started;
-      await firstSeen({ probs: global_probs, global_probs, boxes: [], box_classes: [], times });
+      await firstSeen({ ...readBoxes(seen), probs: seen.global_probs, global_probs: seen.global_probs, times });
     }
     const started = performance.now();
     const outputs = await this.run("mcar", pixels);
     times.both = performance.now() - started;
-    const boxes = [];
-    for (let i = 0; i < (outputs.boxes ?? []).length; i += 4) boxes.push(outputs.boxes.slice(i, i + 4));
     const { probs, global_probs } = outputs;
     if (!probs.every(Number.isFinite)) throw new Error("the model's answer holds no numbers: its file is damaged");
-    return { probs, global_probs, boxes, box_classes: outputs.box_classes ?? [], times };
+    return { ...readBoxes(outputs), probs, global_probs, times };
   }
 
   /** Probabilities of what is inside a box: ymin xmin ymax xmax as fractions of the picture. */
