@@ -21,21 +21,22 @@ class BenchmarkOptions:
     """What `benchmark` can be told."""
 
     # fmt: off
-    backbone: list[str] = option(["mobilenet_v2"], f"One or more of {', '.join(BACKBONES)}.")
-    image_size: list[int] = option([256], "One or more sides in px.")
-    batch_size: list[int] = option([8], "One or more numbers of images.")
-    top_n: int = option(4, "Regions an image.")
-    glance_size: int | None = option(None, "Side in px to which the first look reduces the images (null:"
-                                     " image-size). The plain backbone sees them whole.")
+    backbone: list[str] = option(["mobilenet_v2"], f"Networks to time: one or more of {', '.join(BACKBONES)}.")
+    image_size: list[int] = option([256], "Sides of the images in px; one or more.")
+    batch_size: list[int] = option([8], "Images per batch; one or more numbers.")
+    top_n: int = option(4, "Regions looked at per image.")
+    glance_size: int | None = option(None, "Side in px to which the images are reduced for the first look (null:"
+                                     " image-size). The plain backbone sees them at image-size.")
     local_size: int | None = option(None, "Side of the regions' crops in px (null: glance-size).")
     mode: Literal["infer", "train"] = option("infer", "infer: forward passes; train: whole training steps, and"
                                              " forward and backward of each stream.")
-    rounds: int = option(15, "Rounds; in each every part runs once, in turn.")
-    xla: bool = option(False, "Compile with XLA.")
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option("float32", "Of the backbone.")
-    json: Path | None = option(None, "Write the results there too.")
-    export: Path | None = option(None, "An export folder: time its forms instead, in turn with the plain backbone"
-                                 " exported alike. Takes --rounds and --json besides.")
+    rounds: int = option(15, "Number of rounds; each part runs once per round.")
+    xla: bool = option(False, "Compile the model with XLA.")
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option("float32", "Type that the backbone"
+                                                                               " computes in.")
+    json: Path | None = option(None, "Also write the results to this file.")
+    export: Path | None = option(None, "Export folder whose forms are timed instead, in turn with the plain"
+                                 " backbone exported in the same way; goes with --rounds and --json only.")
     # fmt: on
 
 

@@ -24,11 +24,11 @@ class BenchmarkOptions:
     """What `benchmark_metrics` can be told."""
 
     # fmt: off
-    pictures: int = option(40137, "How many pictures; by default those of COCO 2014's validation that have labels.",
+    pictures: int = option(40137, "Number of pictures; the default is that of COCO 2014's labelled validation.",
                            was="images")
-    classes: int = option(80, "How many classes.")
-    rounds: int = option(5, "Times that the fast form is measured; the naive one is once.")
-    json: Path | None = option(None, "Write the results there too.")
+    classes: int = option(80, "Number of classes.")
+    rounds: int = option(5, "How often the fast form is measured; the naive one is measured once.")
+    json: Path | None = option(None, "Also write the results to this file.")
     # fmt: on
 
 

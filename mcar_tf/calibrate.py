@@ -31,18 +31,20 @@ class CalibrateOptions:
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.", group=DATA)
-    split: str = option("validation", "Split to choose by: neither trained on nor the run's result.", group=DATA)
-    data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).",
+    split: str = option("validation", "Split by which thresholds are chosen; neither one that was trained on nor"
+                        " that of the run's result.", group=DATA)
+    data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).",
                                    group=DATA)
-    checkpoint: Literal["last", "best"] = option("last", "Weights, as for evaluate.", group=DATA)
+    checkpoint: Literal["last", "best"] = option("last", "Weights to use, as for evaluate.", group=DATA)
 
-    min_precision: float | None = option(None, "Precision that each class must have: of the thresholds that give it,"
-                                         " the one with the highest recall (null: the threshold with the highest"
-                                         " F1).", group=CHOICE, was="precision")
-    min_positives: int = option(5, "A class that fewer images of the split show keeps --default-threshold.",
+    min_precision: float | None = option(None, "Smallest precision allowed for a class; its threshold is then the one"
+                                         " with the highest recall that keeps to it (null: the one with the"
+                                         " highest F1).", group=CHOICE, was="precision")
+    min_positives: int = option(5, "A class with fewer positive images in the split gets --default-threshold.",
                                 group=CHOICE)
-    prior_positives: float = option(5.0, "A class's threshold is drawn towards the best one for all classes together,"
-                                    " as if this many positives spoke for that one; 0: not at all.", group=CHOICE)
+    prior_positives: float = option(5.0, "How strongly a class's threshold is drawn towards the best one for all"
+                                    " classes together: as if that many positives supported it; 0: not at all.",
+                                    group=CHOICE)
     default_threshold: float = option(0.6, "Threshold of a class with too few positives.", group=CHOICE)
     # fmt: on
 

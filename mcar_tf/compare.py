@@ -20,13 +20,13 @@ class CompareOptions:
     """What `compare` can be told."""
 
     # fmt: off
-    runs: list[Path] = option(dataclasses.MISSING, "Evaluated run folders, or folders that evaluate made in their"
-                              " evaluations/: those of one recipe, one a seed.")
-    to: list[Path] = option(dataclasses.MISSING, "What to compare to.")
-    stream: Stream = option("fused", "Stream of --runs.")
-    to_stream: Stream | None = option(None, "Stream of --to (null: the same).")
-    resamples: int = option(1000, "Resamplings of the pictures.")
-    seed: int = option(0, "Of these.")
+    runs: list[Path] = option(dataclasses.MISSING, "Evaluated run folders, or folders in their evaluations/, all"
+                              " of the same recipe, one per seed.")
+    to: list[Path] = option(dataclasses.MISSING, "Folders of the same kind to compare them to.")
+    stream: Stream = option("fused", "Stream of --runs that is compared.")
+    to_stream: Stream | None = option(None, "Stream of --to that is compared (null: the same).")
+    resamples: int = option(1000, "How often the pictures are resampled for the intervals.")
+    seed: int = option(0, "Seed of the resampling.")
     # fmt: on
 
 

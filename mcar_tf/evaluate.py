@@ -34,37 +34,44 @@ class EvaluateOptions:
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.", group=DATA)
     split: str | None = option(None, "Split to evaluate on (null: the run's eval-split).", group=DATA)
-    dataset: str | None = option(None, "Another prepared set of the same classes (null: the run's).", group=DATA)
-    data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).", group=DATA)
+    dataset: str | None = option(None, "Prepared set to evaluate on, of the same classes (null: the run's).",
+                                 group=DATA)
+    data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).", group=DATA)
     difficult: Literal["positive", "ignore", "negative"] = option(
-        "ignore", "What a class counts as in an image that shows it in difficult objects (VOC) alone.", group=DATA)
+        "ignore", "How to count a class that an image shows only as objects marked difficult (VOC).", group=DATA)
 
-    checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
-                                                 " its validation split.", group=MODEL)
+    checkpoint: Literal["last", "best"] = option("last", "Weights to use. last: the run's result; best: those that"
+                                                 " were best on its validation split.", group=MODEL)
     image_size: int | None = option(None, "Side of the images in px (null: the run's).", group=MODEL)
-    glance_size: int | None = option(None, "Side in px to which the first look reduces the images (null: the run's).",
+    glance_size: int | None = option(None, "Side in px to which the images are reduced for the first look (null:"
+                                     " the run's).",
                                      group=MODEL)
     local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).", group=MODEL)
-    top_n: int | None = option(None, "Regions that are looked at in each image (null: the run's).", group=MODEL)
-    tau: float | None = option(None, "Localization threshold in [0, 1) (null: the run's).", group=MODEL)
-    fusion: Literal["max", "mean"] | None = option(None, "Of both streams: max of their probabilities, or the"
-                                                   " sigmoid of their logits' mean (null: the run's).", group=MODEL)
+    top_n: int | None = option(None, "Regions looked at per image (null: the run's).", group=MODEL)
+    tau: float | None = option(None, "Threshold in [0, 1) that a map must reach inside a region (null: the run's).",
+                               group=MODEL)
+    fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
+                                                   " probabilities; mean: the sigmoid of the mean of their"
+                                                   " logits (null: the run's).", group=MODEL)
     selection: Literal["top", "bottom", "random"] = option(
-        "top", "Which classes' maps become regions (Table V).", group=MODEL)
-    flip: bool = option(False, "Average over each image and its mirror image.", group=MODEL)
-    batch_size: int | None = option(None, "Images at a time (null: the run's).", group=MODEL)
+        "top", "Classes whose maps become regions: the most probable, the least probable, or random ones (Table V).",
+        group=MODEL)
+    flip: bool = option(False, "Average the answers for each image and its mirror image.", group=MODEL)
+    batch_size: int | None = option(None, "Images per batch (null: the run's).", group=MODEL)
 
-    threshold: float = option(0.6, "Probability from which on a class is predicted.", group=METRICS)
+    threshold: float = option(0.6, "Smallest probability at which a class is predicted.", group=METRICS)
     calibrated: bool = option(False, "Use each class's own threshold, as `calibrate` found it, in place of"
                               " --threshold.", group=METRICS)
-    top3_min_prob: float | None = option(None, "Assign none of the top three below this probability (the authors'"
-                                         " code: 0.6; null: the paper's, all three).", group=METRICS)
+    top3_min_prob: float | None = option(None, "Leave out those of the top three that are below this probability"
+                                         " (the authors' code: 0.6; null: leave out none, as the paper).",
+                                         group=METRICS)
 
     steadiness: bool = option(False, "Also measure how often answers change when a picture is rounded to whole"
                               " levels, resized by Pillow, or saved again as a JPEG of quality 90.", group=METRICS)
 
-    out_dir: Path | None = option(None, "Where the results go (null: the run folder for its eval-split, as it is and"
-                                  " finished; anything else into <run>/evaluations/<what differs>).", group=OUTPUT)
+    out_dir: Path | None = option(None, "Folder for the results (null: the run folder if the run is finished and"
+                                  " evaluated unchanged on its eval-split, else <run>/evaluations/<what differs>).",
+                                  group=OUTPUT)
     voc_results: Literal["comp1", "comp2"] | None = option(
         None, "Also write Pascal VOC's result files for this competition, for its evaluation server.", group=OUTPUT)
     coco_results: bool = option(False, "Also write the regions as COCO detection results.", group=OUTPUT)

@@ -28,7 +28,7 @@ class ExportOptions:
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.", group=WHAT)
     out_dir: Path | None = option(None, "The export folder (null: exported/<name of the run folder>).", group=WHAT)
-    overwrite: bool = option(False, "Replace the export folder that is there.", group=WHAT)
+    overwrite: bool = option(False, "Replace the export folder if there is one.", group=WHAT)
     formats: list[str] = option(
         ["saved_model", "tflite"], f"Some of {', '.join(FORMATS)}. saved_model: for servers; tflite: for phones;"
         " web: a page for any browser.", group=WHAT)
@@ -41,22 +41,27 @@ class ExportOptions:
     litert: Path | None = option(None, "Where `npm install @litertjs/core` was run: the page then carries its runtime"
                                        " (null: it loads that from a CDN).", group=WHAT)
 
-    checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
-                                                 " its validation split.", group=MODEL)
+    checkpoint: Literal["last", "best"] = option("last", "Weights to use. last: the run's result; best: those that"
+                                                 " were best on its validation split.", group=MODEL)
     image_size: int | None = option(None, "Side of the images in px (null: the run's).", group=MODEL)
-    glance_size: int | None = option(None, "Side in px to which the first look reduces the images (null: the run's).",
+    glance_size: int | None = option(None, "Side in px to which the images are reduced for the first look (null:"
+                                     " the run's).",
                                      group=MODEL)
     local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).", group=MODEL)
-    top_n: int | None = option(None, "Regions an image (null: the run's).", group=MODEL)
-    tau: float | None = option(None, "Localization threshold in [0, 1) (null: the run's).", group=MODEL)
-    fusion: Literal["max", "mean"] | None = option(None, "Of both streams: max of their probabilities, or the"
-                                                   " sigmoid of their logits' mean (null: the run's).", group=MODEL)
+    top_n: int | None = option(None, "Regions looked at per image (null: the run's).", group=MODEL)
+    tau: float | None = option(None, "Threshold in [0, 1) that a map must reach inside a region (null: the run's).",
+                               group=MODEL)
+    fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
+                                                   " probabilities; mean: the sigmoid of the mean of their"
+                                                   " logits (null: the run's).", group=MODEL)
 
-    data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).", group=CHECK)
+    data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).",
+                                   group=CHECK)
     split: str | None = option(None, "Split on whose pictures each form is run beside the model (null: the run's"
                                " eval-split).", group=CHECK)
-    pictures: int = option(500, "How many of them.", group=CHECK)
-    calibration_pictures: int = option(200, "Pictures of the training split that int8 finds its ranges on.",
+    pictures: int = option(500, "Number of pictures on which each form is run beside the model.", group=CHECK)
+    calibration_pictures: int = option(200, "Number of pictures of the training split by which int8 finds its"
+                                       " ranges.",
                                        group=CHECK)
     # fmt: on
 

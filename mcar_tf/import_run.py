@@ -21,22 +21,24 @@ class ImportOptions:
     """What `import_run` can be told."""
 
     # fmt: off
-    checkpoint: Path = option(dataclasses.MISSING, "File of the authors' code, such as model_best.pth.tar.",
+    checkpoint: Path = option(dataclasses.MISSING, "File that the authors' code wrote, such as model_best.pth.tar.",
                               group=WHAT)
-    backbone: str = option(dataclasses.MISSING, "torch_resnet50, torch_resnet101 or torch_mobilenet_v2.", group=WHAT)
-    classes: str = option(dataclasses.MISSING, "voc; coco, whose checkpoints have the names in alphabetical order;"
-                          " or a file with one name a line in the order of the checkpoint.", group=WHAT)
-    out_dir: Path = option(dataclasses.MISSING, "The run folder to make.", group=WHAT)
+    backbone: str = option(dataclasses.MISSING, "Network of the checkpoint: torch_resnet50, torch_resnet101 or"
+                           " torch_mobilenet_v2.", group=WHAT)
+    classes: str = option(dataclasses.MISSING, "Class names: voc; coco, in alphabetical order as in its"
+                          " checkpoints; or a file with one name per line, in the order of the checkpoint.", group=WHAT)
+    out_dir: Path = option(dataclasses.MISSING, "Run folder to create.", group=WHAT)
 
-    image_size: int = option(448, "Side of the images in px that it was trained with.", group=MODEL)
-    pooling: Literal["gap", "gmp", "gwp"] = option("gwp", "Global pooling that it was trained with: the authors' avg,"
-                                                   " max and gwp.", group=MODEL)
-    top_n: int = option(4, "Regions an image.", group=MODEL)
-    tau: float = option(0.5, "Localization threshold in [0, 1).", group=MODEL)
+    image_size: int = option(448, "Side in px of the images that it was trained on.", group=MODEL)
+    pooling: Literal["gap", "gmp", "gwp"] = option("gwp", "Global pooling that it was trained with; the authors call"
+                                                   " them avg, max and gwp.", group=MODEL)
+    top_n: int = option(4, "Regions looked at per image.", group=MODEL)
+    tau: float = option(0.5, "Threshold in [0, 1) that a class activation map must reach inside a region.",
+                        group=MODEL)
 
-    dataset: str | None = option(None, "Prepared set that it is to be measured on (null: coco for coco, voc2007 for"
+    dataset: str | None = option(None, "Prepared set on which it will be measured (null: coco for coco, voc2007 for"
                                  " voc, the file's name for a file).", group=DATA)
-    data_dir: Path = option(Path("data"), "Where prepared sets lie.", group=DATA)
+    data_dir: Path = option(Path("data"), "Folder of the prepared sets.", group=DATA)
     # fmt: on
 
 

@@ -19,23 +19,26 @@ class PredictOptions:
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.")
-    images: list[str] = option(dataclasses.MISSING, "Image files, folders (searched through) or globs.")
-    out_dir: Path | None = option(None, "Where the results go (null: <run>/predictions).")
-    format: Literal["jsonl", "csv"] = option("jsonl", "jsonl: a line for each image; csv: a line for each label.")
+    images: list[str] = option(dataclasses.MISSING, "Image files, folders (searched with all folders inside them)"
+                               " or globs.")
+    out_dir: Path | None = option(None, "Folder for the results (null: <run>/predictions).")
+    format: Literal["jsonl", "csv"] = option("jsonl", "jsonl: one line per image; csv: one line per label.")
     all_classes: bool = option(False, "List every class with its probability, and whether it is predicted.")
     draw: bool = option(False, "Also draw each image with its labelled regions, its longer side reduced to 4,096 px.")
-    threshold: float | None = option(None, "Probability from which on a class is predicted (null: each class's own as"
-                                     " calibrate found it, or 0.6).")
-    checkpoint: Literal["last", "best"] = option("last", "Weights: the result of the run, or those that were best on"
-                                                 " its validation split.")
-    top_n: int | None = option(None, "Regions that are looked at in each image (null: the run's).")
-    tau: float | None = option(None, "Localization threshold in [0, 1) (null: the run's).")
+    threshold: float | None = option(None, "Smallest probability at which a class is predicted (null: each class's"
+                                     " own, as calibrate found it, or 0.6).")
+    checkpoint: Literal["last", "best"] = option("last", "Weights to use. last: the run's result; best: those that"
+                                                 " were best on its validation split.")
+    top_n: int | None = option(None, "Regions looked at per image (null: the run's).")
+    tau: float | None = option(None, "Threshold in [0, 1) that a map must reach inside a region (null: the run's).")
     image_size: int | None = option(None, "Side that images are resized to, in px (null: the run's).")
-    glance_size: int | None = option(None, "Side in px to which the first look reduces them (null: the run's).")
+    glance_size: int | None = option(None, "Side in px to which they are reduced for the first look (null: the"
+                                     " run's).")
     local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).")
-    fusion: Literal["max", "mean"] | None = option(None, "Of both streams: max of their probabilities, or the"
-                                                   " sigmoid of their logits' mean (null: the run's).")
-    batch_size: int = option(16, "Images at a time.")
+    fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
+                                                   " probabilities; mean: the sigmoid of the mean of their"
+                                                   " logits (null: the run's).")
+    batch_size: int = option(16, "Images per batch.")
     # fmt: on
 
 

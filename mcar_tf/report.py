@@ -17,15 +17,15 @@ class ReportOptions:
     """What `report` can be told."""
 
     # fmt: off
-    run: Path = option(dataclasses.MISSING, "The run folder; evaluate must have been run on it.")
+    run: Path = option(dataclasses.MISSING, "The run folder, on which evaluate has been run.")
     compare: list[Path] = option([], "Other runs on the same pictures, the baseline first (default: <run>/baseline,"
-                                 " where it has been evaluated).")
-    data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).")
-    pictures: int = option(12, "Pictures in each gallery.")
-    threshold: float | None = option(None, "Probability from which on a class is predicted (null: each class's own as"
-                                     " calibrate found it for the run's weights, or 0.6).")
-    seed: int = option(0, "Decides which pictures the gallery shows.")
-    out: Path | None = option(None, "The file (null: <run>/report.html).")
+                                 " if it has been evaluated).")
+    data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).")
+    pictures: int = option(12, "Number of pictures in each gallery.")
+    threshold: float | None = option(None, "Smallest probability at which a class is predicted (null: each class's"
+                                     " own, as calibrate found it for the run's weights, or 0.6).")
+    seed: int = option(0, "Seed that decides which pictures the gallery shows.")
+    out: Path | None = option(None, "File for the report (null: <run>/report.html).")
     # fmt: on
 
 

@@ -32,10 +32,10 @@ class SweepOptions:
     """What `sweep` can be told."""
 
     # fmt: off
-    vary: list[str] = option(dataclasses.MISSING, "One or more options with their values, as top_n=0,1,2,4. All"
-                             " combinations are tried.")
+    vary: list[str] = option(dataclasses.MISSING, "One or more options with their values, such as top_n=0,1,2,4;"
+                             " every combination is tried.")
     run: Path | None = option(None, "Evaluate this run with each combination (null: train a run with each).")
-    out_dir: Path | None = option(None, "Where everything goes (null: sweeps/<options>, or <run>/sweeps/<options>).")
+    out_dir: Path | None = option(None, "Folder for all results (null: sweeps/<options>, or <run>/sweeps/<options>).")
     # fmt: on
 
 

@@ -19,19 +19,23 @@ from pipelines.words import spell
 
 @dataclasses.dataclass
 class Options:
-    dataset: str = option(PHOTOGRAPHS, "A prepared set, or pictures of 640x480 cut from scikit-learn's two.")
-    data_dir: Path = option(Path("data"), "Where prepared sets lie.")
+    dataset: str = option(
+        PHOTOGRAPHS,
+        f"Name of a prepared set, or {PHOTOGRAPHS}: pictures of 640x480 px cut from scikit-learn's two.",
+    )
+    data_dir: Path = option(Path("data"), "Folder of the prepared sets.")
     split: str = option("train", "Split to read.")
-    image_size: list[int] = option([256, 448], "Sides in px, one after the other.")
-    batch_size: int = option(16, "Pictures a batch.")
-    pictures: int = option(800, "How many pictures a round reads, at most those of the split.")
-    rounds: int = option(3, "Rounds; reported are medians.")
-    workers: int = option(2, "Processes of the loader that stands for PyTorch's.")
+    image_size: list[int] = option([256, 448], "Sides of the images in px, measured one after the other.")
+    batch_size: int = option(16, "Pictures per batch.")
+    pictures: int = option(800, "Number of pictures that a round reads; at most those of the split.")
+    rounds: int = option(3, "Number of rounds, of which the medians are reported.")
+    workers: int = option(2, "Number of processes of the loader that stands for PyTorch's.")
     memory: list[int] = option(
         [],
-        "Instead: the peak memory of building and reading sets of so many small pictures, such as 1000 200000.",
+        "Measure instead the peak memory of building and reading sets of so many small pictures, such as 1000"
+        " 200000.",
     )
-    json: Path | None = option(None, "File for the figures, as a list of objects.")
+    json: Path | None = option(None, "Also write the results to this file, as a list of objects.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ from pipelines.manifest import load_manifest
 
 @dataclasses.dataclass
 class Options(BuildOptions):
-    processes: int | None = option(None, "Processes that read and decode; by default one a core.")
+    processes: int | None = option(None, "Number of processes that read and decode (null: one per core).")
     verify: bool = option(
         False, "Build nothing: read every shard of the set and compare it with its checksum."
     )

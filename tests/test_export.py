@@ -106,6 +106,7 @@ def test_options_change_what_is_exported(finished_run, tmp_path):
             rf"The threshold is 0\.6 for every class, since \S+ was chosen for .*{changed}", card
         )
     assert not (tmp_path / "out" / "thresholds.json").exists()
+    assert "Probabilities are not calibrated" in card
     assert (
         json.loads((tmp_path / "out" / "parity.json").read_text())["forms"]["mcar-float32.tflite"]["pictures"]
         == 1
@@ -170,22 +171,6 @@ def test_the_pictures_that_were_trained_on_are_needed_by_int8_alone(finished_run
     card = (tmp_path / "out" / "card.md").read_text()
     assert "| measured on | test | 16 |" in card
     assert "trained on |" not in card
-
-
-def test_thresholds_that_were_chosen_for_another_model_are_not_exported(finished_run, tmp_path):
-    words = [
-        "--run",
-        str(finished_run),
-        "--out-dir",
-        str(tmp_path / "out"),
-        "--formats",
-        "tflite",
-        "--pictures",
-        "1",
-    ]
-    export.main([*words, "--top-n", "1"])
-    assert not (tmp_path / "out" / "thresholds.json").exists()
-    assert "Probabilities are not calibrated" in (tmp_path / "out" / "card.md").read_text()
 
 
 def test_a_model_without_regions_is_exported_in_both_formats(finished_run, tmp_path):

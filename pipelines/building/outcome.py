@@ -25,12 +25,16 @@ MOST_LEFT_OUT = 0.02  # of a split's pictures
 class BuildOptions(ReadingOptions):
     """What is to be built, from where, and into which folder."""
 
-    data_dir: Path = option(Path("data"), "Where prepared sets lie; this one goes into <data-dir>/<dataset>.")
-    on_bad_image: OnBadImage = option("skip", "What to do about a picture that cannot be used: skip or stop.")
-    max_megapixels: float = option(
-        MAX_MEGAPIXELS, f"Larger pictures count as bad, at most {MOST_MEGAPIXELS}."
+    data_dir: Path = option(
+        Path("data"), "Folder of the prepared sets; this one goes into <data-dir>/<dataset>."
     )
-    overwrite: bool = option(False, "Build a set anew that is there already.")
+    on_bad_image: OnBadImage = option(
+        "skip", "What to do with a picture that can't be used: skip it or stop."
+    )
+    max_megapixels: float = option(
+        MAX_MEGAPIXELS, f"Largest picture that is accepted, in megapixels; at most {MOST_MEGAPIXELS}."
+    )
+    overwrite: bool = option(False, "Replace the set if it has been built before.")
     dry_run: bool = option(False, "Build nothing: read the labels, say how, and count them.")
 
 

@@ -166,11 +166,15 @@ BEFORE = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=1000, deadline=None)
-@given(st.sampled_from(sorted(WRITERS)), exifs(), BEFORE, st.booleans())
-def test_orientation_is_pillows_whatever_the_exif(kind, exif, before, is_last):
-    encoded = WRITERS[kind](exif, before=before, is_last=is_last)
-    assert int(read_orientation(tf.constant(encoded))) == pillows(encoded)
+@pytest.mark.parametrize("examples", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_orientation_is_pillows_whatever_the_exif(examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(st.sampled_from(sorted(WRITERS)), exifs(), BEFORE, st.booleans())
+    def check(kind, exif, before, is_last):
+        encoded = WRITERS[kind](exif, before=before, is_last=is_last)
+        assert int(read_orientation(tf.constant(encoded))) == pillows(encoded)
+
+    check()
 
 
 @settings(max_examples=300, deadline=None)
