@@ -26,7 +26,8 @@ class ImportOptions:
     backbone: str = option(dataclasses.MISSING, "Network of the checkpoint: torch_resnet50, torch_resnet101 or"
                            " torch_mobilenet_v2.", group=WHAT)
     classes: str = option(dataclasses.MISSING, "Class names: voc; coco, in alphabetical order as in its"
-                          " checkpoints; or a file with one name per line, in the order of the checkpoint.", group=WHAT)
+                          " checkpoints; or a file with one name per line, in the order of the checkpoint.",
+                          group=WHAT)
     out_dir: Path = option(dataclasses.MISSING, "Run folder to create.", group=WHAT)
 
     image_size: int = option(448, "Side in px of the images that it was trained on.", group=MODEL)
