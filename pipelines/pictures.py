@@ -32,6 +32,8 @@ MOST_MEGAPIXELS = 178  # what that limit can be raised to: Pillow opens no large
 # Whatever else a file claims to be, nothing of Pillow's is asked about it: some of its formats start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # of its first bytes
+
 # What Pillow's readers raise for files that are damaged, in one way or another.
 # fmt: off
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
@@ -195,7 +197,8 @@ def _opened(encoded: bytes, max_megapixels: float) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's about large pictures and odd metadata: judged here
-            with Image.open(io.BytesIO(encoded), formats=_known_formats()) as image:
+            formats = _heif_format() if _brand(encoded) in HEIC_BRANDS else _known_formats()
+            with Image.open(io.BytesIO(encoded), formats=formats) as image:
                 _refuse_many_pixels(image.size, max_megapixels)
                 yield image
     except UnidentifiedImageError as error:
@@ -218,11 +221,28 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+@functools.cache
+def _heif_format() -> tuple[str, ...]:
+    """The format of HEIC files, for Pillow, which leaves them to a package of its own: none where that is absent."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return ("PNG",)  # of one format at least, which it is not
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return ("HEIF",)
+
+
+def _brand(encoded: bytes) -> bytes:
+    return encoded[8:12] if encoded[4:8] == b"ftyp" else b""
+
+
 def _what_it_is(encoded: bytes) -> str:
     """What is wrong with a file that Pillow does not read, and what to do where that is known."""
-    brand = encoded[8:12] if encoded[4:8] == b"ftyp" else b""
-    if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
-        return "is HEIC, which is not read here: convert it to JPEG or PNG"
+    brand = _brand(encoded)
+    if brand in HEIC_BRANDS and _heif_format() != ("HEIF",):
+        return "is HEIC, which needs `pip install 'mcar-tf[images]'`; or convert it to JPEG or PNG"
+    if brand in HEIC_BRANDS:
+        return "is HEIC, and is damaged or cut off"
     if brand in (b"avif", b"avis"):
         return "is AVIF, which needs a newer Pillow"
     return "is no picture of a kind that we know"

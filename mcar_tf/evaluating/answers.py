@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pipelines.files import written_whole
 from pipelines.words import csv_text, listed, printable
 
-# HEIC is not read, but named with what to do.
+# HEIC is read where its package is installed; else it is named with what to do.
 SUFFIXES = {
     ".jpg",
     ".jpeg",
