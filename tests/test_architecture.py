@@ -2,6 +2,7 @@
 checked against it.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,16 @@ def test_imports_follow_the_table(name):
 def test_nothing_imports_a_command(name):
     assert name in MODULES
     assert [other for other in MODULES if name in GRAPH[other]] == []
+
+
+def test_nothing_is_unpickled():
+    """A pickle runs the code of whoever wrote it. `pickletools` only reads what one says."""
+    unpickling = re.compile(
+        r"^\s*(import|from) (pickle|cloudpickle|dill|joblib|shelve)\b|allow_pickle=True", re.M
+    )
+    assert [
+        name for name, file in MODULES.items() if unpickling.search(file.read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_data_never_imports_the_model():

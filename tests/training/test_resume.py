@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from mcar_tf.training import loop as training
 from mcar_tf.training.run import run_to_end
 from mcar_tf.training.signals import Stopping, stop_between_steps
 from mcar_tf.training.workers import OneProcess
-from pipelines.command import Terminated
+from pipelines.command import Terminated, describe_error
 from pipelines.manifest import load_manifest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -312,6 +313,30 @@ def test_a_full_disk_stops_a_run_with_one_line_and_room_lets_it_go_on(launch, un
     assert full.returncode == 1
     assert errors.splitlines()[-1].startswith("error: the disk is full while writing ")
     finish(launch(run))
+    assert_same_run(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_twenty_full_disks_at_random_moments_leave_no_trace(start, undisturbed, tmp_path):
+    rng, limit = random.Random(0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    lines, run = [], tmp_path / "run-0"
+    while len(lines) < 20:
+        room = (rng.randrange(5_000, 150_000), limit[1])
+        fills = threading.Timer(rng.uniform(0, 4), resource.setrlimit, (resource.RLIMIT_FSIZE, room))
+        fills.start()
+        try:
+            start(run, checkpoint_minutes=1e-6)
+        except OSError as error:
+            lines.append(describe_error(error)[1])
+        finally:
+            fills.cancel()
+            fills.join()
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        if (run / "metrics.json").is_file():
+            assert_same_run(run, undisturbed)
+            run = tmp_path / f"run-{len(lines)}"
+    assert [line for line in lines if not line.startswith("error: the disk is full while writing ")] == []
+    start(run)
     assert_same_run(run, undisturbed)
 
 
