@@ -111,7 +111,10 @@ def test_one_half_is_each_classes_own_threshold_to_mediapipe(run, tmp_path):
 
     model = unpack(convert_tflite(run.model))
     model.subgraphs = model.subgraphs[:1]
-    model.signatureDefs = [one for one in model.signatureDefs if one.signatureKey == b"global_only"]
+    (signature,) = (one for one in model.signatureDefs if one.signatureKey == b"global_only")
+    signature.outputs = [output for output in signature.outputs if output.name == b"global_probs"]
+    model.subgraphs[0].outputs = [signature.outputs[0].tensorIndex]
+    model.signatureDefs = [signature]
     grey = np.full((1, 32, 32, 3), 100, np.float32)
     probs = load_runner(pack(model), "global_only")(image=grey)["global_probs"][0]
     thresholds = np.clip(probs + np.array([0.02, -0.02, 0.02, -0.02]), 0.001, 0.999)

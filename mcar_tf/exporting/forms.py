@@ -25,6 +25,8 @@ PictureBatch = dict[str, Array]
 Answer = Callable[[PictureBatch], dict[str, Array]]
 # Among a form's outputs: `global_probs` by its signature of that name, which is a graph of its own.
 GLOBAL_ONLY = "global_only"
+# `probs` by the signature of that name, at the first region that `global_only` points at, `LOOKED_AT` (B, 1, 4).
+LOOK_AT, LOOKED_AT = "look_at", "looked_at"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,8 @@ class LoadedForm:
     """An exported form that can be asked.
 
     Attributes:
-        answer: a batch -> outputs of `MCAR.call`, without boxes where N = 0; and `GLOBAL_ONLY` where it has that.
+        answer: a batch -> outputs of `MCAR.call`, without boxes where N = 0; and `GLOBAL_ONLY`,
+            `LOOK_AT` and `LOOKED_AT` where it has these.
         whole_levels: it takes bytes, so it is held to the model on pictures of whole levels of brightness.
         answer_pixels: another way in, for pictures of whole levels of brightness.
     """

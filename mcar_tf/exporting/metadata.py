@@ -46,7 +46,8 @@ def add_metadata(
     """
     model = unpack(content)
     model.buffers.append(schema.BufferT())
-    model.buffers[-1].data = list(_finish(_description(is_float, thresholds is not None), b"M001"))
+    description = _description(is_float, thresholds is not None, outputs=_outputs_in_order(model))
+    model.buffers[-1].data = list(_finish(description, b"M001"))
     entry = schema.MetadataT()
     entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
@@ -76,7 +77,14 @@ def score_calibration_text(thresholds: Sequence[float], temperature: float) -> s
     return "\n".join(lines)  # MediaPipe takes what follows a line break for another class
 
 
-def _description(is_float: bool, has_thresholds: bool) -> Table:
+def _outputs_in_order(model: schema.ModelT) -> list[str]:
+    """Names of the first subgraph's outputs as it lists them."""
+    (signature,) = (one for one in model.signatureDefs if one.subgraphIndex == 0)
+    names = {output.tensorIndex: output.name.decode() for output in signature.outputs}
+    return [names[index] for index in model.subgraphs[0].outputs]
+
+
+def _description(is_float: bool, has_thresholds: bool, outputs: Sequence[str]) -> Table:
     """The table ModelMetadata; behind each number the name of its field."""
     is_rgb_image = {0: 2, 1: {0: 1}}  # content_properties: ImageProperties with color_space RGB
     is_feature = {0: 1, 1: {}}  # content_properties: FeatureProperties
@@ -106,11 +114,16 @@ def _description(is_float: bool, has_thresholds: bool) -> Table:
         5: {0: [1.0], 1: [0.0]},
         6: [labels, calibration] if has_thresholds else [labels],  # associated_files
     }
+    boxes = {0: "boxes", 1: "Regions worth a second look: ymin xmin ymax xmax as fractions.", 3: is_feature}
+    box_classes = {0: "box_classes", 1: "The class that each region is of.", 3: is_feature}
+    described = {"global_probs": probs, "boxes": boxes, "box_classes": box_classes}
     return {
         0: "MCAR",  # name
         1: "Multi-label image recognition. This is the signature `global_only`, one look at the whole picture; the"
-        " signature `mcar` looks again at the regions that matter and gives their boxes.",  # description
-        3: [{0: "global_only", 2: [image], 3: [probs]}],  # subgraph_metadata: name, input and output tensors
+        " signature `mcar` looks again at the regions that matter, `look_at` at one of them.",  # description
+        3: [
+            {0: "global_only", 2: [image], 3: [described[name] for name in outputs]}
+        ],  # subgraph_metadata: name, input and output tensors
         7: "1.0.0",  # min_parser_version
     }
 

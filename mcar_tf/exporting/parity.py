@@ -11,7 +11,16 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from mcar_tf.exporting.forms import GLOBAL_ONLY, Answer, Array, Bar, LoadedForm, PictureBatch
+from mcar_tf.exporting.forms import (
+    GLOBAL_ONLY,
+    LOOK_AT,
+    LOOKED_AT,
+    Answer,
+    Array,
+    Bar,
+    LoadedForm,
+    PictureBatch,
+)
 from mcar_tf.metrics import mean_average_precision
 from mcar_tf.models.mcar import MCAR
 from pipelines.words import percent
@@ -24,7 +33,7 @@ class Parity:
     Attributes:
         pictures: P.
         global_difference: (a) largest absolute difference of `global_probs`, in whichever signature it is largest.
-        local_difference: (b) the same of `local_probs`, the model given the form's boxes.
+        local_difference: (b) the same of `local_probs`, the model given the form's boxes; or of what `look_at` gives.
         same_classes: (c) share of the model's regions whose class the form looks for too.
         same_boxes: share of the model's regions that are the form's, same class, to half a pixel.
         box_iou: mean intersection over union of regions of the same class.
@@ -82,10 +91,11 @@ def measure_parity(
         return batch | {"image": images}, {key: value.numpy() for key, value in predict(images).items()}
 
     def compare(answer: Answer, batch: PictureBatch, ours: dict[str, Array]) -> dict[str, Array]:
-        theirs, local_probs = answer(batch), ours["local_probs"]
-        if model.top_n and np.isfinite(theirs["boxes"]).all():  # a crop of what is no box is an error
-            local_probs = predict_at(batch["image"], theirs["boxes"]).numpy()
-        return _compare(ours, theirs, local_probs, batch, half_a_pixel=0.5 / model.image_size)
+        theirs, expected = answer(batch), {"local_probs": ours["local_probs"]}
+        for name, place in (("local_probs", "boxes"), (LOOK_AT, LOOKED_AT)) if model.top_n else ():
+            if place in theirs and np.isfinite(theirs[place]).all():  # a crop of what is no box is an error
+                expected[name] = predict_at(batch["image"], theirs[place]).numpy()
+        return _compare(ours, theirs, expected, batch, half_a_pixel=0.5 / model.image_size)
 
     for batch in batches:
         seen: dict[
@@ -177,18 +187,20 @@ def match_boxes(
 def _compare(
     ours: dict[str, Array],
     theirs: dict[str, Array],
-    local_probs: Array,
+    expected: dict[str, Array],
     batch: PictureBatch,
     half_a_pixel: float,
 ) -> dict[str, Array]:
-    """A row a picture of what `_summarize` needs. local_probs: ours, given their boxes."""
+    """A row a picture of what `_summarize` needs. expected: of their local outputs, ours given their boxes."""
     columns: dict[str, Array] = {name: batch[name] for name in ("labels", "weights") if name in batch}
     columns |= {"our_probs": ours["probs"], "their_probs": theirs["probs"]}
     columns["global_difference"] = np.abs(theirs["global_probs"] - ours["global_probs"])
     if GLOBAL_ONLY in theirs:
         alone = np.abs(theirs[GLOBAL_ONLY] - ours["global_probs"])
         columns["global_difference"] = np.maximum(columns["global_difference"], alone)
-    columns["local_difference"] = np.abs(theirs["local_probs"] - local_probs)
+    columns["local_difference"] = np.maximum.reduce(
+        [np.abs(theirs[name] - probs) for name, probs in expected.items()]
+    )
     if ours["box_classes"].size:
         columns["found"], columns["same"], columns["iou"] = match_boxes(ours, theirs, half_a_pixel)
     return columns

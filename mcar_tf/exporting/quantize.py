@@ -25,6 +25,7 @@ Array = npt.NDArray[Any]
 BACKBONE = "backbone"  # the Keras model's name, which the converter keeps in the names of its tensors
 # What parts in float are worth, measured on a trained MobileNet-v2: docs/phones.md. These hold 1.7k of 2.2M weights.
 FLOAT_CONVOLUTIONS = 3
+WHOLE_IMAGE = np.array([[[0, 0, 1, 1]]], np.float32)
 CONVOLUTIONS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}  # op -> the axis of its weights that is the channels'
 
 
@@ -32,7 +33,7 @@ def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
     """Quantize the network of a float file.
 
     Args:
-        content: of a float TFLite file with the signatures `mcar` and `global_only`.
+        content: of a float TFLite file with the signatures `mcar` and `global_only`, and `look_at` or not.
         calibration: (S, S, 3) pictures of the file's input type, which the activations' ranges are found on.
 
     Raises:
@@ -55,7 +56,11 @@ def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
         recipe.add_static_config(BACKBONE, name, activation_num_bits=8, weight_num_bits=8)
         recipe.update_quantization_recipe(in_float, name, algorithm_key=AlgorithmName.NO_QUANTIZE)
     with quiet():
-        ranges = recipe.calibrate({"mcar": samples, "global_only": samples}, num_threads=2)
+        data = {"mcar": samples, "global_only": samples}
+        if any(signature.signatureKey == b"look_at" for signature in model.signatureDefs):
+            # What it sees there does not matter: it is given the ranges of the regions of `mcar`.
+            data["look_at"] = [sample | {"boxes": WHOLE_IMAGE} for sample in samples[:1]]
+        ranges = recipe.calibrate(data, num_threads=2)
         share_ranges(model, ranges)
         result = recipe.quantize(ranges, enable_progress_report=False).quantized_model
     # Unpacked at any rate: constants lie behind the file, where neither metadata nor older runtimes look for them.
@@ -88,7 +93,7 @@ def weights_of_global_pass(model: schema.ModelT) -> list[int]:
 
 
 def share_ranges(model: schema.ModelT, ranges: dict[str, dict[str, Array]]) -> None:
-    """Give each convolution the same ranges in all passes over regions.
+    """Give each convolution the same ranges in all passes over regions, those of the signature `mcar`.
 
     A bias is stored as a multiple of its input's scale, with a scale for each channel: with ranges of its own, every
     pass would add a tenth of the weights to the file. The pass over the whole image keeps its own.
@@ -98,20 +103,31 @@ def share_ranges(model: schema.ModelT, ranges: dict[str, dict[str, Array]]) -> N
         ranges: `min` and `max` of tensors by name, changed here.
     """
     of_global = weights_of_global_pass(model)
-    for subgraph in model.subgraphs:
-        passes: dict[int, list[schema.OperatorT]] = {}
+    subgraphs = {bytes(s.signatureKey): model.subgraphs[s.subgraphIndex] for s in model.signatureDefs}
+    passes: dict[tuple[bytes, int], list[schema.OperatorT]] = {}
+    for signature in (b"mcar", b"look_at"):
+        if signature not in subgraphs:
+            continue
+        subgraph = subgraphs[signature]
         for operator in convolutions(model, subgraph):
-            passes.setdefault(subgraph.tensors[operator.inputs[1]].buffer, []).append(operator)
-        for weights, operators in passes.items():
-            of_regions = operators[1:] if weights in of_global else operators  # the global pass runs first
-            for end in ("inputs", "outputs"):
-                names = [subgraph.tensors[getattr(operator, end)[0]].name.decode() for operator in of_regions]
-                found = [ranges[name] for name in names if name in ranges]
-                if found:
-                    least = np.min([of_tensor["min"] for of_tensor in found], axis=0)
-                    most = np.max([of_tensor["max"] for of_tensor in found], axis=0)
-                    for of_tensor in found:
-                        of_tensor.update(min=least, max=most)
+            passes.setdefault((signature, subgraph.tensors[operator.inputs[1]].buffer), []).append(operator)
+
+    def ranges_at(end: str, signature: bytes, operators: list[schema.OperatorT]) -> list[dict[str, Array]]:
+        tensors = subgraphs[signature].tensors
+        names = [tensors[getattr(operator, end)[0]].name.decode() for operator in operators]
+        return [ranges[name] for name in names if name in ranges]
+
+    for (signature, weights), operators in passes.items():
+        if signature != b"mcar":
+            continue
+        of_regions = operators[1:] if weights in of_global else operators  # the global pass runs first
+        for end in ("inputs", "outputs"):
+            found = ranges_at(end, signature, of_regions)
+            if found:
+                least = np.min([of_tensor["min"] for of_tensor in found], axis=0)
+                most = np.max([of_tensor["max"] for of_tensor in found], axis=0)
+                for of_tensor in found + ranges_at(end, b"look_at", passes.get((b"look_at", weights), [])):
+                    of_tensor.update(min=least, max=most)
 
 
 def store_constants_once(model: schema.ModelT) -> schema.ModelT:

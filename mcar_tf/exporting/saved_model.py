@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mcar_tf.exporting.folder import CARD, LABELS, THRESHOLDS, labels_text, thresholds_text
-from mcar_tf.exporting.forms import GLOBAL_ONLY, Array, LoadedForm, Material, PictureBatch
+from mcar_tf.exporting.forms import GLOBAL_ONLY, LOOK_AT, LOOKED_AT, Array, LoadedForm, Material, PictureBatch
 from mcar_tf.models.crop import crop_and_resize
 from mcar_tf.models.mcar import MCAR, Outputs
 from pipelines.decode import decode_and_resize
@@ -43,11 +43,15 @@ def write_saved_model(
       picture, or too large a one, has False there, 0 in every other output and -1 in `box_classes`; its neighbours
       don't notice.
     - `serve_tensor`: `images` (B, height, width, 3) uint8 RGB, upright, of any size.
-    - `global_only`: as `serving_default`, one pass alone: `global_probs` and `valid`.
+    - `global_only`: as `serving_default`, one pass alone: `global_probs`, `valid`, and where N > 0 `boxes` and
+      `box_classes`, the regions that it points at.
+    - `look_at`, where N > 0: `encoded` as before and `boxes` (B, M, 4), M regions of each picture; `probs` (B, C),
+      the largest of a class in any of them, `region_probs` (B, M, C), those of each, and `valid`.
     - `classify`: `encoded` as before; `classes` (B, C) string and `scores` (B, C), the most probable first, and
       `valid`: for clients that have no list of names.
 
-    `assets.extra/` holds a request for each but the last, which TensorFlow Serving runs before it lets anybody in.
+    `assets.extra/` holds a request for each but `classify` and `look_at`, which TensorFlow Serving runs before it
+    lets anybody in.
 
     Args:
         model: any.
@@ -80,7 +84,11 @@ def load_form(path: Path) -> LoadedForm:
         encoded = tf.constant(batch["encoded"])
         outputs = dict(signatures["serving_default"](encoded=encoded))
         del outputs["valid"]
-        outputs[GLOBAL_ONLY] = signatures["global_only"](encoded=encoded)["global_probs"]
+        once = signatures["global_only"](encoded=encoded)
+        outputs[GLOBAL_ONLY] = once["global_probs"]
+        if LOOK_AT in signatures:
+            outputs[LOOKED_AT] = once["boxes"][:, :1]
+            outputs[LOOK_AT] = signatures[LOOK_AT](encoded=encoded, boxes=outputs[LOOKED_AT])["probs"]
         return {name: value.numpy() for name, value in outputs.items()}
 
     def answer_pixels(batch: PictureBatch) -> dict[str, Array]:
@@ -109,8 +117,13 @@ def _make_signatures(
     @tf.function(input_signature=[strings])
     def global_only(encoded: tf.Tensor) -> Outputs:
         images, valid = decode_pictures(encoded, model.image_size)
-        _, logits = model.global_pass(images, training=False)
-        return _blank({"global_probs": tf.sigmoid(logits)}, valid)
+        return _blank(model.glance(images), valid)
+
+    @tf.function(input_signature=[strings, tf.TensorSpec((None, None, 4), tf.float32, name="boxes")])
+    def look_at(encoded: tf.Tensor, boxes: tf.Tensor) -> Outputs:
+        images, valid = decode_pictures(encoded, model.image_size)
+        region_probs = tf.sigmoid(model.look_at(images, boxes, crop=crop_and_resize))
+        return _blank({"probs": tf.reduce_max(region_probs, axis=1), "region_probs": region_probs}, valid)
 
     @tf.function(input_signature=[strings])
     def classify(encoded: tf.Tensor) -> Outputs:
@@ -123,7 +136,9 @@ def _make_signatures(
             "valid": outputs["valid"],
         }
 
-    functions = (serving_default, serve_tensor, global_only, classify)
+    functions = [serving_default, serve_tensor, global_only, classify]
+    if model.top_n:
+        functions.append(look_at)
     return {function.__name__: function for function in functions}
 
 

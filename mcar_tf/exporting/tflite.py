@@ -15,13 +15,21 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from mcar_tf.exporting.flatbuffer import op_name, unpack
-from mcar_tf.exporting.forms import GLOBAL_ONLY, PRECISIONS, Array, LoadedForm, Material, PictureBatch
+from mcar_tf.exporting.forms import (
+    GLOBAL_ONLY,
+    LOOK_AT,
+    LOOKED_AT,
+    PRECISIONS,
+    Array,
+    LoadedForm,
+    Material,
+    PictureBatch,
+)
 from mcar_tf.exporting.metadata import add_metadata
 from mcar_tf.exporting.quantize import quantize_tflite
 from mcar_tf.models.crop import crop_and_resize_portable
 from mcar_tf.models.mcar import MCAR, Outputs
 
-SIGNATURES = ("mcar", "global_only")
 # A batch of regions: the activations of more fit no cache, and each batch takes memory of its own (docs/phones.md).
 REGIONS_AT_ONCE = 2
 
@@ -52,10 +60,11 @@ def write_tflite(
     thresholds: Sequence[float] | None = None,
     temperature: float = 1.0,
 ) -> None:
-    """Write a model as one file with two signatures that share one set of weights, and its class names inside.
+    """Write a model as one file with three signatures that share one set of weights, and its class names inside.
 
-    `mcar` has the outputs of `MCAR.call` (no boxes where N = 0), `global_only` is one pass alone: `global_probs`.
-    Both take `image` (1, S, S, 3), RGB in [0, 255], upright.
+    `mcar` has the outputs of `MCAR.call` (no boxes where N = 0). `global_only` is one pass alone: `global_probs`,
+    and `boxes` and `box_classes`, where it points at. `look_at` looks at one region: `boxes` (1, 1, 4) besides the
+    image in, `probs` (1, C) out; there is none where N = 0. All take `image` (1, S, S, 3), RGB in [0, 255], upright.
 
     Args:
         model: any.
@@ -131,7 +140,7 @@ def list_ops(content: bytes) -> dict[str, Counter[str]]:
 
 
 def load_runner(content: bytes, signature: str = "mcar", threads: int = 1) -> Any:
-    """A signature of a TFLite file as a function: `runner(image=...)` -> outputs.
+    """A signature of a TFLite file as a function: `runner(image=...)` -> outputs, of `look_at` with `boxes=` too.
 
     `image` is (1, S, S, 3), of the file's own type. It runs in LiteRT, what phones have, where `ai-edge-litert` is
     installed, else in TensorFlow's copy of it.
@@ -150,11 +159,16 @@ def load_runner(content: bytes, signature: str = "mcar", threads: int = 1) -> An
 def load_form(path: Path) -> LoadedForm:
     """A TFLite file as a function of a batch of pictures, to hold it to its model."""
     content = path.read_bytes()
-    both_passes, one_pass = (load_runner(content, signature) for signature in SIGNATURES)
-    dtype = both_passes.get_input_details()["image"]["dtype"]
+    runners = {signature: load_runner(content, signature) for signature in list_ops(content)}
+    dtype = runners["mcar"].get_input_details()["image"]["dtype"]
 
     def look(image: Array) -> dict[str, Array]:
-        return both_passes(image=image) | {GLOBAL_ONLY: one_pass(image=image)["global_probs"]}
+        once = runners[GLOBAL_ONLY](image=image)
+        outputs = runners["mcar"](image=image) | {GLOBAL_ONLY: once["global_probs"]}
+        if LOOK_AT in runners:
+            boxes = once["boxes"][:, :1]
+            outputs |= {LOOKED_AT: boxes, LOOK_AT: runners[LOOK_AT](image=image, boxes=boxes)["probs"]}
+        return outputs
 
     def answer(batch: PictureBatch) -> dict[str, Array]:
         rows = [look(image[np.newaxis].astype(dtype)) for image in batch["image"]]
@@ -171,23 +185,29 @@ def _freeze_signatures(model: MCAR, dtype: tf.DType) -> dict[str, tf.types.exper
         return outputs if model.top_n else {name: outputs[name] for name in outputs if "box" not in name}
 
     def global_only(image: tf.Tensor) -> Outputs:
-        return {"global_probs": tf.sigmoid(model.global_pass(image, training=False)[1])}
+        return model.glance(image)
+
+    def look_at(image: tf.Tensor, boxes: tf.Tensor) -> Outputs:
+        return {"probs": tf.sigmoid(model.look_at(image, boxes, crop=crop_and_resize_portable)[:, 0])}
 
     image = tf.TensorSpec((1, model.image_size, model.image_size, 3), dtype, name="image")
-    return {function.__name__: _freeze(function, image) for function in (mcar, global_only)}
+    signatures = {"mcar": _freeze(mcar, image), GLOBAL_ONLY: _freeze(global_only, image)}
+    if model.top_n:
+        signatures[LOOK_AT] = _freeze(look_at, image, tf.TensorSpec((1, 1, 4), tf.float32, name="boxes"))
+    return signatures
 
 
 def _freeze(
-    function: Callable[[tf.Tensor], Outputs], image: tf.TensorSpec
+    function: Callable[..., Outputs], *specs: tf.TensorSpec
 ) -> tf.types.experimental.PolymorphicFunction:
-    with_variables = tf.function(function).get_concrete_function(image)
+    with_variables = tf.function(function).get_concrete_function(*specs)
     frozen = convert_variables_to_constants_v2(with_variables)
     graph = frozen.graph.as_graph_def()
     names = sorted(with_variables.structured_outputs)
 
-    @tf.function(input_signature=[image])
-    def with_constants(image: tf.Tensor) -> Outputs:
-        inputs = {frozen.inputs[0].name: image}
+    @tf.function(input_signature=specs)
+    def with_constants(*values: tf.Tensor) -> Outputs:
+        inputs = {place.name: value for place, value in zip(frozen.inputs, values, strict=True)}
         outputs = [output.name for output in frozen.outputs]
         return dict(zip(names, tf.graph_util.import_graph_def(graph, inputs, outputs, name=""), strict=True))
 

@@ -241,6 +241,15 @@ class MCAR(TwoStreamTrainer):
         features = self._look(images, training, local_stream=False)
         return features, self.classify(features)
 
+    def glance(self, images: tf.Tensor) -> Outputs:
+        """The global pass alone and where it points: `global_probs`, `boxes` and `box_classes` of `call`."""
+        features, logits = self.global_pass(images, training=False)
+        if self.top_n == 0:
+            return {"global_probs": tf.sigmoid(logits)}
+        box_classes = self.select_classes(logits)
+        boxes = self.find_boxes(features, box_classes, images)
+        return {"global_probs": tf.sigmoid(logits), "boxes": boxes, "box_classes": box_classes}
+
     def select_classes(self, global_logits: tf.Tensor) -> tf.Tensor:
         """The N classes whose maps become regions: (B, C) -> (B, N) int32."""
         if self.selection == "top":
@@ -285,7 +294,8 @@ class MCAR(TwoStreamTrainer):
     def local_pass(self, crops: tf.Tensor, training: bool) -> tf.Tensor:
         """The same network on every crop: logits (B, N, C)."""
         features = self._look(tf.reshape(crops, [-1, *crops.shape[2:]]), training, local_stream=True)
-        return tf.reshape(self.classify(features), [-1, crops.shape[1], self.num_classes])
+        regions = crops.shape[1] or tf.shape(crops)[1]
+        return tf.reshape(self.classify(features), [-1, regions, self.num_classes])
 
     def _look(self, images: tf.Tensor, training: bool, local_stream: bool) -> tf.Tensor:
         if training and self.rematerialized:

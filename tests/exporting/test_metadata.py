@@ -49,6 +49,19 @@ def test_metadata_are_of_the_subgraph_that_they_describe(described):
         assert text in written
 
 
+def test_a_file_with_regions_describes_its_outputs_in_their_order(model):
+    content = convert_tflite(model)
+    parsed = unpack(content)
+    (signature,) = (one for one in parsed.signatureDefs if one.subgraphIndex == 0)
+    names = {output.tensorIndex: output.name for output in signature.outputs}
+    described = unpack(add_metadata(content, CLASSES, is_float=True))
+    (entry,) = [entry for entry in described.metadata if entry.name == b"TFLITE_METADATA"]
+    written = bytes(described.buffers[entry.buffer].data)
+    # Tables are written after what they point at: the vector's first output is written first.
+    places = [written.index(names[index] + b"\0") for index in parsed.subgraphs[0].outputs]
+    assert places == sorted(places)
+
+
 def test_only_floats_have_a_normalization(plain, described):
     # Mean 0 and standard deviation 1, a float each behind its vector's length.
     normalization = struct.pack("<If", 1, 1.0)

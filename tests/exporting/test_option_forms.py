@@ -69,7 +69,7 @@ def test_a_file_for_phones_has_built_in_ops_and_the_models_numbers(model, pictur
     assert not [name for counts in ops.values() for name in counts if name.startswith(("CUSTOM", "Flex"))]
     if model.glance_size < model.image_size:
         assert ops["mcar"]["AVERAGE_POOL_2D"] == ops["global_only"]["AVERAGE_POOL_2D"] == 1
-    answer, one_pass = load_runner(content), load_runner(content, "global_only")
+    answer, one_pass, look_at = (load_runner(content, name) for name in ("mcar", "global_only", "look_at"))
     same_boxes = []
     for picture in pictures:
         image = picture[np.newaxis]
@@ -77,6 +77,9 @@ def test_a_file_for_phones_has_built_in_ops_and_the_models_numbers(model, pictur
         np.testing.assert_allclose(
             one_pass(image=image)["global_probs"], model(image)["global_probs"], atol=1e-4
         )
+        boxes = np.float32([[[0.25, 0.0, 0.75, 0.5]]])
+        expected = model(image, boxes=boxes)["local_probs"]
+        np.testing.assert_allclose(look_at(image=image, boxes=boxes)["probs"], expected, atol=1e-4)
     assert np.mean(same_boxes) > 0.8
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcar_tf.exporting.forms import GLOBAL_ONLY, LoadedForm, find_form
+from mcar_tf.exporting.forms import GLOBAL_ONLY, LOOK_AT, LOOKED_AT, LoadedForm, find_form
 from mcar_tf.exporting.parity import Parity, match_boxes, measure_parity, missed_bars, parity_lines
 
 
@@ -54,6 +54,19 @@ def test_every_signature_is_held_to_the_model(model, exact, batch):
     assert parity["one"].global_difference == pytest.approx(0.25, abs=1e-5)
     assert parity["two"].global_difference == pytest.approx(0.5, abs=1e-5)
     assert parity["two"].model_mean_ap == parity["one"].model_mean_ap
+
+
+def test_look_at_is_held_to_the_model_at_its_own_boxes(model, exact, batch):
+    boxes = np.tile(np.float32([0.25, 0.25, 0.75, 1.0]), (6, 1, 1))
+    looked = model(batch["image"], boxes=boxes)["local_probs"].numpy()
+    forms = {
+        name: LoadedForm(lambda batch, off=off: exact(batch) | {LOOKED_AT: boxes, LOOK_AT: looked + off})
+        for name, off in (("same", 0.0), ("other", 0.125), ("nothing", np.nan))
+    }
+    parity = measure_parity(model, forms, [batch])
+    assert parity["same"].local_difference == pytest.approx(0, abs=1e-5)
+    assert parity["other"].local_difference == pytest.approx(0.125, abs=1e-5)
+    assert missed_bars(find_form("saved_model").bar, parity["nothing"])
 
 
 def test_local_probs_are_those_of_the_forms_own_boxes(model, batch):

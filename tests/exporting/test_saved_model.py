@@ -59,16 +59,45 @@ def test_pixels_of_any_size_are_resized_as_the_bytes_are(loaded):
 def test_global_only_gives_the_global_stream(loaded, encoded):
     whole = loaded.signatures["serving_default"](encoded=tf.constant(encoded))
     part = loaded.signatures["global_only"](encoded=tf.constant(encoded))
-    assert set(part) == {"global_probs", "valid"}
-    np.testing.assert_allclose(part["global_probs"], whole["global_probs"], atol=1e-6)
+    assert set(part) == {"global_probs", "boxes", "box_classes", "valid"}
+    for name in part:
+        np.testing.assert_allclose(part[name], whole[name], atol=1e-6, err_msg=name)
+
+
+def test_look_at_gives_the_models_probabilities_of_any_regions(model, loaded, batch):
+    boxes = np.tile(np.float32([[0, 0, 1, 1], [0.25, 0.5, 0.75, 1], [0.1, 0.2, 0.35, 0.9]]), (6, 1, 1))
+    encoded = tf.constant(batch["encoded"])
+    found = loaded.signatures["look_at"](encoded=encoded, boxes=tf.constant(boxes))
+    assert set(found) == {"probs", "region_probs", "valid"}
+    assert found["region_probs"].shape == (6, 3, 5)
+    for i in range(3):
+        expected = model(batch["image"], boxes=boxes[:, i : i + 1])["local_probs"]
+        np.testing.assert_allclose(found["region_probs"][:, i], expected, atol=1e-4)
+    np.testing.assert_allclose(found["probs"], found["region_probs"].numpy().max(axis=1))
+
+
+def test_looking_once_and_again_is_looking_twice(loaded, encoded):
+    encoded = tf.constant([*encoded, b"no picture"])
+    whole = loaded.signatures["serving_default"](encoded=encoded)
+    once = loaded.signatures["global_only"](encoded=encoded)
+    again = loaded.signatures["look_at"](encoded=encoded, boxes=once["boxes"])
+    assert again["valid"].numpy().tolist() == [True] * 6 + [False]
+    np.testing.assert_allclose(again["probs"], whole["local_probs"], atol=1e-5)
+    assert not again["region_probs"][6].numpy().any()
+
+
+def test_a_model_without_regions_has_nowhere_to_look_again(plain_model, tmp_path):
+    write_saved_model(plain_model, CLASSES, tmp_path / "1")
+    assert "look_at" not in tf.saved_model.load(str(tmp_path / "1")).signatures
 
 
 def test_a_form_to_compare_has_the_answers_of_its_signatures(folder, loaded, batch):
     form = load_form(folder)
     whole_levels = batch | {"image": np.round(batch["image"])}
     answer, by_pixels = form.answer(batch), form.answer_pixels(whole_levels)
-    assert set(answer) == OUTPUTS | {"global_only"}
+    assert set(answer) == OUTPUTS | {"global_only", "look_at", "looked_at"}
     np.testing.assert_allclose(answer["global_only"], answer["global_probs"], atol=1e-6)
+    np.testing.assert_allclose(answer["looked_at"], answer["boxes"][:, :1], atol=1e-6)
     expected = loaded.signatures["serve_tensor"](images=tf.constant(whole_levels["image"], tf.uint8))
     np.testing.assert_allclose(by_pixels["probs"], expected["probs"], atol=1e-6)
 

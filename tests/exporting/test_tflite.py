@@ -37,21 +37,57 @@ def test_float32_gives_what_the_model_gives(model, float32, batch):
     assert np.mean(same_boxes) > 0.8
 
 
-def test_global_only_gives_the_global_stream(model, float32, batch):
+def test_global_only_gives_the_global_stream_and_where_it_points(model, float32, batch):
+    once, whole = load_runner(float32, "global_only"), load_runner(float32)
+    for image in batch["image"]:
+        found, expected = once(image=image[np.newaxis]), whole(image=image[np.newaxis])
+        assert set(found) == {"global_probs", "boxes", "box_classes"}
+        np.testing.assert_allclose(found["global_probs"], model(image[np.newaxis])["global_probs"], atol=1e-4)
+        np.testing.assert_array_equal(found["box_classes"], expected["box_classes"])
+        np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-6)
+
+
+BOXES = ([0, 0, 1, 1], [0.25, 0.5, 0.75, 1.0], [0.1, 0.2, 0.35, 0.95], [0.5, 0.5, 0.625, 0.625])
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_look_at_gives_the_models_probabilities_of_any_region(model, float32, batch, box):
+    look_at = load_runner(float32, "look_at")
+    boxes = np.float32([[box]])
+    for image in batch["image"][:2]:
+        found = look_at(image=image[np.newaxis], boxes=boxes)
+        assert {name: value.shape for name, value in found.items()} == {"probs": (1, 5)}
+        expected = model(image[np.newaxis], boxes=boxes)["local_probs"]
+        np.testing.assert_allclose(found["probs"], expected, atol=1e-4)
+
+
+def test_an_app_that_looks_once_and_again_has_the_answer_of_both_looks(model, float32, batch):
+    once, look_at, whole = (load_runner(float32, name) for name in ("global_only", "look_at", "mcar"))
     image = batch["image"][:1]
-    found = load_runner(float32, "global_only")(image=image)
-    assert set(found) == {"global_probs"}
-    np.testing.assert_allclose(found["global_probs"], model(image)["global_probs"], atol=1e-4)
+    glance = once(image=image)
+    looks = [look_at(image=image, boxes=glance["boxes"][:, i : i + 1])["probs"] for i in range(3)]
+    fused = np.maximum.reduce([glance["global_probs"], *looks])
+    np.testing.assert_allclose(fused, whole(image=image)["probs"], atol=1e-4)
+
+
+def test_look_at_in_8_bits_is_the_second_look_in_8_bits(int8, batch):
+    """Its convolutions have the same ranges, so it sees the same."""
+    once, look_at, whole = (load_runner(int8, name) for name in ("global_only", "look_at", "mcar"))
+    for image in np.round(batch["image"]).astype(np.uint8):
+        expected = whole(image=image[np.newaxis])
+        looks = [look_at(image=image[np.newaxis], boxes=expected["boxes"][:, i : i + 1]) for i in range(3)]
+        found = np.maximum.reduce([look["probs"] for look in looks])
+        np.testing.assert_allclose(found, expected["local_probs"], atol=1e-4)
 
 
 def test_ops_are_built_in(float32):
     ops = list_ops(float32)
     for signature, counts in ops.items():
         print(f"{signature}: {', '.join(f'{name} x{count}' for name, count in sorted(counts.items()))}")
-    assert set(ops) == {"mcar", "global_only"}
+    assert set(ops) == {"mcar", "global_only", "look_at"}
     assert not [name for counts in ops.values() for name in counts if name.startswith("CUSTOM")]
     # A pass in the one; three in the other: the whole image, two regions, one region.
-    assert ops["mcar"]["CONV_2D"] == 3 * ops["global_only"]["CONV_2D"]
+    assert ops["mcar"]["CONV_2D"] == 3 * ops["global_only"]["CONV_2D"] == 3 * ops["look_at"]["CONV_2D"]
 
 
 def test_an_op_that_is_not_built_in_fails_the_conversion(model, monkeypatch):
@@ -63,7 +99,7 @@ def test_an_op_that_is_not_built_in_fails_the_conversion(model, monkeypatch):
 def test_weights_are_stored_once(model, float32):
     weights = sum(weight.numpy().nbytes for weight in model.weights)
     assert weights > 300_000
-    assert len(float32) < weights + 60_000  # the two signatures' graphs
+    assert len(float32) < weights + 90_000  # the three signatures' graphs
 
 
 def test_exporting_changes_nothing_in_the_model(make_model):
@@ -76,7 +112,10 @@ def test_exporting_changes_nothing_in_the_model(make_model):
 
 def test_without_regions_there_are_no_boxes(plain_model, batch):
     image = batch["image"][:1]
-    found = load_runner(convert_tflite(plain_model))(image=image)
+    content = convert_tflite(plain_model)
+    assert set(list_ops(content)) == {"mcar", "global_only"}
+    assert set(load_runner(content, "global_only")(image=image)) == {"global_probs"}
+    found = load_runner(content)(image=image)
     assert set(found) == {"probs", "global_probs", "local_probs"}
     np.testing.assert_allclose(found["probs"], plain_model(image)["probs"], atol=1e-4)
 
@@ -117,10 +156,10 @@ def test_int8_quantizes_the_network_and_nothing_else(float32, int8):
                 tensor = subgraph.tensors[operator.inputs[0]]
                 is_backbone = b"backbone" in subgraph.tensors[operator.outputs[0]].name
                 inputs[op_name(model, operator)].append((is_backbone, kinds[tensor.type]))
-    # In four passes, two of them over regions, of ten convolutions each: the first three in float, seven in 8 bits.
-    assert inputs["CONV_2D"].count((True, "FLOAT32")) == 4 * 3
-    assert inputs["CONV_2D"].count((True, "INT8")) == 4 * 7
-    assert inputs["ADD"].count((True, "FLOAT32")) == 4 * 3  # of residual blocks
+    # In five passes, three of them over regions, of ten convolutions each: the first three in float, seven in 8 bits.
+    assert inputs["CONV_2D"].count((True, "FLOAT32")) == 5 * 3
+    assert inputs["CONV_2D"].count((True, "INT8")) == 5 * 7
+    assert inputs["ADD"].count((True, "FLOAT32")) == 5 * 3  # of residual blocks
     assert (True, "INT8") not in inputs["ADD"]
     for op in inputs:
         assert (False, "INT8") not in inputs[op]
@@ -158,8 +197,8 @@ def test_regions_share_biases_and_scales_of_int8(int8):
                 if weights.type == schema.TensorType.INT8:
                     constants.setdefault(weights.buffer, set()).add(id(bias))
     assert len(constants) == 7
-    # Of each signature: one for the whole image; in `mcar` another for all regions.
-    assert all(len(biases) <= 3 for biases in constants.values())
+    # Of each signature: one for the whole image; in `mcar` another for all regions, which is that of `look_at`.
+    assert all(len(biases) <= 4 for biases in constants.values())
 
 
 def test_a_dead_channel_keeps_its_bias():

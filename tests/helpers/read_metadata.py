@@ -17,7 +17,8 @@ model = schema.ModelT.InitFromPackedBuf(Path(sys.argv[1]).read_bytes(), 0)
 (entry,) = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
 described = metadata.ModelMetadataT.InitFromPackedBuf(bytes(model.buffers[entry.buffer].data), 0)
 (subgraph,) = described.subgraphMetadata
-(image,), (probs,) = subgraph.inputTensorMetadata, subgraph.outputTensorMetadata
+(image,) = subgraph.inputTensorMetadata
+(probs,) = (output for output in subgraph.outputTensorMetadata if output.name == b"global_probs")
 (normalization,), (labels,) = image.processUnits, probs.associatedFiles
 print(
     json.dumps(
