@@ -99,7 +99,7 @@ def test_an_op_that_is_not_built_in_fails_the_conversion(model, monkeypatch):
 def test_weights_are_stored_once(model, float32):
     weights = sum(weight.numpy().nbytes for weight in model.weights)
     assert weights > 300_000
-    assert len(float32) < weights + 90_000  # the three signatures' graphs
+    assert len(float32) < weights + 100_000  # the three signatures' graphs
 
 
 def test_exporting_changes_nothing_in_the_model(make_model):
