@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.files import naming
 from pipelines.readers.rows import PICTURE_ENDINGS, SPLIT_NAMES, Box, Row, Table, Told, clean, split_named
 from pipelines.reading import read_text, read_yaml
 
@@ -203,7 +202,6 @@ def _label_file(picture: Path) -> Path:
 
 
 def _pictures_of_list(file: Path) -> Iterator[Path]:
-    with file.open(encoding="utf-8-sig") as lines, naming(file):
-        for text in lines:
-            if name := text.strip():
-                yield file.parent / name
+    for text in read_text(file).removeprefix("\ufeff").splitlines():
+        if name := text.strip():
+            yield file.parent / name

@@ -114,7 +114,8 @@ def read_table(
     try:
         scan = _scan(tables, places, told.classes, check_files)
     except (ValueError, FileNotFoundError) as error:
-        raise type(error)(f"{error}{_understood(tables)}") from None
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{error}{_understood(tables)}") from None
     if not scan.labels:
         raise ValueError(f"{source} has no label in any of its {len(scan.hashes)} rows.")
     classes = told.classes or tables[0].declared or tuple(sorted(scan.labels))

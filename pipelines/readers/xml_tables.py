@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 from pipelines.files import naming
 from pipelines.readers.rows import PICTURE_ENDINGS, SPLIT_NAMES, Box, Row, Table, Told, clean
 from pipelines.readers.voc import box_of, read_xml
+from pipelines.reading import read_text
 
 
 class Cvat(Table):
@@ -102,10 +103,8 @@ class Voc(Table):
     def rows(self) -> Iterator[Row]:
         if self.names_splits:
             for split, file in self._lists.items():
-                with naming(file):
-                    stems = [
-                        line.split()[0] for line in file.read_text("utf-8-sig").splitlines() if line.split()
-                    ]
+                lines = read_text(file).removeprefix("\ufeff").splitlines()
+                stems = [line.split()[0] for line in lines if line.split()]
                 for stem in stems:
                     if "/" in stem or "\\" in stem:
                         raise ValueError(f"{file}: {stem!r:.60} is not the name of a picture.")

@@ -68,6 +68,14 @@ def cut_off(make, name):
     return made
 
 
+def voc_list_in_latin_1(folder):
+    label_shapes.voc(folder)
+    (folder / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / "val.txt").write_bytes(
+        "käfer\n".encode("latin-1")
+    )
+    return folder / "VOCdevkit"
+
+
 def celeba_shuffled(folder):
     path = label_shapes.celeba(folder)
     lines = (folder / "list_eval_partition.txt").read_text().split("\n")
@@ -140,6 +148,7 @@ REFUSED = {
                                                     " Received: '7 0.5 0.5 0.5 0.5'"),
     "a YAML without names": (yolo_without_names, "data.yaml is not YOLO's: it has no `names` of classes"),
     "an XML without its picture": (voc_without_a_picture, "b.xml: no picture b.jpg (or of another ending) in"),
+    "a list of VOC's in Latin-1": (voc_list_in_latin_1, "val.txt is damaged: it is not UTF-8"),
     "CelebA's split in another order": (celeba_shuffled, "list_eval_partition.txt, line 1: expected a.jpg and 0, 1"
                                                          " or 2, in the order of list_attr_celeba.txt"),
 }
