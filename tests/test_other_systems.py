@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-# What opens, locks and signals, and a build in several processes.
+# What opens, locks and signals, and a build.
 FEW = (
     *("pipelines/test_files.py", "runs/test_opening.py", "training/test_signals.py"),
-    "pipelines/building/test_sets.py::test_the_order_of_the_source_and_the_number_of_processes_change_no_byte",
+    "pipelines/building/test_sets.py::test_a_build_that_was_stopped_goes_on_and_ends_the_same",
 )
 
 
