@@ -5,11 +5,12 @@ The defaults are the paper's recipe (section IV-A1). Loads no TensorFlow.
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
+from mcar_tf.models.band import check_band
 from mcar_tf.option_rules import (
     LEARNINGS,
     LOSSES,
@@ -42,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 # What `evaluate` and `export` can change, since no weights depend on it.
-WITHOUT_TRAINING = ("image_size", "glance_size", "local_size", "top_n", "tau", "fusion")
+WITHOUT_TRAINING = ("image_size", "glance_size", "local_size", "top_n", "tau", "fusion", "look_band")
 
 
 @dataclasses.dataclass
@@ -109,6 +110,9 @@ class FitConfig:
     fusion: Literal["max", "mean"] = option(
         "max", "How the two streams become one answer. max: the larger of their probabilities; mean: the sigmoid"
         " of the mean of their logits.", group=MODEL)
+    look_band: list[float] | None = option(
+        None, "Two probabilities: once trained, the model looks again only at classes whose global probability lies"
+        " between them, at most top-n (null: at top-n).", group=MODEL)
     batch_norm: Literal["shared", "per_stream", "frozen"] = option(
         "shared", "Moving statistics of BatchNorm. shared: one set for both streams; per_stream: one set for each;"
         " frozen: those of the first weights, never changed.", group=MODEL)
@@ -220,6 +224,7 @@ class FitConfig:
             ValueError: naming the option, what it may be and what it is.
         """
         check_ranges(vars(self), named)
+        check_band(self.look_band, self.top_n, named)
         check_backbone(
             self.backbone,
             backbone_width=self.backbone_width,
@@ -286,6 +291,30 @@ def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
     config = FitConfig(**values)
     config.check()
     return config
+
+
+def change_without_training(config: FitConfig, changes: Mapping[str, Any]) -> FitConfig:
+    """A run's config with other values of `WITHOUT_TRAINING`; None changes nothing.
+
+    Raises:
+        ValueError: a value out of its range, or an option that would do nothing.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    changed = dataclasses.replace(config, **given)
+    if changed.top_n == 0:
+        needless = [name for name in given if name in ONLY_WITH_REGIONS]
+        if "glance_size" in needless:
+            raise ValueError(
+                f"`--glance-size {given['glance_size']}` does nothing with `--top-n 0`, which looks once:"
+                f" `--image-size {given['glance_size']}` is the plain model at that size."
+            )
+        if needless:
+            raise ValueError(
+                f"`--{spell(needless[0])}` does nothing with `--top-n 0`, which looks once. Leave it out."
+            )
+        changed = dataclasses.replace(changed, look_band=None)  # the run's own
+    changed.check_values()
+    return changed
 
 
 def config_to_yaml(config: FitConfig) -> str:

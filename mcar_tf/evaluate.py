@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mcar_tf.config import WITHOUT_TRAINING, FitConfig
+from mcar_tf.config import WITHOUT_TRAINING, FitConfig, change_without_training
 from mcar_tf.evaluating.columns import streams_of
+from mcar_tf.evaluating.looks import count_looks
 from mcar_tf.evaluating.metrics_file import write_metrics
 from mcar_tf.evaluating.predictions import Predictions
 from mcar_tf.evaluating.predictions_file import write_predictions
@@ -53,6 +54,9 @@ class EvaluateOptions:
     fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
                                                    " probabilities; mean: the sigmoid of the mean of their"
                                                    " logits (null: the run's).", group=MODEL)
+    look_band: list[float] | None = option(None, "Two probabilities: look again only at classes whose global"
+                                           " probability lies between them, at most top-n (null: the run's).",
+                                           group=MODEL)
     selection: Literal["top", "bottom", "random"] = option(
         "top", "Classes whose maps become regions: the most probable, the least probable, or random ones (Table V).",
         group=MODEL)
@@ -89,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # All that can be wrong with the question is found before TensorFlow is loaded.
     manifest, split_name, split = load_set(options, config)
     check_options(options, manifest, split_name, split)
+    change_without_training(config, {name: getattr(options, name) for name in WITHOUT_TRAINING})
     folder = options.out_dir or results_folder(options, config, split_name)
 
     load_tensorflow()
@@ -178,7 +183,9 @@ def results_folder(options: EvaluateOptions, config: FitConfig, split_name: str)
     )
     for name in WITHOUT_TRAINING:
         if getattr(options, name) not in (None, getattr(config, name)):
-            differs.append(f"{name}={getattr(options, name)}")
+            value = getattr(options, name)
+            value = "-".join(map(str, value)) if isinstance(value, list) else value
+            differs.append(f"{name}={value}")
     usual = {"checkpoint": "last", "selection": "top", "difficult": "ignore", "top3_min_prob": None}
     differs += [f"{n}={getattr(options, n)}" for n, value in usual.items() if getattr(options, n) != value]
     differs += [name for name in ("flip", "calibrated") if getattr(options, name)]
@@ -235,6 +242,10 @@ def write_results(
             metrics["localization"] = localization
     if steadiness:
         metrics["steadiness"] = steadiness
+    if run.config.look_band:
+        looks = count_looks(predictions.global_probs, predictions.box_classes, run.config.look_band)
+        metrics["mean_looks"] = float(looks.mean())
+        print(f"looks again at {looks.mean():.2f} regions of a picture")
     write_metrics(folder / "metrics.json", split_name, metrics)
     write_class_table(folder / "per_class.csv", rows)
     lines = table_lines(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mcar_tf.config import WITHOUT_TRAINING
+from mcar_tf.config import WITHOUT_TRAINING, change_without_training
 from mcar_tf.exporting.finished_run import find_calibration_split, read_finished_run
 from mcar_tf.exporting.folder import check_place, new_export_folder
 from mcar_tf.exporting.forms import FORMATS, PRECISIONS, Form, Material, choose_forms
@@ -54,6 +54,9 @@ class ExportOptions:
     fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
                                                    " probabilities; mean: the sigmoid of the mean of their"
                                                    " logits (null: the run's).", group=MODEL)
+    look_band: list[float] | None = option(None, "Two probabilities: look again only at classes whose global"
+                                           " probability lies between them, at most top-n (null: the run's).",
+                                           group=MODEL)
 
     data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).",
                                    group=CHECK)
@@ -109,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options.check()
     config = read_finished_run(options.run)
+    changes = {name: getattr(options, name) for name in WITHOUT_TRAINING}
+    change_without_training(config, changes)  # refused, if it must be, before TensorFlow is loaded
     manifest = load_manifest(options.data_dir or config.data_dir, config.dataset)
     split_name = options.split or config.eval_split
     split = find_split(config, manifest, split_name)
@@ -122,7 +127,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mcar_tf.runs.loading import check_classes, load_run
     from pipelines.verify import naming_shards
 
-    changes = {name: getattr(options, name) for name in WITHOUT_TRAINING}
     run = load_run(options.run, checkpoint=options.checkpoint, **changes)
     check_classes(run, manifest)
     metrics = read_json_object(options.run / "metrics.json")

@@ -57,7 +57,7 @@ ONLY_WITH = {
 # Options that act only where regions are looked at.
 ONLY_WITH_REGIONS = (
     *("glance_size", "localizer", "box_spread", "min_box_cells", "box_jitter"),
-    *("fusion", "distill", "own_region"),
+    *("fusion", "look_band", "distill", "own_region"),
 )
 
 

@@ -38,6 +38,8 @@ class PredictOptions:
     fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
                                                    " probabilities; mean: the sigmoid of the mean of their"
                                                    " logits (null: the run's).")
+    look_band: list[float] | None = option(None, "Two probabilities: look again only at classes whose global"
+                                           " probability lies between them, at most top-n (null: the run's).")
     batch_size: int = option(16, "Images per batch.")
     # fmt: on
 
@@ -68,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = options.out_dir or run.path / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     unreadable: list[str] = []
+    looks: list[int] = []
     predictions = predict_files(
         run.model,
         files,
@@ -77,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch_size=options.batch_size,
         threshold=decision.values,
         all_classes=options.all_classes,
+        looks=looks,
     )
     if options.draw:
         from mcar_tf.reporting.drawn_answers import draw_each
@@ -94,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if count > len(first):
         print(f"... and {count - len(first)} more")
     print(f"thresholds: {decision.said}")
+    if run.config.look_band:
+        print(f"looked again at {sum(looks) / max(len(looks), 1):.2f} regions of a picture")
     drawn = f", and {count} pictures" if options.draw else ""
     print(f"written to {path}{drawn}")
     if unreadable:

@@ -60,7 +60,8 @@ ALLOWED = {
     # Model.
     "mcar_tf": set(),
     "mcar_tf.__main__": {"pipelines.command"},
-    "mcar_tf.config": {"mcar_tf.models.backbone_table", "mcar_tf.option_rules", "pipelines.command"},
+    "mcar_tf.config": {"mcar_tf.models.backbone_table", "mcar_tf.models.band", "mcar_tf.option_rules",
+                       "pipelines.command"},
     "mcar_tf.metrics": set(),
     "mcar_tf.models": set(),
     "mcar_tf.option_rules": set(),

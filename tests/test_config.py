@@ -1,6 +1,7 @@
 """The options of a run: what a config file holds of them, and how it is read back."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mcar_tf.config import (
     MAY_CHANGE,
     NOT_RECORDED,
     FitConfig,
+    change_without_training,
     config_to_yaml,
     parse_fit_config,
     read_config,
@@ -128,3 +130,30 @@ def test_the_plain_backbone_of_a_run_leaves_out_what_needs_regions():
     plain = dataclasses.replace(plain.plain_backbone(), weights="none")
     plain.check()
     assert plain == FitConfig(top_n=0, loss="asymmetric", weights="none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"fusion": "mean", "top_n": 0},
+            "`--fusion` does nothing with `--top-n 0`, which looks once. Leave it out.",
+        ),
+        ({"look_band": [0.1, 0.9], "top_n": 0}, "`--look-band` does nothing with `--top-n 0`"),
+        ({"glance_size": 64, "top_n": 0}, "`--image-size 64` is the plain model at that size."),
+        ({"look_band": [0.9, 0.1]}, "such as 0.1 0.9. Received: 0.9 0.1"),
+        ({"tau": 1.5}, "`--tau` must be in [0, 1). Received: 1.5"),
+    ],
+)
+def test_what_would_do_nothing_is_not_changed_without_training(changes, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        change_without_training(FitConfig(), changes)
+
+
+def test_a_runs_own_band_is_gone_where_it_looks_once():
+    changed = change_without_training(FitConfig(look_band=[0.1, 0.9], tau=0.3), {"top_n": 0, "fusion": None})
+    assert (changed.top_n, changed.look_band, changed.tau, changed.fusion) == (0, None, 0.3, "max")
+
+
+def test_a_band_is_two_numbers_on_the_command_line():
+    assert parse_fit_config(["--look-band", "0.05", "0.95"]).look_band == [0.05, 0.95]

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from mcar_tf.evaluating.answers import Answer
+from mcar_tf.evaluating.looks import count_looks
 from mcar_tf.evaluating.predictions import check_numbers
 from pipelines.decode import decode_and_resize
 from pipelines.pictures import BadPicture, describe_damage, read_file, read_picture
@@ -35,6 +36,7 @@ def predict_files(
     batch_size: int = 16,
     threshold: npt.ArrayLike = 0.6,
     all_classes: bool = False,
+    looks: list[int] | None = None,
 ) -> Iterator[Answer]:
     """What the model says of each file, or why it can't be read, in the order of the files.
 
@@ -47,6 +49,7 @@ def predict_files(
         batch_size: images at a time.
         threshold: from which probability on a class is a label; one number, or one per class (C,).
         all_classes: whether classes below their threshold are listed too.
+        looks: gets the number of regions of each image that were looked at.
     """
     look = tf.function(
         lambda images: model(images, training=False),
@@ -62,6 +65,9 @@ def predict_files(
                 images = np.stack([pixels for _, pixels in batch])
                 outputs = {name: value.numpy() for name, value in look(images).items()}
                 check_numbers(outputs, [str(file) for file, _ in batch])
+                if looks is not None:
+                    band = getattr(model, "look_band", None)
+                    looks += count_looks(outputs["global_probs"], outputs["box_classes"], band).tolist()
             rows = iter({name: value[i] for name, value in outputs.items()} for i in range(len(batch)))
             for file, pixels in read:
                 if isinstance(pixels, str):

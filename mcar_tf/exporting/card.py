@@ -26,7 +26,7 @@ RECIPE = (
 # Options beyond the paper: a line where a run has other values than the paper's.
 BEYOND = (
     *("glance_size", "csra_temperature", "csra_lambda", "localizer", "box_spread", "min_box_cells"),
-    *("fusion", "batch_norm", "box_jitter", "distill", "own_region"),
+    *("fusion", "look_band", "batch_norm", "box_jitter", "distill", "own_region"),
     *("gamma_positive", "gamma_negative", "margin", "schedule", "decay_kernels_only", "head_rate_factor"),
 )
 

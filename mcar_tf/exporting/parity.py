@@ -84,6 +84,9 @@ def measure_parity(
     """
     predict = tf.function(lambda images: model(images, training=False))
     predict_at = tf.function(lambda images, boxes: model(images, training=False, boxes=boxes)["local_probs"])
+    look_at = tf.function(
+        lambda images, boxes: tf.sigmoid(tf.reduce_max(model.look_at(images, boxes), axis=1))
+    )
     collected: dict[str, list[dict[str, Array]]] = {name: [] for name in forms}
 
     def ask_model(batch: PictureBatch, whole_levels: bool) -> tuple[PictureBatch, dict[str, Array]]:
@@ -92,9 +95,10 @@ def measure_parity(
 
     def compare(answer: Answer, batch: PictureBatch, ours: dict[str, Array]) -> dict[str, Array]:
         theirs, expected = answer(batch), {"local_probs": ours["local_probs"]}
-        for name, place in (("local_probs", "boxes"), (LOOK_AT, LOOKED_AT)) if model.top_n else ():
+        ways = (("local_probs", "boxes", predict_at), (LOOK_AT, LOOKED_AT, look_at)) if model.top_n else ()
+        for name, place, look in ways:
             if place in theirs and np.isfinite(theirs[place]).all():  # a crop of what is no box is an error
-                expected[name] = predict_at(batch["image"], theirs[place]).numpy()
+                expected[name] = look(batch["image"], theirs[place]).numpy()
         return _compare(ours, theirs, expected, batch, half_a_pixel=0.5 / model.image_size)
 
     for batch in batches:

@@ -42,6 +42,7 @@ MODEL_OPTIONS = (
     "box_spread",
     "min_box_cells",
     "fusion",
+    "look_band",
     "batch_norm",
 )
 

@@ -4,7 +4,7 @@ Letters: B images, S px a side, C classes, N regions, h x w cells of an activati
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import tensorflow as tf
 
 from mcar_tf.models.backbone_table import check_backbone
 from mcar_tf.models.backbones import build_backbone
+from mcar_tf.models.band import check_band
 from mcar_tf.models.batch_norm import check_batch_norm
 from mcar_tf.models.boxes import check_jitter, jitter_boxes
 from mcar_tf.models.crop import Crop
 from mcar_tf.models.heads import Classifier, check_pooling
 from mcar_tf.models.localizer import check_localizer, localize
+from mcar_tf.models.selection import choose_in_band, in_band
 from mcar_tf.models.trainer import Streams, TwoStreamTrainer, check_fusion, fuse_logits, fuse_probs
 
 SELECTIONS = ("top", "bottom", "random")
@@ -45,6 +47,7 @@ def build_mcar(
     min_box_cells: float = 0.0,
     box_jitter: float = 0.0,
     fusion: str = "max",
+    look_band: Sequence[float] | None = None,
     batch_norm: str = "shared",
     sync_batch_norm: bool = False,
     selection: str = "top",
@@ -72,6 +75,8 @@ def build_mcar(
         min_box_cells: least side of a box, in cells of the activation map.
         box_jitter: in training, boxes are shifted and scaled at random by up to this share of their sides.
         fusion: "max", or "mean": the sigmoid of the mean of both streams' logits.
+        look_band: at inference, only regions of classes whose global probability lies between these two are looked
+            at, at most N: `mcar_tf.models.band`. None: the paper's N.
         batch_norm: moving statistics: "shared" by both streams, "per_stream", or "frozen" at their first values.
         sync_batch_norm: whether, in training, BatchNorm normalizes with the batch of all replicas.
         selection: which classes' maps become regions: those of highest global probability ("top"), of lowest
@@ -94,6 +99,7 @@ def build_mcar(
     check_localizer(localizer, tau, box_spread, min_box_cells)
     check_jitter(box_jitter)
     check_fusion(fusion)
+    check_band(look_band, top_n)
     check_batch_norm(batch_norm)
     if num_classes < 1:
         raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
@@ -128,6 +134,7 @@ def build_mcar(
         },
         box_jitter=box_jitter,
         fusion=fusion,
+        look_band=look_band,
         selection=selection,
         selection_seed=selection_seed,
     )
@@ -162,6 +169,7 @@ class MCAR(TwoStreamTrainer):
         localizer: dict[str, Any],
         box_jitter: float,
         fusion: str,
+        look_band: Sequence[float] | None,
         selection: str,
         selection_seed: int,
     ) -> None:
@@ -182,6 +190,7 @@ class MCAR(TwoStreamTrainer):
         self.localize: Callable[..., tf.Tensor] = functools.partial(localize, **localizer)
         self.box_jitter = box_jitter
         self.fusion = fusion
+        self.look_band = None if look_band is None else (float(look_band[0]), float(look_band[1]))
         self.selection = selection
         self.selection_seed = selection_seed
         self.built = True
@@ -201,7 +210,8 @@ class MCAR(TwoStreamTrainer):
             training: whether BatchNorm normalizes with each pass's own batch.
             boxes: (B, N, 4) in place of the localizer's own, to compare two forms of the model.
             crop: how to cut regions out; None: by the form that the model was compiled for.
-            regions_at_once: how many regions of an image one local pass takes; None: all of them.
+            regions_at_once: how many regions of an image one local pass takes; None: all of them. With a number,
+                shapes are fixed: regions that `look_band` leaves out are then computed and not used.
         """
         return self.fuse(self.forward(images, training, boxes, crop=crop, regions_at_once=regions_at_once))
 
@@ -220,7 +230,8 @@ class MCAR(TwoStreamTrainer):
         `first` is what `global_pass` gave, if it was done before; the other arguments are those of `call`.
         """
         features, global_logits = first or self.global_pass(images, training)
-        box_classes = self.select_classes(global_logits)
+        band = None if training else self.look_band
+        box_classes = self.select_classes(global_logits, band)
         if self.top_n == 0:  # the plain backbone
             no_boxes, no_logits = (tf.zeros([tf.shape(images)[0], 0, n]) for n in (4, self.num_classes))
             return Streams({"global": global_logits}, box_classes, no_boxes, no_logits)
@@ -228,7 +239,15 @@ class MCAR(TwoStreamTrainer):
             boxes = self.find_boxes(features, box_classes, images)
             if training and self.box_jitter:
                 boxes = jitter_boxes(boxes, self.box_jitter, [self.selection_seed, self.updates_done()])
-        region_logits = self.look_at(images, boxes, training, crop=crop, regions_at_once=regions_at_once)
+        if band is None:
+            region_logits = self.look_at(images, boxes, training, crop=crop, regions_at_once=regions_at_once)
+        else:
+            looks = in_band(tf.gather(global_logits, box_classes, batch_dims=1), band)
+            if regions_at_once is None:
+                region_logits = self.look_where(images, boxes, looks, crop)
+            else:
+                region_logits = self.look_at(images, boxes, crop=crop, regions_at_once=regions_at_once)
+            region_logits = tf.where(looks[..., tf.newaxis], region_logits, global_logits[:, tf.newaxis])
         local_logits = tf.reduce_max(region_logits, axis=1)  # (3)
         return Streams({"global": global_logits, "local": local_logits}, box_classes, boxes, region_logits)
 
@@ -246,12 +265,12 @@ class MCAR(TwoStreamTrainer):
         features, logits = self.global_pass(images, training=False)
         if self.top_n == 0:
             return {"global_probs": tf.sigmoid(logits)}
-        box_classes = self.select_classes(logits)
+        box_classes = self.select_classes(logits, self.look_band)
         boxes = self.find_boxes(features, box_classes, images)
         return {"global_probs": tf.sigmoid(logits), "boxes": boxes, "box_classes": box_classes}
 
-    def select_classes(self, global_logits: tf.Tensor) -> tf.Tensor:
-        """The N classes whose maps become regions: (B, C) -> (B, N) int32."""
+    def select_classes(self, global_logits: tf.Tensor, band: tuple[float, float] | None = None) -> tf.Tensor:
+        """The N classes whose maps become regions, those in the band first: (B, C) -> (B, N) int32."""
         if self.selection == "top":
             ranked = global_logits
         elif self.selection == "bottom":
@@ -262,6 +281,8 @@ class MCAR(TwoStreamTrainer):
             ranked = tf.random.stateless_uniform(
                 tf.shape(global_logits), seed=tf.stack([self.selection_seed, content])
             )
+        if band is not None:
+            return choose_in_band(ranked, global_logits, band, self.top_n)
         return tf.math.top_k(tf.stop_gradient(ranked), self.top_n).indices
 
     def find_boxes(self, features: tf.Tensor, box_classes: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -286,6 +307,18 @@ class MCAR(TwoStreamTrainer):
             groups = [boxes[:, i : i + regions_at_once] for i in range(0, boxes.shape[1], regions_at_once)]
         logits = [self.local_pass(self.crop(images, group, crop), training) for group in groups]
         return tf.concat(logits, axis=1) if len(logits) > 1 else logits[0]
+
+    def look_where(
+        self, images: tf.Tensor, boxes: tf.Tensor, looks: tf.Tensor, crop: Crop | None = None
+    ) -> tf.Tensor:
+        """Logits (B, N, C) of the regions for which `looks`, (B, N), is true, as one batch; the others' are zero."""
+        first = tf.reshape(tf.one_hot(0, tf.size(looks), on_value=True, off_value=False), tf.shape(looks))
+        # Not every op takes an empty batch: where there is nothing to look at, one region is looked at in vain.
+        places = tf.where(looks | (first & ~tf.reduce_any(looks)))  # (M, 2): image and region
+        boxes = tf.gather_nd(boxes, places)[:, tf.newaxis]
+        logits = self.look_at(tf.gather(images, places[:, 0]), boxes, crop=crop)
+        shape = tf.concat([tf.shape(looks, tf.int64), [self.num_classes]], axis=0)
+        return tf.scatter_nd(places, logits[:, 0], shape)
 
     def crop(self, images: tf.Tensor, boxes: tf.Tensor, form: Crop | None = None) -> tf.Tensor:
         """The regions as the local pass takes them, (B, N, `local_size`, `local_size`, 3)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from mcar_tf.config import FitConfig
+from mcar_tf.config import FitConfig, change_without_training
 from mcar_tf.models.batch_norm import copy_backbone
 from mcar_tf.models.mcar import MCAR, build_mcar
 from mcar_tf.runs.folder import CONFIG, check_same_pictures, read_classes, read_run_config
@@ -77,8 +77,7 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
             else "had no validation split to choose by"
         )
         raise FileNotFoundError(f"{path} holds no {checkpoint} weights: the run {reason}.")
-    changed = {name: value for name, value in overrides.items() if value is not None}
-    config = dataclasses.replace(config, **changed)
+    config = change_without_training(config, overrides)
     classes = read_classes(path)
     model = build_model(config, len(classes), weights=None, selection=selection)
     load_weights(model, weights_file, path / CONFIG)
@@ -152,6 +151,7 @@ def build_model(config: FitConfig, num_classes: int, *, weights: str | None, sel
         min_box_cells=config.min_box_cells,
         box_jitter=config.box_jitter,
         fusion=config.fusion,
+        look_band=config.look_band,
         batch_norm=config.batch_norm,
         selection=selection,
         selection_seed=config.seed,

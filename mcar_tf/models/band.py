@@ -1,0 +1,37 @@
+"""Which regions are worth a second look: a band of global probabilities in, checked. Loads no TensorFlow.
+
+A class that the first look is nearly sure of gains nothing from a maximum, one that it nearly excludes rarely. With a
+band, only classes whose global probability lies in it, its ends included, are looked at again, at most N. A region
+that is not looked at counts as a second look at the whole image: its logits are those of the first.
+"""
+
+from collections.abc import Callable, Sequence
+
+
+def check_band(
+    band: Sequence[float] | None, top_n: int, named: Callable[[str], str] = lambda name: name
+) -> None:
+    """Refuse what is no band, or what has nothing to look at.
+
+    Args:
+        band: lowest and highest global probability of a class that is looked at; None: all are.
+        top_n: N.
+        named: how to write an option's name.
+
+    Raises:
+        ValueError: naming what it may be and what it is.
+    """
+    if band is None:
+        return
+    if len(band) != 2 or not 0.0 <= band[0] < band[1] <= 1.0:
+        received = " ".join(f"{value:g}" for value in band)
+        ends = sorted(value for value in band if 0.0 <= value <= 1.0)
+        works = ends if len(band) == len(ends) == 2 and ends[0] < ends[1] else [0.05, 0.95]
+        raise ValueError(
+            f"`{named('look_band')}` must be two ascending probabilities in [0, 1], such as"
+            f" {works[0]:g} {works[1]:g}. Received: {received}"
+        )
+    if top_n == 0:
+        raise ValueError(
+            f"`{named('look_band')}` does nothing with `{named('top_n')}` 0, which looks once. Leave it out."
+        )
