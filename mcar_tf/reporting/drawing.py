@@ -176,7 +176,12 @@ def give_room(image: Array) -> Array:
 
 
 def draw_localization(
-    image: Array, class_map: Array, box: npt.ArrayLike, title: str, tau: float, image_size: int | None = None
+    image: Array,
+    class_map: Array,
+    box: npt.ArrayLike,
+    title: str,
+    tau: float | None,
+    image_size: int | None = None,
 ) -> Array:
     """How a region was found: the class's activation map over the image, its two marginals, the box (Fig. 2).
 
@@ -185,7 +190,7 @@ def draw_localization(
         class_map: (h, w), the class's activation map after the sigmoid.
         box: (4,), fractions of the image.
         title: what stands above.
-        tau: the threshold on the normalized marginals that made the box.
+        tau: the threshold on the normalized marginals that made the box; None: it was not made by one.
         image_size: side S of the model's input, at which marginals are taken; None: the image's own sides.
 
     Returns:
@@ -212,16 +217,19 @@ def draw_localization(
         spread = marginal.max() - marginal.min()
         normalized = (marginal - marginal.min()) / (spread if spread > 0 else 1)
         positions = (np.arange(len(marginal)) + 0.5) / len(marginal)
+        lines = [] if tau is None else [tau]
         if horizontal:
             axes.plot(positions, normalized, color="black")
-            axes.axhline(tau, color="tab:blue", linestyle="--")
+            for line in lines:
+                axes.axhline(line, color="tab:blue", linestyle="--")
             axes.axvspan(*interval, color="tab:red", alpha=0.2)
-            axes.set(xlim=(0, 1), ylim=(0, 1.05), xticks=[], yticks=[0, tau, 1])
+            axes.set(xlim=(0, 1), ylim=(0, 1.05), xticks=[], yticks=[0, *lines, 1])
         else:
             axes.plot(normalized, positions, color="black")
-            axes.axvline(tau, color="tab:blue", linestyle="--")
+            for line in lines:
+                axes.axvline(line, color="tab:blue", linestyle="--")
             axes.axhspan(*interval, color="tab:red", alpha=0.2)
-            axes.set(ylim=(1, 0), xlim=(0, 1.05), yticks=[], xticks=[0, tau, 1])
+            axes.set(ylim=(1, 0), xlim=(0, 1.05), yticks=[], xticks=[0, *lines, 1])
     figure.suptitle(title, parse_math=False)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -67,13 +67,17 @@ def gallery_parts(run: EvaluatedRun, selection: Selection, images: Mapping[int, 
         class_map,
         region.box,
         region.title,
-        run.config.tau,
+        run.config.tau if run.config.localizer == "threshold" else None,
         run.config.image_size,
     )
+    if run.config.localizer == "threshold":
+        rule = f"is where both reach {run.config.tau:g} (dashed) about their peaks"
+    else:
+        rule = f"reaches {run.config.box_spread:g} standard deviations of their squares to either side of the mean"
     caption = (
         f"Over the picture the activation map of {region.class_name} (red is high); above and beside it the largest"
-        f" value of each column and row, scaled to 0 to 1. The region is where both reach {run.config.tau:g} (dashed)"
-        f" about their peaks. {run.predictions.ids[row]}"
+        f" value of each column and row, scaled to 0 to 1. The region {rule}."
+        f" {run.predictions.ids[row]}"
     )
     return [
         *parts,

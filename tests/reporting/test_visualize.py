@@ -208,6 +208,16 @@ def test_localization_shows_the_image_and_both_marginals():
     assert (drawn == (214, 39, 40)).all(axis=-1).sum() > 500  # the box, in red
 
 
+def test_a_box_that_no_threshold_made_has_no_line_of_one():
+    blue = (31, 119, 180)
+    dashed = [
+        (drawing.draw_localization(GREY, np.eye(4), [0, 0, 1, 1], "", tau, 64) == blue).all(axis=-1).sum()
+        for tau in (0.5, None)
+    ]
+    assert dashed[0] > 100
+    assert dashed[1] == 0
+
+
 def test_a_constant_map_has_marginals_too():
     assert drawing.draw_localization(GREY, np.full((4, 4), 0.3), [0, 0, 1, 1], "", 0.5).shape[1] == 900
 
