@@ -4,6 +4,7 @@ import collections
 import contextlib
 import io
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -135,8 +136,10 @@ def ask(command, whole):
     if command == "calibrate":
         answer = (whole / "run" / "thresholds.json").read_bytes()
         (whole / "run" / "thresholds.json").write_bytes(before)
-    lines = [line for line in said.getvalue().split("\n") if not line.startswith("predicting:")]
-    return code, "\n".join(lines).strip(), answer if command != "compare" else printed.getvalue()
+    lines = [
+        line for line in re.split(r"[\r\n]+", said.getvalue()) if "images/s]" not in line and line.strip()
+    ]
+    return code, "\n".join(lines), answer if command != "compare" else printed.getvalue()
 
 
 MAINS = {m.__name__.rpartition(".")[2]: m.main for m in (predict, evaluate, calibrate, report, compare)}
