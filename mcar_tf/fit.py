@@ -10,6 +10,7 @@ from mcar_tf.evaluating import columns
 from mcar_tf.runs.folder import command_on
 from mcar_tf.runs.splits import NO_SPLIT
 from mcar_tf.training.data import check_against_data, describe_data, prepare_data
+from mcar_tf.training.recipes import recipe_line
 from mcar_tf.training.run import run_to_end
 from mcar_tf.training.signals import stop_between_steps
 from mcar_tf.training.workers import find_workers
@@ -23,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     workers = find_workers(config.strategy)
     if workers.leads:
         print("\n".join(describe_data(config, manifest)), flush=True)
+        if config.recipe:
+            print(recipe_line(config.dataset, config.recipe), flush=True)
     with stop_between_steps() as stopping, workers.folder(config.run_dir) as folder:
         metrics, seconds = run_to_end(config, folder, manifest, stopping, workers)
         name = f"MCAR, {config.top_n} regions" if config.top_n else f"plain {config.backbone}"

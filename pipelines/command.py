@@ -50,7 +50,7 @@ def parse_options(
     *,
     module: str,
     description: str,
-    presets: tuple[str, dict[str, dict[str, Any]]] | None = None,
+    defaults_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> Options:
     """Read the options of dataclass `cls` from a command line, over `--config FILE`, over its defaults.
 
@@ -62,17 +62,16 @@ def parse_options(
         argv: the words of the command line, or None for this process's.
         module: what the user typed after `python -m`.
         description: what the command does, for `--help`.
-        presets: a field's name, and per value of that field what the other fields' defaults then are.
+        defaults_of: what was given -> defaults that depend on it, in place of the dataclass's.
     """
     parser = _make_parser(cls, module, description)
     words = _with_new_names(cls, sys.argv[1:] if argv is None else list(argv))
-    if presets:
-        key, defaults = presets
-        # What prints and leaves is for the second reading, which knows the preset.
+    if defaults_of:
+        # What prints and leaves is for the second reading, which knows these defaults.
         first = [
             word for word in words if not word.startswith("--print_config") and word not in ("-h", "--help")
         ]
-        parser.set_defaults(defaults.get(parser.parse_args(first)[key], {}))
+        parser.set_defaults(dict(defaults_of(vars(parser.parse_args(first)))))
     values = vars(parser.parse_args(words))
     return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
 

@@ -19,7 +19,7 @@ from mcar_tf.config import (
 
 def test_options_say_themselves_what_is_recorded_and_what_may_change():
     assert NOT_RECORDED == ("out_dir", "resume", "overwrite", "compare_baseline")
-    assert MAY_CHANGE == ("source", "data_dir", "checkpoint_minutes", "keep_checkpoints")
+    assert MAY_CHANGE == ("source", "data_dir", "recipe", "checkpoint_minutes", "keep_checkpoints")
 
 
 def test_every_option_of_a_path_is_read_back_as_one(tmp_path):
@@ -157,3 +157,36 @@ def test_a_runs_own_band_is_gone_where_it_looks_once():
 
 def test_a_band_is_two_numbers_on_the_command_line():
     assert parse_fit_config(["--look-band", "0.05", "0.95"]).look_band == [0.05, 0.95]
+
+
+def test_sets_of_ones_own_are_learnt_by_the_modern_recipe_and_the_papers_by_the_papers():
+    mine, coco, digits = (parse_fit_config(["--dataset", name]) for name in ("mine", "coco", "digits"))
+    assert (mine.recipe, mine.fusion, mine.localizer, mine.schedule) == (
+        "modern",
+        "mean",
+        "moments",
+        "one_cycle",
+    )
+    assert dataclasses.replace(coco, dataset="digits", recipe=None) == FitConfig()
+    assert (digits.recipe, digits.backbone, digits.fusion) == ("paper", "tiny_resnet", "max")
+
+
+def test_what_is_given_goes_before_the_recipe(tmp_path):
+    given = parse_fit_config(["--dataset", "mine", "--fusion", "max", "--epochs", "3"])
+    assert (given.fusion, given.epochs, given.batch_norm) == ("max", 3, "per_stream")
+    assert parse_fit_config(["--dataset", "mine", "--recipe", "paper"]).fusion == "max"
+    assert parse_fit_config(["--dataset", "coco", "--recipe", "modern"]).fusion == "mean"
+    file = tmp_path / "options.yaml"
+    file.write_text("dataset: mine\nrecipe: paper\n")
+    assert parse_fit_config(["--config", str(file)]).recipe == "paper"
+
+
+def test_a_plain_backbone_by_the_modern_recipe_looks_at_nothing():
+    plain = parse_fit_config(["--dataset", "mine", "--top-n", "0"])
+    assert (plain.fusion, plain.batch_norm, plain.box_jitter) == ("max", "shared", 0.0)
+    assert plain.schedule == "one_cycle"
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match=r"`--recipe` must be one of paper, modern.*Did you mean `modern`\?"):
+        parse_fit_config(["--recipe", "modrn"])
