@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     check(options)
     load_tensorflow()
+    from mcar_tf.runs.device import say_device
+
+    say_device()
     results = (
         time_exported_forms(options.export, options.rounds) if options.export else time_built_models(options)
     )

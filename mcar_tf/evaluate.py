@@ -98,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     load_tensorflow()
     from mcar_tf.evaluating.predicting import predict_dataset
+    from mcar_tf.runs.device import say_device
     from mcar_tf.runs.loading import check_classes, load_run
     from pipelines.input_pipeline import make_eval_dataset
     from pipelines.verify import naming_shards
@@ -109,6 +110,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         **{name: getattr(options, name) for name in (*WITHOUT_TRAINING, "batch_size")},
     )
     check_classes(run, manifest)
+    say_device(
+        run.config.precision,
+        f"{split.examples:,} pictures of {split_name}",
+        f"{len(run.classes)} classes",
+        str(options.run),
+    )
     decision = (
         calibrated_thresholds(run) if options.calibrated else same_for_all(run.classes, options.threshold)
     )

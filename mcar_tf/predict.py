@@ -59,12 +59,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     load_tensorflow()
     from mcar_tf.evaluating.photos import predict_files
+    from mcar_tf.runs.device import say_device
     from mcar_tf.runs.loading import load_run
 
     run = load_run(
         options.run,
         checkpoint=options.checkpoint,
         **{name: getattr(options, name) for name in WITHOUT_TRAINING},
+    )
+    say_device(
+        run.config.precision, f"{len(files):,} pictures", f"{len(run.classes)} classes", str(options.run)
     )
     decision = run.decision if options.threshold is None else same_for_all(run.classes, options.threshold)
     folder = options.out_dir or run.path / "predictions"

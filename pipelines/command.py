@@ -195,7 +195,8 @@ def list_commands(package: str) -> None:
 def load_tensorflow() -> None:
     """Import TensorFlow without what its C++ prints on standard error meanwhile, which no log level reaches.
 
-    Commands call it once their options are known to be right: it takes seconds.
+    Commands call it once their options are known to be right: it takes seconds. GPUs give memory as it is needed, so
+    that a second process finds room.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong comes as a Python exception too
     os.environ["KERAS_BACKEND"] = "tensorflow"  # goes before what ~/.keras/keras.json says for other programs
@@ -204,7 +205,11 @@ def load_tensorflow() -> None:
     with tempfile.TemporaryFile() as swallowed:
         os.dup2(swallowed.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            fresh = "tensorflow" not in sys.modules
+            import tensorflow
+
+            for gpu in tensorflow.config.list_physical_devices("GPU") if fresh else []:
+                tensorflow.config.experimental.set_memory_growth(gpu, True)
         finally:
             os.dup2(kept, 2)
             os.close(kept)

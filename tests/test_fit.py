@@ -31,7 +31,7 @@ COMMANDS = [
 def tiny_options(data_dir: Path, folder: Path, *more: str) -> list[str]:
     options = {
         "dataset": "tiny", "data-dir": data_dir, "out-dir": folder, "backbone": "tiny_resnet", "weights": "none",
-        "image-size": 32, "top-n": 2, "batch-size": 8, "epochs": 2, "learning-rate": 0.01,
+        "image-size": 32, "top-n": 2, "batch-size": 8, "epochs": 2, "learning-rate": 0.01, "recipe": "paper",
     }  # fmt: skip
     return [word for name, value in options.items() for word in (f"--{name}", str(value))] + list(more)
 

@@ -5,8 +5,9 @@ held to the model in three ways: (a) `global_probs`, (b) `local_probs` given the
 boxes, labels and mAP. Letters: P pictures, C classes, N regions, S px a side.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -69,6 +70,18 @@ class Parity:
 MIN_PICTURES_FOR_MEAN_AP = 200
 
 
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Multiply float32 as such inside: newer GPUs use TF32 otherwise, whose error is ten times what a form may have."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+@full_float32()
 def measure_parity(
     model: MCAR, forms: Mapping[str, LoadedForm], batches: Iterable[PictureBatch]
 ) -> dict[str, Parity]:

@@ -15,6 +15,7 @@ import hashlib
 import io
 import math
 import platform
+import sys
 import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -49,7 +50,12 @@ def versions() -> dict[str, str]:
 def environment_of(config: FitConfig, manifest: Manifest) -> dict[str, str]:
     """The content of `environment.json`."""
     hashes = {"data": learnt_from(config, manifest), "classes": hash_classes(manifest.classes)}
-    return versions() | hashes
+    device = {}
+    if "tensorflow" in sys.modules:  # else nothing has been computed on any
+        from mcar_tf.runs.device import describe_device
+
+        device = {"device": describe_device()}
+    return versions() | device | hashes
 
 
 def read_environment(folder: Path) -> dict[str, Any]:

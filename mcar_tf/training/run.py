@@ -3,6 +3,7 @@
 Loads TensorFlow only where there is something left to train.
 """
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from mcar_tf.config import FitConfig
 from mcar_tf.runs.folder import METRICS, command_on
 from mcar_tf.runs.opening import open_run_folder
-from mcar_tf.runs.splits import NO_SPLIT
+from mcar_tf.runs.splits import NO_SPLIT, find_split
 from mcar_tf.training.signals import Stopping
 from mcar_tf.training.workers import OneProcess
 from pipelines.command import load_tensorflow
@@ -31,9 +32,20 @@ def run_to_end(
         # Of several workers each comes along, for the others may not be as far.
         if workers.several or not (place.resumed and (folder / METRICS).is_file()):
             load_tensorflow()
+            from mcar_tf.runs.device import describe_device, say_device
             from mcar_tf.training.loop import train
             from pipelines.verify import naming_shards
 
+            if workers.leads:
+                pictures = find_split(config, manifest, config.train_split).examples
+                say_device(
+                    config.precision,
+                    f"{pictures:,} pictures to learn from",
+                    f"{len(manifest.classes)} classes",
+                    str(folder),
+                )
+            if config.precision != "float32" and describe_device().startswith("CPU"):
+                print(f"--precision {config.precision} is slower on a CPU than float32.", file=sys.stderr)
             started = time.monotonic()
             shards = [file for split in manifest.splits.values() for file in split.files]
             with workers.losing_others(stopping), naming_shards(shards):

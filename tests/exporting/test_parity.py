@@ -201,3 +201,18 @@ def test_the_table_for_people_has_a_line_a_form():
         "80.00",
     ]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_models_and_forms_are_compared_without_tf32(model, exact, batch):
+    import tensorflow as tf
+
+    seen = []
+
+    def answer(batch):
+        seen.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        return exact.answer(batch)
+
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
+    measure_parity(model, {"form": dataclasses.replace(exact, answer=answer)}, [batch])
+    assert seen == [False]
+    assert tf.config.experimental.tensor_float_32_execution_enabled()

@@ -147,7 +147,7 @@ def launch(tiny_set):
         words += ["--dataset", "tiny", "--data-dir", tiny_set, "--backbone", "tiny_resnet"]
         words += ["--backbone-width", "0.25", "--weights", "none", "--image-size", "32", "--batch-size", "6"]
         # Regions that are whole images: another order of a sum can't move them by a pixel.
-        words += ["--epochs", epochs, "--top-n", "2", "--tau", "0"]
+        words += ["--epochs", epochs, "--recipe", "paper", "--top-n", "2", "--tau", "0"]
         if not workers:
             return [start_worker(words)]
         # BatchNorm that sees the batch which one process would see.

@@ -1,0 +1,69 @@
+"""What a command computes on, in a line; and what to do where a GPU lies idle."""
+
+import os
+import shutil
+import subprocess
+
+import tensorflow as tf
+
+
+def say_device(*facts: str) -> None:
+    """Print the device, then what a command is about to do; below it, a hint where a GPU is not used.
+
+    Args:
+        facts: such as the precision, how many pictures, the run folder.
+    """
+    print(" | ".join([f"device: {describe_device()}", *facts]), flush=True)
+    hint = unused_gpu()
+    if hint:
+        print(hint, flush=True)
+
+
+def describe_device() -> str:
+    """The GPUs that TensorFlow computes on, or the CPU and its cores."""
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in _gpus()]
+    if not names:
+        return f"CPU, {tf.config.threading.get_intra_op_parallelism_threads() or _cores()} cores"
+    kinds = {name: names.count(name) for name in names}
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in kinds.items())
+
+
+def unused_gpu() -> str:
+    """What to do where the driver knows a GPU and TensorFlow found none; else nothing."""
+    if _gpus():
+        return ""
+    known = _driver_gpus()
+    if not known:
+        return ""
+    return (
+        f"on the CPU: TensorFlow found no GPU, but nvidia-smi knows {known[0]}. TensorFlow's CUDA libraries:"
+        ' pip install "mcar-tf[gpu]"'
+    )
+
+
+def _gpus() -> list[tf.config.PhysicalDevice]:
+    return tf.config.list_physical_devices("GPU")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _driver_gpus() -> list[str]:
+    """Names of the GPUs that NVIDIA's driver knows; none where there is no driver or it does not answer."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        found = subprocess.run(
+            [program, "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return (
+        [line.strip() for line in found.stdout.splitlines() if line.strip()] if not found.returncode else []
+    )
