@@ -72,7 +72,7 @@ MIN_PICTURES_FOR_MEAN_AP = 200
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Multiply float32 as such inside: newer GPUs use TF32 otherwise, whose error is ten times what a form may have."""
+    """Multiply in full float32 inside the block; newer GPUs use TF32 otherwise, which is too coarse to compare by."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:

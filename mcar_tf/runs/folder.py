@@ -15,8 +15,8 @@ import hashlib
 import io
 import math
 import platform
-import sys
 import shlex
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path

@@ -26,8 +26,8 @@ def driver(tmp_path, monkeypatch):
 def test_a_gpu_that_tensorflow_does_not_find_is_named_with_what_to_install(driver):
     driver('echo "NVIDIA H100 80GB HBM3"')
     assert device.unused_gpu() == (
-        "on the CPU: TensorFlow found no GPU, but nvidia-smi knows NVIDIA H100 80GB HBM3. TensorFlow's CUDA libraries:"
-        ' pip install "mcar-tf[gpu]"'
+        "on the CPU: TensorFlow found no GPU, but nvidia-smi knows NVIDIA H100 80GB HBM3. TensorFlow's CUDA"
+        ' libraries: pip install "mcar-tf[gpu]"'
     )
 
 
