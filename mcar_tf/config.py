@@ -22,7 +22,6 @@ from mcar_tf.option_rules import (
 from mcar_tf.training.recipes import RECIPES, recipe_defaults
 from pipelines.command import option, options_from, parse_options
 from pipelines.reading import read_yaml
-from pipelines.words import spell
 
 DATA, MODEL, START, RECIPE, RUN = "data", "model", "first weights", "recipe", "run"
 
