@@ -173,7 +173,7 @@ def test_sets_of_ones_own_are_learnt_by_the_modern_recipe_and_the_papers_by_the_
 
 def test_what_is_given_goes_before_the_recipe(tmp_path):
     given = parse_fit_config(["--dataset", "mine", "--fusion", "max", "--epochs", "3"])
-    assert (given.fusion, given.epochs, given.batch_norm) == ("max", 3, "per_stream")
+    assert (given.fusion, given.epochs, given.localizer) == ("max", 3, "moments")
     assert parse_fit_config(["--dataset", "mine", "--recipe", "paper"]).fusion == "max"
     assert parse_fit_config(["--dataset", "coco", "--recipe", "modern"]).fusion == "mean"
     file = tmp_path / "options.yaml"
@@ -183,7 +183,7 @@ def test_what_is_given_goes_before_the_recipe(tmp_path):
 
 def test_a_plain_backbone_by_the_modern_recipe_looks_at_nothing():
     plain = parse_fit_config(["--dataset", "mine", "--top-n", "0"])
-    assert (plain.fusion, plain.batch_norm, plain.box_jitter) == ("max", "shared", 0.0)
+    assert (plain.fusion, plain.localizer) == ("max", "threshold")
     assert plain.schedule == "one_cycle"
 
 

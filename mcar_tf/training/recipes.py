@@ -34,12 +34,7 @@ MODERN: dict[str, Any] = {
     "schedule": "one_cycle",
     "decay_kernels_only": True,
 }
-MODERN_REGIONS: dict[str, Any] = {
-    "fusion": "mean",
-    "batch_norm": "per_stream",
-    "localizer": "moments",
-    "box_jitter": 0.1,
-}
+MODERN_REGIONS: dict[str, Any] = {"fusion": "mean", "localizer": "moments"}
 
 
 def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
