@@ -294,7 +294,7 @@ def change_without_training(config: FitConfig, changes: Mapping[str, Any]) -> Fi
             )
         if needless:
             raise ValueError(
-                f"`--{spell(needless[0])}` does nothing with `--top-n 0`, which looks once. Leave it out."
+                f"`{on_command_line(needless[0])}` does nothing with `--top-n 0`, which looks once. Leave it out."
             )
         changed = dataclasses.replace(changed, look_band=None)  # the run's own
     changed.check_values()
