@@ -9,7 +9,7 @@ from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.evaluating import columns
 from mcar_tf.runs.folder import command_on
 from mcar_tf.runs.splits import NO_SPLIT
-from mcar_tf.training.data import check_against_data, describe_data, prepare_data
+from mcar_tf.training.data import check_against_data, describe_data, limit_regions, prepare_data
 from mcar_tf.training.recipes import recipe_line
 from mcar_tf.training.run import run_to_end
 from mcar_tf.training.signals import stop_between_steps
@@ -20,6 +20,7 @@ from pipelines.command import run_command
 def main(argv: Sequence[str] | None = None) -> None:
     config = parse_fit_config(argv)
     manifest = prepare_data(config)
+    config = limit_regions(config, manifest)
     check_against_data(config, manifest)
     workers = find_workers(config.strategy)
     if workers.leads:

@@ -91,8 +91,8 @@ def check_same_pictures(folder: Path, config: FitConfig, manifest: Manifest) -> 
     if read_environment(folder).get("data") not in (None, learnt_from(config, manifest)):
         raise ValueError(
             f"{folder} was started on other pictures or labels than those of {manifest.name} now, by its"
-            f" {ENVIRONMENT}: the set has been built or divided anew, so what the run learnt from may be among what it"
-            " is measured on. Build the set as it was, or train anew (fit --overwrite, or another --out-dir)."
+            f" {ENVIRONMENT}: the set has been built or divided anew, so what the run learnt from may be among what"
+            " it is measured on. Build the set as it was, or train anew (fit --overwrite, or another --out-dir)."
         )
 
 

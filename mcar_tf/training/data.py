@@ -2,6 +2,8 @@
 unless it has to build the set.
 """
 
+import dataclasses
+
 import numpy as np
 
 from mcar_tf.config import FitConfig
@@ -30,6 +32,17 @@ def prepare_data(config: FitConfig) -> Manifest:
         load_tensorflow()
         return build_set(read_raw_set(config.dataset, config.source), config.data_dir)
     return load_manifest(config.data_dir, config.dataset)
+
+
+def limit_regions(config: FitConfig, manifest: Manifest) -> FitConfig:
+    """A run that looks at as many regions as nobody chose, in a set of fewer classes: one for each class."""
+    usual, classes = FitConfig().top_n, len(manifest.classes)
+    if config.top_n != usual or classes >= usual:
+        return config
+    print(
+        f"top-n {classes}, not {usual}: {config.dataset} has {classes} classes, and each points at one region"
+    )
+    return dataclasses.replace(config, top_n=classes)
 
 
 def check_against_data(config: FitConfig, manifest: Manifest) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mcar_tf.config import FitConfig
-from mcar_tf.training.data import check_against_data, count_known, describe_data
+from mcar_tf.training.data import check_against_data, count_known, describe_data, limit_regions
 from pipelines.manifest import Manifest, Shard, Split
 
 CONFIG = FitConfig(dataset="voc2012", top_n=1, batch_size=4)
@@ -98,3 +98,16 @@ def test_what_will_be_learnt_is_told():
 def test_what_is_unknown_counts_on_neither_side(difficult, present, absent):
     found = count_known(FitConfig(dataset="birds", difficult=difficult), BIRDS.splits["train"])
     assert [counts.tolist() for counts in found] == [present, absent]
+
+
+@pytest.mark.parametrize(
+    ("asked", "classes", "expected"), [(4, 2, 2), (4, 4, 4), (4, 80, 4), (3, 2, 3), (0, 2, 0)]
+)
+def test_regions_that_nobody_chose_are_no_more_than_the_classes(asked, classes, expected, capsys):
+    few = dataclasses.replace(VOC, classes=tuple(f"class {i}" for i in range(classes)))
+    config = limit_regions(dataclasses.replace(CONFIG, top_n=asked), few)
+    assert config.top_n == expected
+    said = (
+        "top-n 2, not 4: voc2012 has 2 classes, and each points at one region\n" if expected < asked else ""
+    )
+    assert capsys.readouterr().out == said
