@@ -17,7 +17,7 @@ COMMANDS = {
         f"mcar_tf.{name}"
         for name in ("fit", "evaluate", "predict", "calibrate", "export", "report", "compare", "serve")
     ),
-    *(f"mcar_tf.{name}" for name in ("sweep", "benchmark", "benchmark_metrics", "import_run")),
+    *(f"mcar_tf.{name}" for name in ("sweep", "tradeoff", "benchmark", "benchmark_metrics", "import_run")),
     *(f"pipelines.{name}" for name in ("build", "beam", "benchmark")),
 }
 
@@ -92,6 +92,9 @@ ALLOWED = {
     "mcar_tf.serving.batching": set(),
     "mcar_tf.serving.guard": {"mcar_tf.serving.rest"},
     "mcar_tf.serving.rest": {"mcar_tf.serving.batching"},
+    "mcar_tf.benchmarking.tradeoff": {"mcar_tf.benchmarking", "mcar_tf.evaluating", "mcar_tf.exporting",
+                                      "mcar_tf.metrics", "mcar_tf.models", "mcar_tf.runs", "pipelines"},
+    "mcar_tf.reporting.tradeoffs": {"mcar_tf.benchmarking.tradeoff", "mcar_tf.reporting.figures"},
     "mcar_tf.benchmarking": {"mcar_tf.exporting", "mcar_tf.models", "mcar_tf.training"},
 }
 # fmt: on

@@ -1,0 +1,167 @@
+"""A run in, accuracy and time of every way to use it out: what can be changed without training, measured."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcar_tf.benchmarking.timing import time_in_turn
+from mcar_tf.evaluating.predicting import predict_dataset
+from mcar_tf.exporting.tflite import convert_tflite, load_runner
+from mcar_tf.metrics import mean_average_precision
+from mcar_tf.models.trainer import fuse_probs
+from mcar_tf.runs.loading import Run, load_run
+from pipelines.files import write_text
+from pipelines.input_pipeline import make_eval_dataset
+from pipelines.manifest import Portion, Split
+from pipelines.reading import read_json_object
+
+OURS, PLAIN = "ours", "plain"
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One way to use a model.
+
+    Attributes:
+        kind: `OURS`, of the run, or `PLAIN`, of the plain backbone.
+        changes: option -> value, where it differs from the run's own.
+        mean_ap: mAP on the split, in [0, 1].
+        milliseconds: of one picture through LiteRT; None while it is not timed.
+    """
+
+    kind: str
+    changes: Mapping[str, Any]
+    mean_ap: float
+    milliseconds: float | None = None
+
+    @property
+    def ms(self) -> float:
+        """`milliseconds`, NaN while it is not timed."""
+        return math.nan if self.milliseconds is None else self.milliseconds
+
+    @property
+    def looks(self) -> str:
+        """What takes the time: all options but the rule of fusion, which costs nothing."""
+        return json.dumps([self.kind, {k: v for k, v in self.changes.items() if k != "fusion"}])
+
+
+def ways_to_look(
+    top_n: Sequence[int], local_sizes: Sequence[int | None], fusions: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], Sequence[str]]]:
+    """What to change of a run, and by which rules to fuse each: one look alone first, then every combination."""
+    yield {"top_n": 0}, ()
+    for regions in top_n:
+        for size in local_sizes:
+            yield {"top_n": regions} | ({} if size is None else {"local_size": size}), fusions
+
+
+def measure_accuracy(
+    kind: str,
+    path: Path,
+    ways: Iterable[tuple[dict[str, Any], Sequence[str]]],
+    split: Split | Portion,
+    known: Sequence[Point],
+    note: Callable[[Point], None],
+) -> None:
+    """The mAP of every way that is not known yet.
+
+    Args:
+        kind: of the points.
+        path: the run folder.
+        ways: changes of the run, and rules of fusion to try with each.
+        split: to measure on.
+        known: points of an earlier call.
+        note: what to do with each new point.
+    """
+    found = {(point.kind, json.dumps(dict(point.changes))) for point in known}
+    for changes, fusions in ways:
+        wanted = [changes | {"fusion": fusion} for fusion in fusions] or [changes]
+        wanted = [one for one in wanted if (kind, json.dumps(one)) not in found]
+        if not wanted:
+            continue
+        run = load_run(path, **changes)
+        dataset = make_eval_dataset(
+            split.files,
+            num_classes=len(run.classes),
+            image_size=run.config.image_size,
+            batch_size=run.config.batch_size,
+            difficult="ignore",
+        )
+        predictions = predict_dataset(run.model, dataset, images=split.examples)
+        for one in wanted:
+            probs = predictions.global_probs
+            if "fusion" in one:
+                probs = fuse_probs(probs, predictions.local_probs, one["fusion"]).numpy()
+            value = mean_average_precision(predictions.labels, probs, predictions.weights)
+            note(Point(kind, one, float(value)))
+
+
+def measure_times(
+    points: Sequence[Point], folders: Mapping[str, Path], rounds: int, threads: int
+) -> list[Point]:
+    """The points with the median time of a picture, all timed in turn through LiteRT.
+
+    Args:
+        points: to time.
+        folders: kind -> run folder.
+        rounds: times that each is asked.
+        threads: of the interpreter.
+    """
+    asks: dict[str, Callable[[], object]] = {}
+    for point in points:
+        if point.looks not in asks:
+            changes = {name: value for name, value in point.changes.items() if name != "fusion"}
+            asks[point.looks] = _ask_of(load_run(folders[point.kind], **changes), threads)
+    times = {name: float(np.median(found)) for name, found in time_in_turn(asks, rounds).items()}
+    return [dataclasses.replace(point, milliseconds=times[point.looks]) for point in points]
+
+
+def _ask_of(run: Run, threads: int) -> Callable[[], object]:
+    runner = load_runner(convert_tflite(run.model), "mcar" if run.config.top_n else "global_only", threads)
+    size = run.config.image_size
+    picture = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype(np.float32)
+    return lambda: runner(image=picture)
+
+
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """The points than which none is both as fast and more accurate, from the fastest on."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.ms, -p.mean_ap)):
+        if not front or point.mean_ap > front[-1].mean_ap:
+            front.append(point)
+    return front
+
+
+def best_within(points: Sequence[Point], budget: float | None) -> Point | None:
+    """The most accurate of our points that takes at most `budget` milliseconds; of equal ones the fastest."""
+    fitting = [p for p in points if p.kind == OURS and (budget is None or p.ms <= budget)]
+    return max(fitting, key=lambda p: (p.mean_ap, -p.ms), default=None)
+
+
+def as_good_for_less(points: Sequence[Point], point: Point) -> Point | None:
+    """The plain backbone's most accurate point that costs no more and answers no worse, if there is one."""
+    rivals = [p for p in points if p.kind == PLAIN and p.ms <= point.ms]
+    best = max(rivals, key=lambda p: p.mean_ap, default=None)
+    return best if best and best.mean_ap >= point.mean_ap else None
+
+
+def read_points(path: Path, identity: Mapping[str, str]) -> list[Point]:
+    """What an earlier call kept, if it was of the same weights and pictures; else nothing."""
+    if not path.is_file():
+        return []
+    content = read_json_object(path)
+    if content.get("of") != dict(identity) or not isinstance(content.get("points"), list):
+        return []
+    fields = {field.name for field in dataclasses.fields(Point)}
+    return [Point(**point) for point in content["points"] if isinstance(point, dict) and set(point) == fields]
+
+
+def write_points(path: Path, identity: Mapping[str, str], points: Sequence[Point]) -> None:
+    """Keep points, and what they are of."""
+    content = {"of": dict(identity), "points": [dataclasses.asdict(point) for point in points]}
+    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,67 @@
+"""Accuracy and time of many ways to use a model in, one figure of them out."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from mcar_tf.reporting.figures import COLORS, STYLE
+
+if TYPE_CHECKING:
+    from mcar_tf.benchmarking.tradeoff import Point
+
+TITLES = {"ours": "looking twice", "plain": "plain backbone"}
+
+
+def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: str) -> bytes:
+    """MAP over milliseconds, every point, its kind by colour and mark; the front as a line. A PNG."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7, 4.4), dpi=160, layout="constrained")
+        axes = figure.add_subplot()
+        axes.step(
+            [p.ms for p in front],
+            [100 * p.mean_ap for p in front],
+            where="post",
+            color="0.6",
+            linewidth=1,
+            label="nothing is faster and better",
+            zorder=1,
+        )
+        for kind, color, marker in zip(TITLES, COLORS, "os", strict=False):
+            own = [p for p in points if p.kind == kind]
+            if own:
+                axes.scatter(
+                    [p.ms for p in own],
+                    [100 * p.mean_ap for p in own],
+                    color=color,
+                    marker=marker,
+                    label=TITLES[kind],
+                    zorder=2,
+                )
+        for point in front:
+            axes.annotate(
+                _label(point),
+                (point.ms, 100 * point.mean_ap),
+                xytext=(5, -11),
+                textcoords="offset points",
+                fontsize=7,
+            )
+        axes.set_xlabel("milliseconds a picture (LiteRT)")
+        axes.set_ylabel(f"mAP on {split}, %")
+        axes.set_xlim(left=0)
+        axes.margins(x=0.12, y=0.12)
+        axes.legend(loc="lower right", frameon=False)
+        content = io.BytesIO()
+        figure.savefig(content, format="png")
+    return content.getvalue()
+
+
+def _label(point: "Point") -> str:
+    if point.kind == "plain":
+        return f"{point.changes['image_size']} px"
+    if not point.changes["top_n"]:
+        return "one look"
+    size = f" of {point.changes['local_size']} px" if "local_size" in point.changes else ""
+    return f"{point.changes['top_n']} regions{size}, {point.changes['fusion']}"

@@ -1,0 +1,175 @@
+"""Weigh: `python -m mcar_tf.tradeoff --run DIR`. A run in, accuracy over time of every way to use it out."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcar_tf.runs.folder import command_on, is_run, read_run_config
+from mcar_tf.runs.splits import VALIDATION, find_split, split_names
+from pipelines.command import load_tensorflow, option, parse_options, run_command
+from pipelines.files import file_sha256, write_bytes
+from pipelines.manifest import load_manifest
+from pipelines.words import percent, spell
+
+if TYPE_CHECKING:
+    from mcar_tf.benchmarking.tradeoff import Point
+
+# What to change of a run, and rules of fusion to try with each.
+Ways = Sequence[tuple[dict[str, Any], Sequence[str]]]
+
+
+@dataclasses.dataclass
+class TradeoffOptions:
+    """What `tradeoff` can be told."""
+
+    # fmt: off
+    run: Path = option(dataclasses.MISSING, "The run folder.")
+    baseline: Path | None = option(None, "Run folder of the plain backbone to compare with (null: the one that"
+                                   " fit --compare-baseline left in the run, if there is one).")
+    split: str | None = option(None, "Split to measure accuracy on (null: the run's validation split; without one,"
+                               " its eval-split).")
+    data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).")
+    top_n: list[int] = option([1, 2, 4], "How many regions to try; one look alone is always tried.")
+    local_sizes: list[int] | None = option(None, "Sides of the regions' crops to try, in px (null: the run's).")
+    fusions: list[str] = option(["max", "mean"], "Rules of fusion to try.")
+    baseline_sizes: list[int] | None = option(None, "Sides of pictures to try with the plain backbone, in px (null:"
+                                              " its own, and the run's glance-size).")
+    budget_ms: float | None = option(None, "Most milliseconds that a picture may take, measured here (null: any).")
+    rounds: int = option(21, "How many times each way is timed, in turn with the others.")
+    threads: int = option(1, "Threads that LiteRT computes with.")
+    out_dir: Path | None = option(None, "Where the results go (null: <run>/tradeoff).")
+    # fmt: on
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parse_options(
+        TradeoffOptions,
+        argv,
+        module="mcar_tf.tradeoff",
+        description="Accuracy and time of all that can be changed of a run without training, beside the plain"
+        " backbone. What was measured is kept, so that a second call goes on where the first ended.",
+    )
+    config = read_run_config(options.run)
+    check_options(options, config.top_n)
+    manifest = load_manifest(options.data_dir or config.data_dir, config.dataset)
+    name = options.split or (VALIDATION if VALIDATION in split_names(config, manifest) else config.eval_split)
+    split = find_split(config, manifest, name)
+    baseline = options.baseline or (options.run / "baseline" if is_run(options.run / "baseline") else None)
+    folder = options.out_dir or options.run / "tradeoff"
+
+    load_tensorflow()
+    from mcar_tf.benchmarking import tradeoff as library
+    from mcar_tf.reporting.tradeoffs import plot_tradeoff
+    from mcar_tf.runs.device import say_device
+
+    say_device(f"{split.examples:,} pictures of {name}", str(options.run))
+    folders = {library.OURS: options.run} | ({library.PLAIN: baseline} if baseline else {})
+    identity = {kind: file_sha256(path / "checkpoints" / "last.weights.h5") for kind, path in folders.items()}
+    identity["split"] = f"{manifest.name}, {name}, {split.examples}"
+    folder.mkdir(parents=True, exist_ok=True)
+    points = library.read_points(folder / "tradeoff.json", identity)
+
+    def note(point: "Point") -> None:
+        points.append(point)
+        library.write_points(folder / "tradeoff.json", identity, points)
+        print(f"{describe(point):44} {percent(point.mean_ap):>6} mAP", flush=True)
+
+    regions = [n for n in options.top_n if n <= len(manifest.classes)]
+    ways: dict[str, Ways] = {
+        library.OURS: list(library.ways_to_look(regions, options.local_sizes or [None], options.fusions)),
+        library.PLAIN: [
+            ({"image_size": size}, ()) for size in plain_sizes(options, baseline, config.glance_size)
+        ],
+    }
+    for kind, path in folders.items():
+        library.measure_accuracy(kind, path, ways[kind], split, points, note)
+    asked = [wanted for one in ways.values() for wanted in all_changes(one)]
+    points[:] = [point for point in points if dict(point.changes) in asked and point.kind in folders]
+    print(
+        f"timing {len({point.looks for point in points})} ways in turn, {options.rounds} rounds", flush=True
+    )
+    points[:] = library.measure_times(points, folders, options.rounds, options.threads)
+    library.write_points(folder / "tradeoff.json", identity, points)
+    write_bytes(folder / "tradeoff.png", plot_tradeoff(points, library.pareto_front(points), name))
+    print_result(options, points, folder)
+
+
+def check_options(options: TradeoffOptions, regions: int) -> None:
+    """Refuse what can't be measured."""
+    if regions == 0:
+        raise ValueError(
+            f"{options.run} is a plain backbone (top-n 0). Give a run that looks twice; this one: --baseline."
+        )
+    if not options.top_n or min(options.top_n) < 1:
+        raise ValueError(f"`--top-n` takes numbers of regions from 1 on. Received: {options.top_n}")
+    if wrong := [rule for rule in options.fusions if rule not in ("max", "mean")]:
+        raise ValueError(f"`--fusions` takes max and mean. Received: {wrong[0]}")
+    for name in ("rounds", "threads"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"`--{name}` must be at least 1. Received: {getattr(options, name)}")
+    if options.baseline_sizes and not (options.baseline or is_run(options.run / "baseline")):
+        raise ValueError(
+            "--baseline-sizes does nothing without a run of the plain backbone: give --baseline."
+        )
+    if options.baseline and read_run_config(options.baseline).top_n:
+        raise ValueError(f"--baseline {options.baseline} looks at regions: give a run with top-n 0.")
+
+
+def plain_sizes(options: TradeoffOptions, baseline: Path | None, glance_size: int | None) -> list[int]:
+    """Sides of pictures for the plain backbone."""
+    if baseline is None:
+        return []
+    own = read_run_config(baseline).image_size
+    return options.baseline_sizes or sorted({own, glance_size or own})
+
+
+def all_changes(ways: Ways) -> list[dict[str, Any]]:
+    """Every combination that was asked for."""
+    return [
+        one
+        for changes, fusions in ways
+        for one in ([changes | {"fusion": fusion} for fusion in fusions] or [changes])
+    ]
+
+
+def describe(point: "Point") -> str:
+    """A point in words."""
+    if point.kind == "plain":
+        return f"plain backbone, {point.changes['image_size']} px"
+    if point.changes["top_n"] == 0:
+        return "one look"
+    rest = "".join(
+        f", {spell(name)} {value}" for name, value in point.changes.items() if name not in ("top_n", "fusion")
+    )
+    return f"{point.changes['top_n']} regions{rest}, {point.changes['fusion']}"
+
+
+def print_result(options: TradeoffOptions, points: Sequence["Point"], folder: Path) -> None:
+    """The table, what to export within the budget, and where the plain backbone is as good for less."""
+    from mcar_tf.benchmarking.tradeoff import as_good_for_less, best_within, pareto_front
+
+    front = pareto_front(points)
+    print(f"\n{'':44}{'ms':>9}{'mAP, %':>9}")
+    for point in sorted(points, key=lambda p: p.ms):
+        mark = "  on the front" if point in front else ""
+        print(f"{describe(point):44}{point.ms:9.1f}{percent(point.mean_ap):>9}{mark}")
+    best = best_within(points, options.budget_ms)
+    if best is None:
+        fastest = min(p.ms for p in points)
+        print(f"\nNothing fits into --budget-ms {options.budget_ms:g}: the fastest takes {fastest:.1f} ms.")
+    else:
+        words = " ".join(f"--{spell(name)} {value}" for name, value in best.changes.items())
+        print(f"\nbest{f' within {options.budget_ms:g} ms' if options.budget_ms else ''}: {describe(best)}")
+        print(f"  {command_on(options.run, 'export')} {words}")
+        rival = as_good_for_less(points, best)
+        if rival:
+            print(
+                f"But the {describe(rival)} is as good or better ({percent(rival.mean_ap)}) in"
+                f" {rival.ms:.1f} ms: here a second look is not worth its price."
+            )
+    print(f"written to {folder}: tradeoff.json, tradeoff.png")
+
+
+if __name__ == "__main__":
+    run_command(main)

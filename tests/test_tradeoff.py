@@ -1,0 +1,95 @@
+"""Accuracy over time of what can be changed without training: what is measured, kept, drawn and advised."""
+
+import json
+import shutil
+
+import pytest
+
+from mcar_tf import evaluate, fit, tradeoff
+from mcar_tf.benchmarking import tradeoff as library
+from mcar_tf.benchmarking.tradeoff import OURS, PLAIN, Point, as_good_for_less, best_within, pareto_front
+
+ONE_LOOK = Point(OURS, {"top_n": 0}, 0.60, 5.0)
+TWO_REGIONS = Point(OURS, {"top_n": 2, "fusion": "mean"}, 0.70, 15.0)
+FOUR_REGIONS = Point(OURS, {"top_n": 4, "fusion": "mean"}, 0.69, 25.0)
+SMALL = Point(PLAIN, {"image_size": 160}, 0.58, 5.1)
+LARGE = Point(PLAIN, {"image_size": 320}, 0.75, 20.0)
+POINTS = [FOUR_REGIONS, LARGE, SMALL, TWO_REGIONS, ONE_LOOK]
+
+
+def test_the_front_holds_what_nothing_beats_in_both():
+    assert pareto_front(POINTS) == [ONE_LOOK, TWO_REGIONS, LARGE]
+
+
+@pytest.mark.parametrize(
+    ("budget", "best"), [(None, TWO_REGIONS), (20, TWO_REGIONS), (14.9, ONE_LOOK), (4, None)]
+)
+def test_the_best_within_a_budget_is_the_most_accurate_of_ours(budget, best):
+    assert best_within(POINTS, budget) == best
+
+
+def test_a_plain_backbone_that_is_as_good_for_no_more_is_found():
+    assert as_good_for_less(POINTS, FOUR_REGIONS) == LARGE
+    assert as_good_for_less(POINTS, TWO_REGIONS) is None
+    assert as_good_for_less(POINTS, ONE_LOOK) is None
+
+
+@pytest.fixture(scope="module")
+def weighed(untrained_run, tiny_set, tmp_path_factory):
+    """A run with a baseline in it, and the words that weigh it on its test split."""
+    run = shutil.copytree(untrained_run, tmp_path_factory.mktemp("weighed") / "run")
+    words = ["--dataset", "tiny", "--data-dir", str(tiny_set), "--out-dir", str(run / "baseline")]
+    words += ["--backbone", "tiny_resnet", "--weights", "none", "--image-size", "32", "--epochs", "1"]
+    fit.main([*words, "--top-n", "0", "--batch-size", "8"])
+    words = ["--run", str(run), "--split", "test", "--top-n", "1", "2", "9", "--rounds", "2"]
+    tradeoff.main(words)
+    return run, words
+
+
+def test_every_way_is_measured_timed_and_drawn(weighed):
+    run, _ = weighed
+    points = json.loads((run / "tradeoff" / "tradeoff.json").read_text())["points"]
+    assert [(p["kind"], p["changes"]) for p in points] == [
+        ("ours", {"top_n": 0}),
+        ("ours", {"top_n": 1, "fusion": "max"}),
+        ("ours", {"top_n": 1, "fusion": "mean"}),
+        ("ours", {"top_n": 2, "fusion": "max"}),
+        ("ours", {"top_n": 2, "fusion": "mean"}),
+        ("plain", {"image_size": 32}),
+    ]
+    assert all(point["milliseconds"] > 0 for point in points)
+    assert (run / "tradeoff" / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("place", "changes"), [(0, ["--top-n", "0"]), (4, ["--fusion", "mean"])])
+def test_accuracy_is_what_evaluate_measures(weighed, tmp_path, place, changes):
+    run, _ = weighed
+    evaluate.main(["--run", str(run), *changes, "--out-dir", str(tmp_path)])
+    measured = json.loads((tmp_path / "metrics.json").read_text())["test"]
+    points = json.loads((run / "tradeoff" / "tradeoff.json").read_text())["points"]
+    stream = "fused" if place else "global"
+    assert points[place]["mean_ap"] == pytest.approx(measured[stream]["mAP"], abs=1e-6)
+
+
+def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
+    run, words = weighed
+    monkeypatch.setattr(library, "predict_dataset", None)
+    tradeoff.main([*words, "--fusions", "mean", "--budget-ms", "1000"])
+    printed = capsys.readouterr().out
+    assert "best within 1000 ms" in printed
+    assert f"python -m mcar_tf.export --run {run} --top-n" in printed
+    assert "max" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--top-n", "0"], r"`--top-n` takes numbers of regions from 1 on. Received: \[0\]"),
+        (["--fusions", "sum"], r"`--fusions` takes max and mean. Received: sum"),
+        (["--rounds", "0"], r"`--rounds` must be at least 1. Received: 0"),
+        (["--baseline-sizes", "64"], r"--baseline-sizes does nothing without a run of the plain backbone"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words, message, untrained_run):
+    with pytest.raises(ValueError, match=message):
+        tradeoff.main(["--run", str(untrained_run), *words])
