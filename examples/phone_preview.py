@@ -3,10 +3,10 @@
     python examples/phone_preview.py exported/digits/mcar-float32.tflite photo.jpg --out seen.png
     python examples/phone_preview.py exported/digits/mcar-int8.tflite --camera /dev/video0
 
-Needs ai-edge-litert, numpy and pillow, nothing else; the camera also the program `ffmpeg` (Linux) and Python's
-tkinter, which some systems pack apart (Debian: python3-tk). It is what an app does, step by step: upright RGB,
-resize, one call, names for numbers, a decision by each class's threshold (from the file, where `calibrate` was run;
-else 0.6).
+Needs only ai-edge-litert, numpy and pillow. The camera (Linux) also needs the program `ffmpeg` and Python's
+tkinter, which some systems package separately (Debian: python3-tk). The steps are those of an app: turn the picture
+upright and into RGB, resize it, call the model once, look up the class names, and compare each class with its
+threshold (from the file if `calibrate` was run, else 0.6).
 """
 
 import argparse
@@ -32,10 +32,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 CAMERA_SIZE = (640, 480)  # width, height
 THRESHOLD = 0.6  # the paper's, for classes without a threshold of their own
-SHOWN_GLOBAL = 0.1  # a region is shown where the first look saw its class, too (the paper's Fig. 6)
+SHOWN_GLOBAL = 0.1  # show a region only if the first look saw its class too (the paper's Fig. 6)
 COLORS = ((255, 213, 0), (0, 229, 255), (255, 92, 168), (118, 255, 3), (255, 145, 0), (179, 136, 255))
 
-# Pillow would open many more, some by starting other programs.
+# Pillow would open many more formats, some of them by starting other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_BYTES, MOST_MEGAPIXELS, MOST_SCANS = 100 * 2**20, 50, 300
 
@@ -61,9 +61,9 @@ class Model:
             self.look(Image.new("RGB", (self.width, self.height)))  # the first look also sets the runtime up
 
     def look(self, picture: Image.Image) -> dict[str, Any]:
-        """The outputs for an RGB picture of any size, the batch's dimension taken off."""
-        # Pillow's bilinear resize averages where it makes smaller ("antialiasing"): so did training. A resize that
-        # picks four neighbours, as many camera pipelines have it, costs accuracy.
+        """The outputs for an RGB picture of any size, without the batch dimension."""
+        # Pillow's bilinear resize averages when it shrinks a picture ("antialiasing"), as training did. A resize that
+        # only reads four neighbours, as in many camera pipelines, costs accuracy.
         small = picture.resize((self.width, self.height), Image.Resampling.BILINEAR)
         outputs = self.runner(image=np.asarray(small, self.dtype)[np.newaxis])
         if not all(np.isfinite(value).all() for value in outputs.values()):
@@ -71,7 +71,7 @@ class Model:
         return {name: value[0] for name, value in outputs.items()}
 
     def decide(self, outputs: dict[str, Any], threshold: float | None = None) -> list[int]:
-        """The classes that are present, the most probable first; threshold: in place of each class's own."""
+        """The classes that are present, most probable first. `threshold` replaces each class's own threshold."""
         probs = outputs.get("probs", outputs["global_probs"])
         present = probs >= (self.thresholds if threshold is None else threshold)
         return [int(c) for c in np.argsort(-probs, kind="stable") if present[c]]
@@ -79,9 +79,9 @@ class Model:
     def draw(
         self, picture: Image.Image, outputs: dict[str, Any], threshold: float | None = None
     ) -> Image.Image:
-        """The picture with a frame around each region of a class that is present, `class: global / fused`.
+        """The picture with a frame around each region of a present class, titled `class: global / fused`.
 
-        A class that is present and has no region stands in the corner.
+        A present class without a region is listed in the corner.
         """
         present, frames, named = self.decide(outputs, threshold), [], set()
         for box, c in zip(outputs.get("boxes", ()), outputs.get("box_classes", ()), strict=True):
@@ -109,7 +109,7 @@ def main() -> None:
     options = parser.parse_args()
     if (options.picture is None) == (options.camera is None):
         parser.error("give a picture or a --camera")
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a name that can't be shown
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for names that can't be shown
     try:
         model = Model(options.model, "global_only" if options.global_only else "mcar", options.threads)
         if options.camera:
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def look_at_picture(model: Model, options: argparse.Namespace) -> None:
-    """Print what is in a picture file, and draw it where that is asked for."""
+    """Print what is in a picture file, and draw it if that was asked for."""
     picture = read_picture(options.picture)
     started = time.perf_counter()
     outputs = model.look(picture)
@@ -138,11 +138,11 @@ def look_at_picture(model: Model, options: argparse.Namespace) -> None:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture file as RGB, as it was held; transparency shown on white.
+    """A picture file as upright RGB, with transparent parts shown on white.
 
     Raises:
-        OSError: there is no such file, or it is no picture.
-        ValueError: it is too large, or would take too long.
+        OSError: there is no such file, or it is not a picture.
+        ValueError: the picture is too large, or would take too long to decode.
     """
     if not path.exists():
         raise FileNotFoundError(f"There is no picture {path}.")
@@ -153,7 +153,7 @@ def read_picture(path: Path) -> Image.Image:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's about large pictures and odd EXIF
+            warnings.simplefilter("ignore")  # Pillow warns about large pictures and odd EXIF
             with Image.open(io.BytesIO(content), formats=FORMATS) as file:
                 if file.width * file.height > MOST_MEGAPIXELS * 1e6:
                     raise ValueError(f"it has {file.width} x {file.height} pixels")
@@ -163,7 +163,7 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def read_file(path: Path) -> bytes:
-    """A file's content; what is no file, or larger than any picture, is not even opened."""
+    """A file's content. Anything that is not a file, or is larger than any picture, is not even opened."""
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
         raise ValueError(f"{path} is not a file.")
@@ -173,7 +173,7 @@ def read_file(path: Path) -> bytes:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """RGB, 8 bits: of 16 bits the upper 8, of transparent parts white."""
+    """The picture as 8-bit RGB: of 16 bits the upper 8 are kept, and transparent parts become white."""
     if picture.mode.startswith("I;16") or picture.mode == "I":
         levels = np.clip(np.asarray(picture, np.int64), 0, 65535) >> 8
         return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
@@ -192,14 +192,14 @@ def draw_frames(
 
     Args:
         picture: RGB.
-        frames: (box, title) each; a box is ymin xmin ymax xmax as fractions of the picture.
-        captions: lines.
+        frames: pairs (box, title); a box is ymin xmin ymax xmax as fractions of the picture.
+        captions: lines of text.
     """
     drawn = picture.copy()
     pen = ImageDraw.Draw(drawn)
     side = min(drawn.size)
     line, font = max(1, side // 130), ImageFont.load_default(max(10, side // 18))
-    height = sum(font.getmetrics())  # type: ignore[union-attr]  # Pillow's own font, scalable: with a size
+    height = sum(font.getmetrics())  # type: ignore[union-attr]  # Pillow's own font, which is scalable
 
     def label(x: float, y: float, text: str, color: tuple[int, int, int]) -> None:
         x = max(0, min(x, drawn.width - font.getlength(text)))
@@ -221,7 +221,7 @@ def draw_frames(
 
 
 def preview(model: Model, device: str) -> None:
-    """Show the camera's picture with its regions in a window until that is closed."""
+    """Show the camera's picture with its regions in a window, until the window is closed."""
     try:
         import tkinter
 
@@ -233,7 +233,7 @@ def preview(model: Model, device: str) -> None:
 
     try:
         window = tkinter.Tk()
-    except tkinter.TclError as error:  # as where there is no screen
+    except tkinter.TclError as error:  # for instance, there is no screen
         raise OSError(f"--camera can't open a window: {error}") from None
     window.title("mcar")
     label = tkinter.Label(window)
@@ -243,20 +243,20 @@ def preview(model: Model, device: str) -> None:
         label.configure(image=image)
         try:
             window.update()
-        except tkinter.TclError:  # closed
+        except tkinter.TclError:  # the window was closed
             return
 
 
 def camera_command(device: str) -> list[str]:
-    """What makes ffmpeg write a camera's frames to its output, as plain RGB."""
+    """The ffmpeg command that writes a camera's frames to standard output as raw RGB."""
     size = "{}x{}".format(*CAMERA_SIZE)
-    # Asked for a size that it hasn't, a camera gives the nearest: ffmpeg then resizes.
+    # A camera that doesn't have the size asked for gives the nearest one; ffmpeg then resizes.
     source = ["-f", "v4l2", "-video_size", size, "-i", device]
     return ["ffmpeg", "-loglevel", "error", *source, "-s", size, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
 
 
 def read_frames(command: list[str], size: tuple[int, int]) -> Iterator[Image.Image]:
-    """Frames of `size` (width, height) that a program writes to its output as plain RGB."""
+    """Frames of `size` (width, height) that a program writes to its output as raw RGB."""
     width, height = size
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
@@ -270,11 +270,11 @@ def read_frames(command: list[str], size: tuple[int, int]) -> Iterator[Image.Ima
 
 
 def read_checked(path: Path) -> bytes:
-    """The content of a model file; where `SHA256SUMS` lies beside it, only if it is what was exported.
+    """The content of a model file, checked against `SHA256SUMS` if that lies beside it.
 
     Raises:
         OSError: there is no such file.
-        ValueError: it is not what was exported.
+        ValueError: the file is not what was exported.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
@@ -289,10 +289,10 @@ def read_checked(path: Path) -> bytes:
 
 
 def read_names(path: Path) -> tuple[list[str], Any]:
-    """Class names and thresholds, (C,) each: they are inside a model's file, which is a zip archive too.
+    """Class names and thresholds, (C,) each, from inside a model's file, which is also a zip archive.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: the file holds none.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -309,7 +309,7 @@ def read_names(path: Path) -> tuple[list[str], Any]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what LiteRT's C++ prints on standard error, which no Python setting reaches."""
+    """Hide what LiteRT's C++ code prints on standard error, which no Python setting can turn off."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as swallowed:

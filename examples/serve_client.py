@@ -3,10 +3,11 @@
     python examples/serve_client.py --url http://localhost:8501/v1/models/mcar --labels exported/x/labels.txt a.jpg
     python examples/serve_client.py --saved-model exported/x/saved_model/1 a.jpg
 
-The first form needs Python alone, the second TensorFlow: it is for trying a model out before it is served. Prints a
-JSON object a picture: `image`, `valid`, `labels` (name -> probability), `regions` (class, probability, box).
+The first form needs nothing but Python. The second needs TensorFlow, and tries a model out before it is served.
+Prints one JSON object per picture: `image`, `valid`, `labels` (name -> probability), `regions` (class, probability,
+box).
 
-A class counts as present from its own threshold on where `thresholds.json` lies beside `labels.txt`, else from 0.6.
+A class counts as present from its own threshold on if `thresholds.json` lies beside `labels.txt`, else from 0.6 on.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from typing import Any
 SIGNATURE = "serving_default"
 OUTPUTS = {"valid", "probs", "global_probs", "boxes", "box_classes", "box_probs"}
 THRESHOLD = 0.6  # the paper's, for classes without a threshold of their own
-MOST_BYTES = 100 * 2**20  # of an answer
+MOST_BYTES = 100 * 2**20  # the most that is read of an answer
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, help="leave out what is less probable")
     parser.add_argument("--timeout", type=float, default=60, help="seconds to wait for the whole answer")
     options = parser.parse_args()
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names that are no text
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # undecodable file names
     try:
         request = make_request([path.read_bytes() for path in options.pictures])
         if options.url is not None:
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def make_request(pictures: list[bytes]) -> dict[str, Any]:
-    """The body of a predict request: files as they are, in base64."""
+    """The body of a predict request: the files unchanged, in base64."""
     instances = [{"b64": base64.b64encode(picture).decode()} for picture in pictures]
     return {"signature_name": SIGNATURE, "instances": instances}
 
@@ -75,13 +76,13 @@ def ask_server(url: str, request: dict[str, Any], timeout: float = 60) -> Any:
     """Post a request to TensorFlow Serving.
 
     Args:
-        url: of the model, without `:predict`.
+        url: the model's URL, without `:predict`.
         request: the body.
-        timeout: seconds until the whole answer must be there.
+        timeout: seconds within which the whole answer must arrive.
 
     Raises:
         OSError: there is no server, it refused the request, or it took too long.
-        ValueError: `url` is not the URL of a model, or what answered is no such server.
+        ValueError: `url` is not the URL of a model, or what answered is not such a server.
     """
     answers: queue.Queue[bytes | Exception] = queue.Queue()
     address = predict_url(url)
@@ -92,7 +93,7 @@ def ask_server(url: str, request: dict[str, Any], timeout: float = 60) -> Any:
         except (OSError, ValueError, http.client.HTTPException) as error:
             answers.put(error)
 
-    # The timeout of a socket is that of each read: a server that sends a byte now and then would never exceed it.
+    # A socket's timeout applies to each read, so a server that sends a byte now and then would never exceed it.
     threading.Thread(target=ask, daemon=True).start()
     try:
         answer = answers.get(timeout=timeout)
@@ -110,7 +111,7 @@ def ask_server(url: str, request: dict[str, Any], timeout: float = 60) -> Any:
 
 
 def predict_url(url: str) -> str:
-    """Where predict requests for a model go.
+    """The URL to which predict requests for a model go.
 
     Raises:
         ValueError: `url` is not the URL of a model.
@@ -119,7 +120,7 @@ def predict_url(url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
         complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError as error:  # a port that is no number, a broken IPv6 address
+    except ValueError as error:  # a port that is not a number, or a malformed IPv6 address
         raise ValueError(f"{wanted} ({error})") from None
     path = parts.path.rstrip("/").removesuffix(":predict")
     if not complete or not path or parts.query or parts.fragment or not url.isascii() or " " in url:
@@ -128,7 +129,7 @@ def predict_url(url: str) -> str:
 
 
 def post(address: str, body: bytes, timeout: float) -> bytes:
-    """The answer to a POST request, cut after `MOST_BYTES`."""
+    """The answer to a POST request, cut off after `MOST_BYTES`."""
     message = urllib.request.Request(address, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(message, timeout=timeout) as response:
@@ -140,24 +141,24 @@ def post(address: str, body: bytes, timeout: float) -> bytes:
 
 
 def parse_json(answer: bytes, url: str) -> Any:
-    """The value that an answer is the JSON of."""
+    """Parse an answer as JSON."""
     try:
         return json.loads(answer)
     except RecursionError:
         raise ValueError(f"{url} answered JSON that is nested too deeply.") from None
-    except ValueError:  # as when something else listens there
+    except ValueError:  # for instance, some other program listens there
         raise ValueError(f"{url} answered what is not JSON: {answer[:60]!r}") from None
 
 
 def ask_saved_model(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """What TensorFlow Serving does with a request, in this process.
+    """Answer a request as TensorFlow Serving would, in this process.
 
     Raises:
         OSError: there is no SavedModel.
-        ValueError: it is not one of `python -m mcar_tf.export`, or no longer what that wrote.
+        ValueError: it was not written by `python -m mcar_tf.export`, or was changed since.
     """
     check_files(folder)
-    with quiet():  # of what is no picture the decoder speaks, too
+    with quiet():  # the decoder also prints about files that are not pictures
         import tensorflow as tf
 
         signatures = tf.saved_model.load(str(folder)).signatures
@@ -174,10 +175,10 @@ def ask_saved_model(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_files(folder: Path) -> None:
-    """See that a SavedModel is what was exported, where the export folder's `SHA256SUMS` is still there.
+    """Check that a SavedModel is what was exported, if the export folder still has its `SHA256SUMS`.
 
     Raises:
-        ValueError: names the first file that is missing or was changed.
+        ValueError: a file is missing or was changed; the message names the first one.
     """
     export = folder.resolve().parent.parent
     sums, inside = export / "SHA256SUMS", folder.resolve().relative_to(export).as_posix() + "/"
@@ -193,7 +194,7 @@ def check_files(folder: Path) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what TensorFlow's C++ prints on standard error, which no Python setting reaches."""
+    """Hide what TensorFlow's C++ code prints on standard error, which no Python setting can turn off."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
@@ -210,10 +211,10 @@ def quiet() -> Iterator[None]:
 
 
 def read_predictions(response: Any, pictures: int) -> list[dict[str, Any]]:
-    """The rows of an answer, one a picture.
+    """The rows of an answer, one per picture.
 
     Raises:
-        ValueError: the answer is not one of an exported model.
+        ValueError: the answer did not come from an exported model.
     """
     predictions = response.get("predictions") if isinstance(response, dict) else None
     if not isinstance(predictions, list) or len(predictions) != pictures:
@@ -235,9 +236,9 @@ def read_predictions(response: Any, pictures: int) -> list[dict[str, Any]]:
 
 
 def find_wrong_output(row: dict[str, Any], classes: int | None) -> str | None:
-    """The name of an output of one picture that is not what the model gives, or None."""
+    """The name of an output in one picture's row that no exported model would give, or None."""
     regions = len(row["box_probs"]) if isinstance(row["box_probs"], list) else None
-    # Where there was no picture, the model says -1 for the class of a region.
+    # For an entry that was not a picture, the model gives -1 as the class of each region.
     least = 0 if row["valid"] is True else -1
     right = {
         "valid": isinstance(row["valid"], bool),
@@ -252,20 +253,20 @@ def find_wrong_output(row: dict[str, Any], classes: int | None) -> str | None:
 
 
 def is_list(value: Any, length: int | None) -> bool:
-    """Whether a value is a list of a length."""
+    """Whether a value is a list of the given length."""
     return isinstance(value, list) and len(value) == length
 
 
 def are_probs(value: Any, length: int | None) -> bool:
-    """Whether a value is a list of so many numbers from 0 to 1."""
+    """Whether a value is a list of `length` numbers from 0 to 1."""
     return is_list(value, length) and all(type(x) in (int, float) and 0 <= x <= 1 for x in value)
 
 
 def read_names(file: Path | None, classes: int) -> list[str]:
-    """The names of the classes, one a line of a file; without a file, their numbers.
+    """The class names, read from a file with one name per line; without a file, the class numbers.
 
     Raises:
-        ValueError: the names are not the model's: a wrong name is worse than none.
+        ValueError: the names do not fit the model; a wrong name is worse than none.
     """
     if file is None:
         return [str(c) for c in range(classes)]
@@ -276,15 +277,15 @@ def read_names(file: Path | None, classes: int) -> list[str]:
 
 
 def find_thresholds(labels: Path | None, names: Sequence[str], chosen: float | None) -> list[float]:
-    """From which probability on each class counts as present.
+    """The probability from which on each class counts as present.
 
     Args:
         labels: `labels.txt`; `thresholds.json` beside it has the classes' own thresholds.
-        names: the C names.
-        chosen: what the user wants for every class, or None.
+        names: C class names.
+        chosen: the user's threshold for every class, or None.
 
     Raises:
-        ValueError: `thresholds.json` is of other classes.
+        ValueError: `thresholds.json` is for other classes.
     """
     file = labels.with_name("thresholds.json") if labels else None
     if chosen is not None or file is None or not file.is_file():
@@ -300,7 +301,7 @@ def find_thresholds(labels: Path | None, names: Sequence[str], chosen: float | N
 
 
 def describe(prediction: dict[str, Any], names: Sequence[str], thresholds: Sequence[float]) -> dict[str, Any]:
-    """One picture's outputs with names for numbers, most probable first: what is present, and where that was seen."""
+    """One picture's outputs with class names, most probable first: what is present, and where it was seen."""
     if not prediction["valid"]:
         return {"valid": False, "labels": {}, "regions": []}
     probs = prediction["probs"]
@@ -319,7 +320,7 @@ def describe(prediction: dict[str, Any], names: Sequence[str], thresholds: Seque
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks and without what could steer a terminal."""
+    """A text without line breaks and without characters that could control a terminal."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 

@@ -1,1 +1,1 @@
-"""Functions and exported files in; time and memory out."""
+"""Measure how much time and memory functions and exported files take."""

@@ -1,4 +1,4 @@
-"""An export folder in, what each form costs out: latency and memory, against the plain backbone exported alike."""
+"""Measure latency and memory of each form in an export folder, against the plain backbone exported the same way."""
 
 import subprocess
 import sys
@@ -24,13 +24,13 @@ Ask = Callable[[], object]
 
 
 def time_forms(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
-    """Time every form in an export folder, in turn with the plain backbone in the same form.
+    """Time every form in an export folder, alternating with the plain backbone in the same form.
 
     Yields:
-        An object a form, signature and number of threads: `form`, `signature`, `threads` (None: TensorFlow's own
+        One dict per form, signature and number of threads: `form`, `signature`, `threads` (None: TensorFlow's own
         choice), `batch_size`, `over_plain` and `over_plain_interval` (the median of the paired ratio and its 95 %
-        interval), `milliseconds`, `plain_milliseconds` (medians), `memory_mib` (what loading and asking it takes;
-        None where the system does not tell), `file_mb`, `rounds`.
+        interval), `milliseconds`, `plain_milliseconds` (medians), `memory_mib` (for loading and calling it; None if
+        the system does not report it), `file_mb`, `rounds`.
     """
     plain = build_plain(read_parity(folder)["model"])
     for path in sorted(folder.glob("mcar-*.tflite")):
@@ -40,12 +40,12 @@ def time_forms(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
 
 
 def build_plain(model: Mapping[str, Any]) -> MCAR:
-    """The backbone of an exported model with its classifier, without regions. Time does not depend on its weights."""
+    """The backbone and classifier of an exported model, without regions. The time does not depend on the weights."""
     return build_mcar(**{**model, "top_n": 0, "glance_size": None, "local_size": None}, weights=None)
 
 
 def time_tflite(path: Path, plain: MCAR, rounds: int) -> Iterator[dict[str, Any]]:
-    """Both signatures of a TFLite file through LiteRT on the processor (XNNPACK), by number of threads."""
+    """Time both signatures of a TFLite file in LiteRT on the CPU (XNNPACK), for each number of threads."""
     precision = path.stem.removeprefix("mcar-")
     content = path.read_bytes()
     image = load_runner(content).get_input_details()["image"]
@@ -73,13 +73,13 @@ def time_tflite(path: Path, plain: MCAR, rounds: int) -> Iterator[dict[str, Any]
 
 
 def time_saved_model(path: Path, plain: MCAR, rounds: int) -> Iterator[dict[str, Any]]:
-    """The SavedModel on a batch of pixels and on JPEG files, with the threads that TensorFlow takes."""
+    """Time the SavedModel on a batch of pixels and on JPEG files, with as many threads as TensorFlow chooses."""
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(plain, [str(c) for c in range(plain.num_classes)], Path(folder) / "1")
         loaded = {"plain": tf.saved_model.load(f"{folder}/1"), "exported": tf.saved_model.load(str(path))}
     coarse = np.random.default_rng(0).integers(
         0, 256, (SAVED_MODEL_BATCH, 8, 8, 3)
-    )  # a JPEG of fine noise is none
+    )  # not fine noise: a JPEG of that is not like a photograph
     images = tf.cast(tf.image.resize(coarse, (plain.image_size, plain.image_size)), tf.uint8)
     encoded = tf.map_fn(tf.io.encode_jpeg, images, fn_output_signature=tf.string)
     file_mb = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
@@ -98,12 +98,12 @@ def time_saved_model(path: Path, plain: MCAR, rounds: int) -> Iterator[dict[str,
 
 
 def ask_signature(signature: Callable[..., dict[str, tf.Tensor]], value: tf.Tensor) -> Ask:
-    """A function that asks a signature of one input and waits for the answer."""
+    """A function that calls a signature of one input and waits for the answer."""
     return lambda: signature(value)["global_probs"].numpy()
 
 
 def compare(asks: Mapping[str, Ask], rounds: int) -> dict[str, dict[str, Any]]:
-    """Time functions in turn, each against `plain`."""
+    """Time functions in turn, and compare each with `plain`."""
     times = time_in_turn(asks, rounds)
     plain = times.pop("plain")
     return {
@@ -119,7 +119,7 @@ def compare(asks: Mapping[str, Ask], rounds: int) -> dict[str, dict[str, Any]]:
 
 
 def peak_memory(path: Path, signature: str, threads: int) -> float | None:
-    """MiB that loading a form and asking it takes, measured in a process of its own; None where only Linux tells."""
+    """MiB that loading and calling a form takes, measured in a separate process; None on systems other than Linux."""
     if not STATUS.exists():
         return None
     words = [sys.executable, "-m", "mcar_tf.benchmarking.peak_memory", str(path), signature, str(threads)]
@@ -138,7 +138,7 @@ LEGEND = (
 
 
 def table_row(result: dict[str, Any]) -> str:
-    """A result as a line under `HEADER`."""
+    """A result as a table row under `HEADER`."""
     low, high = result["over_plain_interval"]
     ratio = f"{result['over_plain']:.2f} [{low:.2f}, {high:.2f}]"
     memory = UNKNOWN if result["memory_mib"] is None else f"{result['memory_mib']:.1f}"

@@ -1,4 +1,4 @@
-"""Backbones and sizes in; out, how long the plain backbone, the two-stream model and its parts take: Table IX."""
+"""Time the plain backbone, the two-stream model and its parts, for given backbones and sizes (Table IX)."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ LEGEND = (
 
 
 def table_row(result: dict[str, Any]) -> str:
-    """A result as a line under `HEADER`."""
+    """A result as a table row under `HEADER`."""
     low, high = result["total_over_baseline_interval"]
     share_low, share_high = map(percent, result["global_to_local_share_interval"])
     times = zip(PARTS, (10, 10, 10, 9, 10), strict=True)
@@ -52,25 +52,25 @@ def time_models(
     xla: bool = False,
     rounds: int = 15,
 ) -> Iterator[dict[str, Any]]:
-    """Time every combination of backbone, image size and batch size: a row of Table IX each.
+    """Time every combination of backbone, image size and batch size; each is a row of Table IX.
 
     Args:
         backbones: keys of `mcar_tf.models.backbone_table.BACKBONES`.
         image_sizes: sides S of the images in px.
-        batch_sizes: B.
-        top_n: regions an image, N.
-        glance_size: side in px to which the global pass reduces the images, not so the plain backbone; None: it sees
-            them whole.
+        batch_sizes: batch sizes B.
+        top_n: regions per image, N.
+        glance_size: side in px to which the global pass reduces the images (the plain backbone does not); None: it
+            sees them at full size.
         local_size: side of the regions' crops in px; None: `glance_size`.
         mode: "infer": forward passes; "train": whole training steps, and forward and backward of each stream.
-        precision: a Keras dtype policy, of the backbone.
+        precision: Keras dtype policy of the backbone.
         xla: whether XLA compiles the parts.
-        rounds: in each, every part runs once.
+        rounds: number of rounds; every part runs once in each.
 
     Yields:
-        The options of the row; `<part>_ms`, the median of each of `PARTS` in milliseconds a batch; and two ratios,
-        `total_over_baseline` and `global_to_local_share`, the medians over the rounds, each with the 95 % interval
-        of its median under `<name>_interval`.
+        The options of the row; `<part>_ms`, the median of each of `PARTS` in milliseconds per batch; and two ratios,
+        `total_over_baseline` and `global_to_local_share`: medians over the rounds, each with the 95 % interval of
+        the median under `<name>_interval`.
     """
     keras.config.set_dtype_policy(precision)
     options: dict[str, Any] = {
@@ -114,7 +114,7 @@ def make_parts(
     mode: str = "infer",
     xla: bool = False,
 ) -> dict[str, Callable[[], None]]:
-    """A function for each of `PARTS` that computes it once and waits for the result; arguments of `time_models`."""
+    """For each of `PARTS`, a function that computes it once and waits. Arguments are those of `time_models`."""
 
     def build(top_n: int) -> MCAR:
         model = build_mcar(
@@ -171,7 +171,7 @@ def make_parts(
 
         def run() -> None:
             compiled()
-            # On a GPU outputs are promises, and one that has come says nothing of the others.
+            # On a GPU outputs arrive asynchronously, and one being there does not mean that the others are.
             tf.test.experimental.sync_devices()
 
         return run

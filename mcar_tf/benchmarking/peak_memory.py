@@ -1,9 +1,9 @@
-"""A model file in, the memory that loading and asking it takes out: in a process of its own, for a fresh start.
+"""Measure the memory that loading and calling a model file takes. Run it as a fresh process for each file.
 
     python -m mcar_tf.benchmarking.peak_memory exported/x/mcar-float32.tflite mcar 2
     python -m mcar_tf.benchmarking.peak_memory exported/x/saved_model/1 serve_tensor 0
 
-Prints MiB: the process's peak, less what it held when the runtime was imported and nothing loaded.
+Prints MiB: the process's peak, less what it held after importing the runtime and before loading the file.
 """
 
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 RUNS = 3
-STATUS = Path("/proc/self/status")  # Linux alone has it
+STATUS = Path("/proc/self/status")  # only Linux has it
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def load_tflite(path: Path, signature: str, threads: int) -> tuple[float, Callable[[], object]]:
-    """MiB held before the file is loaded, and a function that asks it."""
+    """MiB held before the file is loaded, and a function that calls the model."""
     from ai_edge_litert.interpreter import Interpreter
 
     before = memory("VmRSS")
@@ -37,10 +37,10 @@ def load_tflite(path: Path, signature: str, threads: int) -> tuple[float, Callab
 
 
 def load_saved_model(path: Path, signature: str, threads: int) -> tuple[float, Callable[[], object]]:
-    """The same for a SavedModel, asked for one picture of 256 x 256 px. TensorFlow chooses its threads itself."""
+    """The same for a SavedModel, called with one picture of 256 x 256 px. TensorFlow chooses its own threads."""
     import tensorflow as tf
 
-    # What TensorFlow takes for itself at its first op is not the model's.
+    # Run one op first: the memory that TensorFlow takes for itself then does not count as the model's.
     pixels = tf.zeros((1, 256, 256, 3), tf.uint8)
     inputs = {"images": pixels, "encoded": tf.io.encode_jpeg(pixels[0])[tf.newaxis]}
     before = memory("VmRSS")
@@ -50,9 +50,9 @@ def load_saved_model(path: Path, signature: str, threads: int) -> tuple[float, C
 
 
 def memory(line: str) -> float:
-    """MiB that this process holds now (`VmRSS`) or held at its peak (`VmHWM`), as Linux tells it.
+    """MiB that this process holds now (`VmRSS`) or held at its peak (`VmHWM`), as reported by Linux.
 
-    `getrusage` would tell the peak of the process that started this one, if that was larger.
+    `getrusage` would report the peak of the process that started this one, if that was larger.
     """
     status = dict(row.split(":", 1) for row in STATUS.read_text().splitlines())
     return int(status[line].split()[0]) / 1024

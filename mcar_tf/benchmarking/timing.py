@@ -1,4 +1,4 @@
-"""Functions in, how long each takes out: timed in turn, so that a slow moment of the machine meets all of them."""
+"""Time several functions in turn, so that a slow moment of the machine affects all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-CLASSES = 80  # of the models that are built to be timed: COCO's
+CLASSES = 80  # number of classes of the models built for timing, as in COCO
 Times = npt.NDArray[np.float64]
 
 
 def time_in_turn(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Milliseconds of each function in each round, (rounds,). Two rounds before don't count: traced, then warm."""
+    """Milliseconds of each function in each round, (rounds,), after two rounds that only trace and warm up."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(2 + rounds):
         for name, function in functions.items():
@@ -22,7 +22,7 @@ def time_in_turn(functions: Mapping[str, Callable[[], object]], rounds: int) -> 
 
 
 def median_interval(values: Times) -> list[float]:
-    """A 95 % interval of the median, from order statistics: distribution-free, by the binomial's normal form."""
+    """A 95 % interval of the median from order statistics, distribution-free (binomial, normal approximation)."""
     ordered = sorted(float(v) for v in values)
     n = len(ordered)
     half = 0.98 * n**0.5

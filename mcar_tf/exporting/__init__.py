@@ -1,1 +1,1 @@
-"""The model on its way out: SavedModel for servers, TFLite for phones, and the proof that they are the model."""
+"""Export the model: SavedModel for servers, TFLite for phones, and checks that both agree with the model."""

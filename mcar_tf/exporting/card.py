@@ -1,4 +1,4 @@
-"""The model card of an export: data, recipe, metrics and limits in, Markdown out."""
+"""Write the model card of an export in Markdown: data, recipe, metrics and limits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ RECIPE = (
     "augment",
     "seed",
 )
-# Options beyond the paper: a line where a run has other values than the paper's.
+# Options beyond the paper; the card has a line for each that differs from the paper's value in this run.
 BEYOND = (
     *("glance_size", "csra_temperature", "csra_lambda", "localizer", "box_spread", "min_box_cells"),
     *("fusion", "look_band", "batch_norm", "box_jitter", "distill", "own_region"),
@@ -34,13 +34,13 @@ BEYOND = (
 def make_run_card(
     run: Run, trained_with: FitConfig, manifest: Manifest, checkpoint: str, metrics: Mapping[str, Any]
 ) -> str:
-    """The card of a run as it is exported.
+    """The card of a run that is being exported.
 
     Args:
-        run: with the options that it is exported with.
+        run: the run, with the options that it is exported with.
         trained_with: the options that it was trained with.
-        manifest: of its prepared set.
-        checkpoint: whose weights it has, "last" or "best".
+        manifest: manifest of its prepared set.
+        checkpoint: which checkpoint the weights are from, "last" or "best".
         metrics: the run's `metrics.json`, by split.
     """
     exported_as = {name: getattr(run.config, name) for name in WITHOUT_TRAINING}
@@ -74,18 +74,18 @@ def make_card(
     decision: Thresholds,
     origin: Mapping[str, Any] | None = None,
 ) -> str:
-    """What somebody needs to know who gets the files and nothing else.
+    """What a reader needs to know who has the exported files and nothing else.
 
     Args:
-        name: of the run.
+        name: name of the run.
         classes: C class names.
         config: what the run was trained with.
-        manifest: of the set that it was trained on.
-        pictures: how many each split has, as the run saw them.
+        manifest: manifest of the set that it was trained on.
+        pictures: how many pictures of each split the run saw.
         metrics: the run's `metrics.json`, by split.
-        exported_as: options that differ from the run's in what was exported; `checkpoint` where it is not the last.
-        decision: from which probability on each class counts as present.
-        origin: of an imported run, where its weights come from.
+        exported_as: options of the export that differ from the run's; `checkpoint` if it is not the last one.
+        decision: the probability from which on each class counts as present.
+        origin: for an imported run, where its weights come from.
     """
     recipe: tuple[str, ...] = MODEL if origin else RECIPE
     recipe += tuple(name for name in BEYOND if getattr(config, name) != getattr(FitConfig(), name))
@@ -126,7 +126,7 @@ def _data(
 ) -> str:
     splits = {"trained on": config.train_split} if trained_here else {}
     splits |= {"measured on": config.eval_split}
-    # Where a model is exported, the pictures that it was trained on need not be.
+    # The pictures that the model was trained on may be missing where it is exported.
     rows = [(what, name, pictures[name]) for what, name in splits.items() if name in pictures]
     lines = [f"`{manifest.name}`: {manifest.source}."]
     if manifest.licence:

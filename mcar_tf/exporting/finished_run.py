@@ -1,4 +1,4 @@
-"""A run folder in; its config and the pictures that may be shown to its exported forms out. Loads no TensorFlow."""
+"""Read a run folder: its config, and the pictures that its exports may be calibrated on. Loads no TensorFlow."""
 
 import shlex
 from pathlib import Path
@@ -10,10 +10,10 @@ from pipelines.manifest import Manifest, Portion, Split
 
 
 def read_finished_run(run: Path) -> FitConfig:
-    """The config of a run that has come to its end.
+    """The config of a finished run.
 
     Raises:
-        FileNotFoundError: the folder holds no run, or an unfinished one.
+        FileNotFoundError: the folder holds no run, or one that is not finished.
     """
     config = read_run_config(run)
     if not (run / "metrics.json").is_file():
@@ -25,7 +25,7 @@ def read_finished_run(run: Path) -> FitConfig:
 
 
 def find_calibration_split(config: FitConfig, manifest: Manifest) -> Split | Portion:
-    """The pictures that int8 may look at: those the run was trained on, and none that it held out.
+    """The pictures that int8 may be calibrated on: those the run was trained on, none that it held out.
 
     Raises:
         ValueError: the set has no such split.

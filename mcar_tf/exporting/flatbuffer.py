@@ -1,4 +1,4 @@
-"""The bytes of a TFLite file in, its tables as objects out; and back."""
+"""Turn the bytes of a TFLite file into objects, and back."""
 
 import flatbuffers
 from tensorflow.lite.python import schema_py_generated as schema
@@ -8,19 +8,19 @@ OP_NAMES = {number: name for name, number in vars(schema.BuiltinOperator).items(
 
 
 def unpack(content: bytes) -> schema.ModelT:
-    """A file's tables. Constants that lie behind them, as some programs write them, come inside."""
+    """A file's tables. Constants that some programs write after the tables are moved into them."""
     return read_model_from_bytearray(bytearray(content))
 
 
 def pack(model: schema.ModelT) -> bytes:
-    """The bytes of a file."""
+    """The bytes of the file."""
     builder = flatbuffers.Builder(2**20)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
 
 def op_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
-    """An operator's name in TFLite's list, `CONV_2D`; what is not built in is `CUSTOM name`."""
+    """An operator's name in TFLite's list, such as `CONV_2D`; `CUSTOM name` for one that is not built in."""
     code = model.operatorCodes[operator.opcodeIndex]
     name = OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
     return f"{name} {code.customCode.decode()}" if name == "CUSTOM" else name

@@ -1,12 +1,12 @@
-"""The export folder: what is in it, and whether a folder is one. Loads no TensorFlow.
+"""The export folder: what it contains, and how to recognize one. Loads no TensorFlow.
 
 saved_model/1/             for TensorFlow Serving and `tf.saved_model.load`
 mcar-<precision>.tflite    for LiteRT on phones
-labels.txt                 class names, one a line, in the order of the outputs
+labels.txt                 class names, one per line, in the order of the outputs
 thresholds.json            after `calibrate`: the probability from which on each class counts as present
 card.md                    data, recipe, metrics, limits, and how far each form is from the model
-parity.json                the last, in numbers
-SHA256SUMS                 of all of these; `sha256sum -c SHA256SUMS` checks them too
+parity.json                how far each form is from the model, in numbers
+SHA256SUMS                 checksums of all these files; `sha256sum -c SHA256SUMS` checks them too
 """
 
 import contextlib
@@ -25,16 +25,16 @@ CHECKSUMS = "SHA256SUMS"
 
 @contextlib.contextmanager
 def new_export_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A new folder to fill inside the `with` block; afterwards it is the export folder `folder`.
+    """A new folder to fill inside the `with` block; afterwards it becomes the export folder `folder`.
 
-    Where the block fails, nothing is left of it. What an export left half-written that was killed is removed.
+    If the block fails, nothing is left of it. What a killed export left half-written is removed.
 
     Args:
         folder: where the export goes.
-        overwrite: replace an export that is there.
+        overwrite: whether to replace an existing export.
 
     Raises:
-        FileExistsError: as `check_place`, before or after the block; or another process writes the same export.
+        FileExistsError: as in `check_place`, before or after the block; or another process writes the same export.
     """
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,14 @@ def new_export_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
             with folder_written_whole(folder) as partial:
                 yield partial
                 write_checksums(partial)
-                check_place(folder, overwrite)  # it may have come there by other ways
+                check_place(folder, overwrite)  # something else may have written there meanwhile
         finally:
-            with contextlib.suppress(PermissionError):  # Windows deletes no open files
+            with contextlib.suppress(PermissionError):  # Windows can't delete open files
                 lock.unlink()
 
 
 def _clear_up(folder: Path) -> None:
-    """Remove what a killed export left beside its place; or put it there, if it was whole and about to be."""
+    """Remove what a killed export left behind, or move it into place if it was complete."""
     name = glob.escape(folder.name)
     whole = [path for path in find_partial(folder.parent, name) if (path / CHECKSUMS).is_file()]
     if whole and not folder.exists():
@@ -69,10 +69,10 @@ def write_checksums(folder: Path) -> None:
 
 
 def check_checksums(folder: Path) -> None:
-    """See that the files of an export folder are those that were written; one without `SHA256SUMS` passes.
+    """Check that the files of an export folder are unchanged; a folder without `SHA256SUMS` passes.
 
     Raises:
-        ValueError: a file that is missing or differs, by its name.
+        ValueError: a file is missing or differs; the message names it.
     """
     if not (folder / CHECKSUMS).is_file():
         return
@@ -87,10 +87,10 @@ def check_checksums(folder: Path) -> None:
 
 
 def check_place(folder: Path, overwrite: bool) -> None:
-    """See that an export may be written to a folder.
+    """Check that an export may be written to a folder.
 
     Raises:
-        FileExistsError: an export is there and `overwrite` is false; or something else is, which is never replaced.
+        FileExistsError: an export is there and `overwrite` is false; or something else, which is never replaced.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -109,7 +109,7 @@ def read_parity(folder: Path) -> dict[str, Any]:
     """The content of `parity.json`: `model`, `dataset`, `split`, `forms`, `bars`.
 
     Raises:
-        FileNotFoundError: the folder is no export folder.
+        FileNotFoundError: the folder is not an export folder.
     """
     if not (folder / PARITY).is_file():
         raise FileNotFoundError(
@@ -119,7 +119,7 @@ def read_parity(folder: Path) -> dict[str, Any]:
 
 
 def labels_text(classes: Sequence[str]) -> str:
-    """The text of `labels.txt`: a name a line, in the order of the model's outputs."""
+    """The text of `labels.txt`: one name per line, in the order of the model's outputs."""
     return "".join(f"{name}\n" for name in classes)
 
 

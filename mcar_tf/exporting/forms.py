@@ -1,4 +1,4 @@
-"""The table of export forms: what each is called, what writes and loads it, what it is held to. Loads no TensorFlow.
+"""The table of export forms: names, modules that write and load them, accuracy limits. Loads no TensorFlow.
 
 To add a form, write a module with the two functions of `FormModule` and add a line to `FORMS`.
 """
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 Array = npt.NDArray[Any]
-# `image` (B, S, S, 3) float32 in [0, 255]; `encoded` (B,), the files that these are of; and, where labels are known,
-# `labels` and `weights` (B, C)
+# `image` (B, S, S, 3) float32 in [0, 255]; `encoded` (B,), the files that these were decoded from; and, if labels are
+# known, `labels` and `weights` (B, C)
 PictureBatch = dict[str, Array]
 Answer = Callable[[PictureBatch], dict[str, Array]]
-# Among a form's outputs: `global_probs` by its signature of that name, which is a graph of its own.
+# Among a form's outputs: the `global_probs` of its signature `global_only`, which is a separate graph.
 GLOBAL_ONLY = "global_only"
-# `probs` by the signature of that name, at the first region that `global_only` points at, `LOOKED_AT` (B, 1, 4).
+# The `probs` of the signature `look_at` for the first region that `global_only` gives, `LOOKED_AT` (B, 1, 4).
 LOOK_AT, LOOKED_AT = "look_at", "looked_at"
 
 
@@ -34,15 +34,15 @@ class Material:
     """What a form is made from.
 
     Attributes:
-        model: with trained weights.
+        model: the model, with trained weights.
         classes: C names, in the order of the model's outputs.
-        thresholds: C probabilities from which on a class counts as present, or None where there are none.
-        temperature: T for which sigmoid(logit / T) is the frequency of a class; 1 where it is not known.
+        thresholds: C probabilities from which on a class counts as present, or None if there are none.
+        temperature: T for which sigmoid(logit / T) is the frequency of a class; 1 if it is not known.
         card: text about the model.
         tflite_input: type of the pixels that a TFLite file takes, "float32" or "uint8".
-        calibration: gives the (S, S, 3) pictures on which a form finds its ranges; None where no form needs them.
-        name: of the run, for the page.
-        litert: a folder that holds LiteRT.js, for a page that asks no other host for it.
+        calibration: gives the (S, S, 3) pictures on which a form finds its ranges; None if no form needs them.
+        name: name of the run, shown on the page.
+        litert: a folder with LiteRT.js, to be copied beside the page; None: the page loads it from a CDN.
     """
 
     model: "MCAR"
@@ -58,13 +58,13 @@ class Material:
 
 @dataclasses.dataclass(frozen=True)
 class LoadedForm:
-    """An exported form that can be asked.
+    """An exported form that is loaded and can be called.
 
     Attributes:
-        answer: a batch -> outputs of `MCAR.call`, without boxes where N = 0; and `GLOBAL_ONLY`,
-            `LOOK_AT` and `LOOKED_AT` where it has these.
-        whole_levels: it takes bytes, so it is held to the model on pictures of whole levels of brightness.
-        answer_pixels: another way in, for pictures of whole levels of brightness.
+        answer: a batch -> outputs of `MCAR.call`, without boxes if N = 0; and `GLOBAL_ONLY`, `LOOK_AT` and
+            `LOOKED_AT` if the form has these.
+        whole_levels: whether the form takes bytes; it is then compared with the model on pixels rounded to integers.
+        answer_pixels: a second input of the form, for pixels rounded to integers; None if it has none.
     """
 
     answer: Answer
@@ -73,10 +73,10 @@ class LoadedForm:
 
 
 class FormModule(Protocol):
-    """What a form's module offers."""
+    """The two functions of a form's module."""
 
     def write_form(self, material: Material, path: Path, precision: str | None) -> None:
-        """Write the form to `path`, a file or a folder that is not there yet."""
+        """Write the form to `path`, a file or folder that does not exist yet."""
 
     def load_form(self, path: Path) -> LoadedForm:
         """Load the form, to compare it with its model."""
@@ -84,7 +84,7 @@ class FormModule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """The largest difference from its model that a form may have; None: not limited, only reported."""
+    """The largest differences from the model that a form may have; None: not limited, only reported."""
 
     global_difference: float | None = None
     local_difference: float | None = None
@@ -97,9 +97,9 @@ class Form:
 
     Attributes:
         format: the value of `--formats` that asks for it.
-        path: where it lies in the export folder.
-        module: its `FormModule`, by its full name.
-        bar: what it is held to.
+        path: its path in the export folder.
+        module: full name of its `FormModule`.
+        bar: how far it may be from the model.
         precision: the value of `--precision` that asks for it; None: the format has no choice of precision.
         calibrated: whether it needs pictures to find its ranges.
         needs: the module that must be installed to write it, or None.
@@ -117,18 +117,18 @@ class Form:
 
     @property
     def name(self) -> str:
-        """What it is called in tables and in `parity.json`: the first part of its path."""
+        """Its name in tables and in `parity.json`: the first part of its path."""
         return self.path.split("/")[0]
 
     def load_module(self) -> FormModule:
-        """The module that writes and loads it; this may import TensorFlow."""
+        """Import the module that writes and loads it, which may import TensorFlow."""
         return cast(FormModule, importlib.import_module(self.module))
 
     def check_installed(self) -> None:
-        """Refuse a form whose package is missing.
+        """Raise an error if the package that the form needs is missing.
 
         Raises:
-            ValueError: naming the extra to install.
+            ValueError: it is missing; the message names the extra to install.
         """
         if self.needs and importlib.util.find_spec(self.needs) is None:
             raise ValueError(
@@ -156,10 +156,10 @@ PRECISIONS = tuple(dict.fromkeys(form.precision for form in FORMS if form.precis
 
 
 def choose_forms(formats: Sequence[str], precisions: Sequence[str]) -> list[Form]:
-    """The lines of the table that are asked for, in the order of the table.
+    """The requested lines of the table, in the order of the table.
 
     Raises:
-        ValueError: a format or precision that the table does not have.
+        ValueError: the table does not have a format or precision.
     """
     for name, asked, valid in (("formats", formats, FORMATS), ("precision", precisions, PRECISIONS)):
         for value in asked:

@@ -1,4 +1,4 @@
-"""LiteRT.js, the runtime of the exported page: which version, from where, and its files. Loads no TensorFlow."""
+"""LiteRT.js, the runtime of the exported page: its version, source and files. Loads no TensorFlow."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 VERSION = "2.5.3"
 PACKAGES = ("core", "wasm-utils")
-HOST = "https://cdn.jsdelivr.net"  # of a page that does not carry it
+HOST = "https://cdn.jsdelivr.net"  # used by a page that does not carry the runtime itself
 
 
 def find_litert(folder: Path) -> Path:
@@ -16,8 +16,8 @@ def find_litert(folder: Path) -> Path:
         folder: where npm was run, or its `node_modules`.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it is of another version than the page was written for.
+        FileNotFoundError: there is no such folder.
+        ValueError: it has another version than the page was written for.
     """
     wanted = f"npm install @litertjs/core@{VERSION}"
     for place in (folder / "node_modules" / "@litertjs", folder / "@litertjs", folder):
@@ -32,12 +32,12 @@ def find_litert(folder: Path) -> Path:
 
 
 def copy_litert(folder: Path, target: Path) -> None:
-    """Copy what a page needs of it. folder: as for `find_litert`."""
+    """Copy the files of LiteRT.js that a page needs; `folder` is as for `find_litert`."""
     unneeded = shutil.ignore_patterns("*.map", "*.d.ts", "*metafile*", "bundle*", "*.md")
     for name in PACKAGES:
         shutil.copytree(find_litert(folder) / name, target / name, ignore=unneeded)
 
 
 def addresses(place: str, version: str = "") -> dict[str, str]:
-    """The modules that the page imports -> where they lie below `place`."""
+    """Names of the modules that the page imports -> their addresses below `place`."""
     return {f"@litertjs/{name}": f"{place}/{name}{version}/dist/index.js" for name in PACKAGES}

@@ -1,7 +1,7 @@
-"""A TFLite file and class names in, the same file with TFLite metadata out: what tools show and read labels from.
+"""Add TFLite metadata to a TFLite file: tools show these and read the labels from them.
 
 Metadata describe a file's first subgraph, which is `global_only`. The layout is that of MediaPipe's
-`metadata_schema.fbs` (formerly tflite-support's), whose own writer would bring OpenCV along.
+`metadata_schema.fbs` (formerly tflite-support's), whose own writer would need OpenCV.
 """
 
 import io
@@ -18,8 +18,8 @@ from mcar_tf.exporting.folder import LABELS, THRESHOLDS, labels_text, thresholds
 
 SCORE_CALIBRATION = "score_calibration.txt"
 
-# What a field of a FlatBuffers table holds: a text, an enumeration's value, numbers, a table, tables.
-# A table is its fields by their number in the schema.
+# A FlatBuffers table: number of a field in the schema -> its value, which is a string, an enumeration's value, a list
+# of numbers, a table, or a list of tables.
 Table = Mapping[int, Any]
 
 
@@ -33,14 +33,14 @@ def add_metadata(
 ) -> bytes:
     """Write names, meanings, class names and decision thresholds into a TFLite file.
 
-    `labels.txt` and, where there are thresholds, `thresholds.json` are packed behind the file as a zip archive:
-    `unzip` and Python's `zipfile` read them too. So is `score_calibration.txt`, by which tools such as MediaPipe turn
-    probabilities into scores of which 0.5 is each class's own threshold.
+    `labels.txt` and, if there are thresholds, `thresholds.json` are appended to the file as a zip archive, which
+    `unzip` and Python's `zipfile` can read too. So is `score_calibration.txt`, with which tools such as MediaPipe
+    turn probabilities into scores that are 0.5 at each class's own threshold.
 
     Args:
-        content: of a TFLite file whose first subgraph is `global_only`.
+        content: bytes of a TFLite file whose first subgraph is `global_only`.
         classes: C names, in the order of the outputs.
-        is_float: whether the file takes floats, of which metadata must say how they come of bytes.
+        is_float: whether the file takes floats; metadata must then say how bytes become floats.
         thresholds: C probabilities from which on a class counts as present; None: there are none.
         temperature: T for which sigmoid(logit / T) is the frequency of a class.
     """
@@ -54,7 +54,7 @@ def add_metadata(
     file = io.BytesIO()
     file.write(pack(model))
     with zipfile.ZipFile(file, "a") as archive:
-        # A ZipInfo of its own has a fixed date: the same model gives the same bytes.
+        # An explicit ZipInfo has a fixed date, so the same model gives the same bytes.
         archive.writestr(zipfile.ZipInfo(LABELS), labels_text(classes))
         if thresholds is not None:
             archive.writestr(zipfile.ZipInfo(THRESHOLDS), thresholds_text(classes, thresholds))
@@ -64,7 +64,7 @@ def add_metadata(
 
 
 def score_calibration_text(thresholds: Sequence[float], temperature: float) -> str:
-    """A line `scale,slope,offset` a class: its score is scale x sigmoid(slope x logit(probability) + offset).
+    """One line `scale,slope,offset` per class: its score is scale x sigmoid(slope x logit(probability) + offset).
 
     With slope 1 / T and offset -logit(threshold) / T the score is 0.5 where the probability is the threshold.
     """
@@ -74,18 +74,18 @@ def score_calibration_text(thresholds: Sequence[float], temperature: float) -> s
         return math.log(p / (1 - p))
 
     lines = [f"1.0,{1 / temperature:.6f},{-logit(p) / temperature:.6f}" for p in map(float, thresholds)]
-    return "\n".join(lines)  # MediaPipe takes what follows a line break for another class
+    return "\n".join(lines)  # no line break at the end: MediaPipe would read one more class after it
 
 
 def _outputs_in_order(model: schema.ModelT) -> list[str]:
-    """Names of the first subgraph's outputs as it lists them."""
+    """Names of the first subgraph's outputs, in its own order."""
     (signature,) = (one for one in model.signatureDefs if one.subgraphIndex == 0)
     names = {output.tensorIndex: output.name.decode() for output in signature.outputs}
     return [names[index] for index in model.subgraphs[0].outputs]
 
 
 def _description(is_float: bool, has_thresholds: bool, outputs: Sequence[str]) -> Table:
-    """The table ModelMetadata; behind each number the name of its field."""
+    """The table ModelMetadata; the comment after each number names its field."""
     is_rgb_image = {0: 2, 1: {0: 1}}  # content_properties: ImageProperties with color_space RGB
     is_feature = {0: 1, 1: {}}  # content_properties: FeatureProperties
     as_they_are = {0: 1, 1: {0: [0.0], 1: [1.0]}}  # options: NormalizationOptions with mean, std
@@ -135,8 +135,8 @@ def _finish(table: Table, identifier: bytes) -> bytes:
 
 
 def _write_table(builder: flatbuffers.Builder, table: Table) -> int:
-    """Write a table and all that hangs on it; its place."""
-    # Whatever a table points at must be written before it.
+    """Write a table and everything that it refers to; return its offset."""
+    # Whatever a table refers to must be written before it.
     places = {field: _write(builder, value) for field, value in table.items() if not isinstance(value, int)}
     builder.StartObject(max(table, default=-1) + 1)
     for field, value in table.items():
@@ -148,7 +148,7 @@ def _write_table(builder: flatbuffers.Builder, table: Table) -> int:
 
 
 def _write(builder: flatbuffers.Builder, value: str | Table | list[float] | list[Table]) -> int:
-    """Write a text, a table, or a vector of numbers or tables; its place."""
+    """Write a string, a table, or a vector of numbers or tables; return its offset."""
     if isinstance(value, str):
         return builder.CreateString(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a page needs to know in; its files out. The same page is for a browser that computes and for a server."""
+"""Make the files of the page. The same page works with the model in the browser and with a server."""
 
 import base64
 import hashlib
@@ -24,12 +24,12 @@ def page_files(
 ) -> dict[str, tuple[bytes, str]]:
     """A page's files: name -> content and media type.
 
-    The browser itself is told to ask nobody but the page's own server, and `host`.
+    The page's content security policy lets the browser contact only the page's own server and `host`.
 
     Args:
-        settings: `engine`, "server" or "litert", `name`, `labels`, `thresholds`; and what the engine needs.
-        imports: names of modules of others -> where they lie.
-        host: where these come from, if not from the page's own server.
+        settings: `engine` ("server" or "litert"), `name`, `labels`, `thresholds`, and what else the engine needs.
+        imports: names of third-party modules -> their addresses.
+        host: the host of these modules, if not the page's own server.
     """
     others = "" if settings["engine"] == "litert" else "litert.js"
     folder = resources.files("mcar_tf.exporting") / "page"

@@ -1,8 +1,8 @@
-"""The model and an exported form of it side by side on the same pictures: how far apart are they?
+"""Compare a model with an exported form of it on the same pictures: how far apart are they?
 
-The localizer is a step function: a rounding error can move a box by a pixel, and a probability by much. So a form is
-held to the model in three ways: (a) `global_probs`, (b) `local_probs` given the form's own boxes, (c) agreement of
-boxes, labels and mAP. Letters: P pictures, C classes, N regions, S px a side.
+The localizer is a step function: a rounding error can move a box by a pixel, and a probability by a lot. So a form is
+compared with the model in three ways: (a) `global_probs`, (b) `local_probs` given the form's own boxes, (c) agreement
+of boxes, labels and mAP. Letters: P pictures, C classes, N regions, S px a side.
 """
 
 import contextlib
@@ -34,12 +34,12 @@ class Parity:
     Attributes:
         pictures: P.
         global_difference: (a) largest absolute difference of `global_probs`, in whichever signature it is largest.
-        local_difference: (b) the same of `local_probs`, the model given the form's boxes; or of what `look_at` gives.
-        same_classes: (c) share of the model's regions whose class the form looks for too.
-        same_boxes: share of the model's regions that are the form's, same class, to half a pixel.
+        local_difference: (b) the same for `local_probs`, with the model given the form's boxes, and for `look_at`.
+        same_classes: (c) share of the model's regions for whose class the form has a region too.
+        same_boxes: share of the model's regions whose box the form has for the same class, to half a pixel.
         box_iou: mean intersection over union of regions of the same class.
         same_top_label: share of pictures whose most probable class is the same.
-        model_mean_ap, form_mean_ap: mAP of the fused probabilities; None where no labels are known.
+        model_mean_ap, form_mean_ap: mAP of the fused probabilities; None if no labels are known.
     """
 
     pictures: int
@@ -54,25 +54,25 @@ class Parity:
 
     @property
     def unknown(self) -> list[str]:
-        """The names of values that are no numbers, as those of a form whose outputs are none."""
+        """The names of values that are not finite, as for a form whose outputs are NaN."""
         values = dataclasses.asdict(self).items()
         return [name for name, value in values if value is not None and not np.isfinite(value)]
 
     @property
     def mean_ap_loss(self) -> float | None:
-        """MAP that the form has less than the model."""
+        """By how much the form's mAP is below the model's."""
         if self.model_mean_ap is None or self.form_mean_ap is None:
             return None
         return self.model_mean_ap - self.form_mean_ap
 
 
-# mAP of fewer pictures is reported and not judged: there, two pictures that change places move it by a point.
+# mAP of fewer pictures is reported but not judged: two pictures that swap ranks would change it by a point.
 MIN_PICTURES_FOR_MEAN_AP = 200
 
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Multiply in full float32 inside the block; newer GPUs use TF32 otherwise, which is too coarse to compare by."""
+    """Multiply in full float32 inside the block; newer GPUs otherwise use TF32, which is too coarse for comparing."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
@@ -85,12 +85,12 @@ def full_float32() -> Iterator[None]:
 def measure_parity(
     model: MCAR, forms: Mapping[str, LoadedForm], batches: Iterable[PictureBatch]
 ) -> dict[str, Parity]:
-    """Run exported forms beside their model.
+    """Run exported forms and their model on the same pictures.
 
     Args:
-        model: what was exported.
-        forms: what came of it, by name.
-        batches: of at least one picture.
+        model: the model that was exported.
+        forms: its loaded forms, by name.
+        batches: batches of at least one picture.
 
     Returns:
         Each form's parity, by its name.
@@ -110,7 +110,7 @@ def measure_parity(
         theirs, expected = answer(batch), {"local_probs": ours["local_probs"]}
         ways = (("local_probs", "boxes", predict_at), (LOOK_AT, LOOKED_AT, look_at)) if model.top_n else ()
         for name, place, look in ways:
-            if place in theirs and np.isfinite(theirs[place]).all():  # a crop of what is no box is an error
+            if place in theirs and np.isfinite(theirs[place]).all():  # cropping at NaN would fail
                 expected[name] = look(batch["image"], theirs[place]).numpy()
         return _compare(ours, theirs, expected, batch, half_a_pixel=0.5 / model.image_size)
 
@@ -120,7 +120,7 @@ def measure_parity(
         ] = {}  # the batch and the model's outputs for it
         for name, form in forms.items():
             ways = [(form.answer, form.whole_levels)]
-            # Pixels go through the network that is held to the model anyway: a batch shows that they reach it.
+            # The pixel input leads to the same network, which is compared anyway: one batch shows that it works.
             if form.answer_pixels and not collected[name]:
                 ways.append((form.answer_pixels, True))
             found = []
@@ -142,7 +142,7 @@ def measure_parity(
 
 
 def missed_bars(bar: Bar, parity: Parity) -> list[str]:
-    """What a form was held to and missed, in words."""
+    """The limits that a form exceeds, in words."""
     mean_ap_loss = parity.mean_ap_loss if parity.pictures >= MIN_PICTURES_FOR_MEAN_AP else None
     measured = {
         "global probabilities differ by": (parity.global_difference, bar.global_difference),
@@ -152,7 +152,7 @@ def missed_bars(bar: Bar, parity: Parity) -> list[str]:
         ),
         "mAP is lower by": (mean_ap_loss, bar.mean_ap_loss),
     }
-    # What compares with nothing is no answer in any precision, so `not <=`.
+    # NaN is never an answer, in any precision. It compares as false, hence `not <=`.
     return [f"{name} is not a number" for name in parity.unknown] + [
         f"{what} {value:.2g}, at most {most:g} is allowed"
         for what, (value, most) in measured.items()
@@ -161,7 +161,7 @@ def missed_bars(bar: Bar, parity: Parity) -> list[str]:
 
 
 def parity_lines(parities: Mapping[str, Parity]) -> list[str]:
-    """A table for people: how far each form is from the model."""
+    """A readable table of how far each form is from the model."""
     width = max(len("against the model"), *(len(name) for name in parities))
 
     def line(name: str, *cells: str) -> str:
@@ -189,7 +189,7 @@ def parity_lines(parities: Mapping[str, Parity]) -> list[str]:
 def match_boxes(
     ours: dict[str, Array], theirs: dict[str, Array], half_a_pixel: float
 ) -> tuple[Array, Array, Array]:
-    """Of each of our regions (B, N): do they look for its class too, have they the same box, the two boxes' IoU."""
+    """For each of our regions, (B, N): do they have its class too, do the boxes agree, and the boxes' IoU."""
     pairs = ours["box_classes"][:, :, np.newaxis] == theirs["box_classes"][:, np.newaxis]  # (B, N, N)
     found, place = pairs.any(axis=2), pairs.argmax(axis=2)
     one = ours["boxes"]
@@ -208,7 +208,7 @@ def _compare(
     batch: PictureBatch,
     half_a_pixel: float,
 ) -> dict[str, Array]:
-    """A row a picture of what `_summarize` needs. expected: of their local outputs, ours given their boxes."""
+    """The columns for `_summarize`, one row per picture. `expected`: our local outputs, given their boxes."""
     columns: dict[str, Array] = {name: batch[name] for name in ("labels", "weights") if name in batch}
     columns |= {"our_probs": ours["probs"], "their_probs": theirs["probs"]}
     columns["global_difference"] = np.abs(theirs["global_probs"] - ours["global_probs"])
@@ -225,7 +225,7 @@ def _compare(
 
 def _summarize(columns: dict[str, Array]) -> Parity:
     ours, theirs = columns["our_probs"], columns["their_probs"]
-    # A model without regions has none that differ.
+    # In a model without regions, none can differ.
     found, same, iou = (columns.get(name, np.ones((1, 1), bool)) for name in ("found", "same", "iou"))
     return Parity(
         pictures=len(ours),
@@ -241,7 +241,7 @@ def _summarize(columns: dict[str, Array]) -> Parity:
 
 
 def _mean_ap(columns: dict[str, Array], probs: Array) -> float | None:
-    """mAP, or None where no class is known to be in any picture, NaN where a probability is."""
+    """mAP; None if no class is known to be in any picture, NaN if any probability is NaN."""
     if "labels" not in columns:
         return None
     if np.isnan(probs).any():

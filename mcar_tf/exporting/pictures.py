@@ -1,4 +1,4 @@
-"""A split in; out, the pictures that a form is compared on and those that int8 finds its ranges on."""
+"""Read from a split the pictures that a form is compared on, and those on which int8 finds its ranges."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ BATCH_SIZE = 16
 
 
 def picture_batches(split: Split | Portion, model: MCAR, pictures: int) -> Iterator[PictureBatch]:
-    """The first pictures of a split as a model takes them, with their files' bytes and their labels.
+    """The first pictures of a split, in the model's input format, with their files' bytes and their labels.
 
     Yields:
-        Up to `BATCH_SIZE` pictures at a time, `pictures` in all or as many as there are.
+        Up to `BATCH_SIZE` pictures at a time, in all `pictures`, or fewer if the split has fewer.
     """
     decoded = make_eval_dataset(
         split.files,
@@ -41,6 +41,6 @@ def count_batches(split: Split | Portion, pictures: int) -> int:
 
 
 def calibration_pictures(split: Split | Portion, model: MCAR, pictures: int) -> Iterator[Array]:
-    """The first pictures of a split, (S, S, 3) each. Records lie in random order: these are as good as any."""
+    """The first pictures of a split, (S, S, 3) each. Records are in random order, so these are as good as any."""
     for batch in picture_batches(split, model, pictures):
         yield from batch["image"]

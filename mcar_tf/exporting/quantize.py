@@ -1,9 +1,9 @@
-"""A float TFLite file and some pictures in, the same file with its network in 8 bits out.
+"""Quantize the network of a float TFLite file to 8 bits, with the help of some pictures.
 
-The backbone's convolutions are quantized, weights by channel, in both passes; weights are stored once. What decides
-where to look, and what is said of it, stays in float: pooling, classifier, maps, localizer, crops. So do the sums of
-residual blocks, whose range is wide and whose errors add up, and the first convolutions, whose errors go through all
-others.
+The backbone's convolutions are quantized in both passes, their weights per channel; weights are stored once. What
+decides where to look and what is there stays in float: pooling, classifier, maps, localizer, crops. So do the sums of
+residual blocks, whose range is wide and whose errors add up, and the first convolutions, whose errors pass through
+all the others.
 """
 
 import contextlib
@@ -23,18 +23,19 @@ from mcar_tf.exporting.flatbuffer import op_name, pack, unpack
 Array = npt.NDArray[Any]
 
 BACKBONE = "backbone"  # the Keras model's name, which the converter keeps in the names of its tensors
-# What parts in float are worth, measured on a trained MobileNet-v2: docs/phones.md. These hold 1.7k of 2.2M weights.
+# How many of the first convolutions stay in float: 1.7k of MobileNet-v2's 2.2M weights. docs/phones.md has the
+# accuracy that each part in float gains, measured on a trained MobileNet-v2.
 FLOAT_CONVOLUTIONS = 3
 WHOLE_IMAGE = np.array([[[0, 0, 1, 1]]], np.float32)
-CONVOLUTIONS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}  # op -> the axis of its weights that is the channels'
+CONVOLUTIONS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}  # op -> the channel axis of its weights
 
 
 def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
     """Quantize the network of a float file.
 
     Args:
-        content: of a float TFLite file with the signatures `mcar` and `global_only`, and `look_at` or not.
-        calibration: (S, S, 3) pictures of the file's input type, which the activations' ranges are found on.
+        content: bytes of a float TFLite file with the signatures `mcar` and `global_only`, and perhaps `look_at`.
+        calibration: (S, S, 3) pictures of the file's input type, on which the activations' ranges are found.
 
     Raises:
         ValueError: ai-edge-quantizer is not installed, or there are no pictures.
@@ -58,21 +59,22 @@ def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
     with quiet():
         data = {"mcar": samples, "global_only": samples}
         if any(signature.signatureKey == b"look_at" for signature in model.signatureDefs):
-            # What it sees there does not matter: it is given the ranges of the regions of `mcar`.
+            # What it sees here does not matter: it is given the ranges that `mcar` has in its regions.
             data["look_at"] = [sample | {"boxes": WHOLE_IMAGE} for sample in samples[:1]]
         ranges = recipe.calibrate(data, num_threads=2)
         share_ranges(model, ranges)
         result = recipe.quantize(ranges, enable_progress_report=False).quantized_model
-    # Unpacked at any rate: constants lie behind the file, where neither metadata nor older runtimes look for them.
+    # Unpack in any case: the quantizer writes constants after the tables, where neither metadata nor older runtimes
+    # look for them.
     return pack(store_constants_once(unpack(result)))
 
 
 def first_convolutions(model: schema.ModelT) -> list[str]:
-    """Names, in every pass, of the convolutions that come first.
+    """Names of the first convolutions in every pass.
 
-    They are told by their weights: branches may stand in another order in each pass, and one that is in float here
-    and in 8 bits there would have its weights stored twice. All passes over regions share theirs, and, but where each
-    stream's statistics are folded into them, the pass over the whole image does too.
+    They are identified by their weights, because branches may be in a different order in each pass, and a convolution
+    in float in one pass and in 8 bits in another would have its weights stored twice. All passes over regions share
+    their weights. The pass over the whole image shares them too, unless each stream's own statistics are folded in.
     """
     of_global = weights_of_global_pass(model)
     named = [
@@ -86,7 +88,7 @@ def first_convolutions(model: schema.ModelT) -> list[str]:
 
 
 def weights_of_global_pass(model: schema.ModelT) -> list[int]:
-    """Buffers of its convolutions' weights, in the order in which these run."""
+    """Buffers of the weights of the global pass's convolutions, in the order in which these run."""
     (index,) = (s.subgraphIndex for s in model.signatureDefs if s.signatureKey == b"global_only")
     subgraph = model.subgraphs[index]
     return [subgraph.tensors[operator.inputs[1]].buffer for operator in convolutions(model, subgraph)]
@@ -95,12 +97,12 @@ def weights_of_global_pass(model: schema.ModelT) -> list[int]:
 def share_ranges(model: schema.ModelT, ranges: dict[str, dict[str, Array]]) -> None:
     """Give each convolution the same ranges in all passes over regions, those of the signature `mcar`.
 
-    A bias is stored as a multiple of its input's scale, with a scale for each channel: with ranges of its own, every
-    pass would add a tenth of the weights to the file. The pass over the whole image keeps its own.
+    A bias is stored as a multiple of its input's scale, with one scale per channel. If every pass had its own ranges,
+    each would add a tenth of the weights' size to the file. The pass over the whole image keeps its own ranges.
 
     Args:
         model: the float model.
-        ranges: `min` and `max` of tensors by name, changed here.
+        ranges: `min` and `max` by tensor name, changed in place.
     """
     of_global = weights_of_global_pass(model)
     subgraphs = {bytes(s.signatureKey): model.subgraphs[s.subgraphIndex] for s in model.signatureDefs}
@@ -131,11 +133,11 @@ def share_ranges(model: schema.ModelT, ranges: dict[str, dict[str, Array]]) -> N
 
 
 def store_constants_once(model: schema.ModelT) -> schema.ModelT:
-    """Let the operators of a subgraph share constants that are equal in values and scales; and subgraphs, values."""
+    """Share constants of equal values and scales within a subgraph, and equal values across subgraphs."""
     buffers: dict[bytes, int] = {}
     for number, subgraph in enumerate(model.subgraphs):
         first: dict[tuple[object, ...], int] = {}
-        place: dict[int, int] = {-1: -1}  # -1: an input that is left out
+        place: dict[int, int] = {-1: -1}  # -1: an optional input that is not given
         kept: list[schema.TensorT] = []
         for index, tensor in enumerate(subgraph.tensors):
             key: tuple[object, ...] = (index,)
@@ -165,11 +167,11 @@ def store_constants_once(model: schema.ModelT) -> schema.ModelT:
 
 
 def give_dead_channels_a_scale(model: schema.ModelT) -> schema.ModelT:
-    """Give a channel whose weights are all zero, which says its bias whatever it sees, one weight that is not.
+    """Give each channel whose weights are all (nearly) zero, so that it only outputs its bias, one small weight.
 
-    The scale of weights comes of the largest, and the bias is stored as a 32-bit multiple of input scale x weight
-    scale: without a weight it overflows, which ai-edge-quantizer lets happen. The one given adds less than a
-    thousandth of the bias.
+    The scale of a channel's weights comes from the largest of them, and the bias is stored as a 32-bit multiple of
+    input scale x weight scale. Without a weight the bias overflows, which ai-edge-quantizer does not prevent. The
+    weight set here adds less than a thousandth of the bias.
     """
     for subgraph in model.subgraphs:
         for operator in convolutions(model, subgraph):
@@ -194,13 +196,13 @@ def convolutions(model: schema.ModelT, subgraph: schema.SubGraphT) -> list[schem
 
 
 def _floats(model: schema.ModelT, tensor: schema.TensorT) -> Array:
-    """Values of a constant."""
+    """The float values of a constant."""
     return np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float32)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without ai-edge-quantizer's progress bars, warnings and zeros divided by zeros."""
+    """Hide ai-edge-quantizer's progress bars and warnings, and numpy's about zero divided by zero."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(), np.errstate(all="ignore"):

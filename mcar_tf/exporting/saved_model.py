@@ -1,6 +1,6 @@
-"""A model in, a SavedModel for TensorFlow Serving out: bytes of pictures to answers in one graph.
+"""Write a model as a SavedModel for TensorFlow Serving: one graph from the bytes of pictures to the answers.
 
-Loading it takes TensorFlow alone. Letters: B pictures, C classes, N regions, S px a side.
+Loading it needs nothing but TensorFlow. Letters: B pictures, C classes, N regions, S px a side.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ from pipelines.scans import has_too_many_scans_in_graph
 
 
 def write_form(material: Material, path: Path, precision: None = None) -> None:
-    """Write the line `saved_model` of the table of forms."""
+    """Write the form `saved_model` of the table of forms."""
     write_saved_model(
         material.model, material.classes, path, thresholds=material.thresholds, card=material.card
     )
@@ -35,30 +35,30 @@ def write_saved_model(
     thresholds: Sequence[float] | None = None,
     card: str = "",
 ) -> None:
-    """Write a model with its way from bytes to pixels.
+    """Write a model together with the decoding of pictures.
 
-    Signatures, all with the outputs of `MCAR.call`:
+    Its signatures; the first two have the outputs of `MCAR.call`:
 
-    - `serving_default`: `encoded` (B,) string, files as they are. `valid` (B,) bool besides: an entry that is no
-      picture, or too large a one, has False there, 0 in every other output and -1 in `box_classes`; its neighbours
-      don't notice.
-    - `serve_tensor`: `images` (B, height, width, 3) uint8 RGB, upright, of any size.
-    - `global_only`: as `serving_default`, one pass alone: `global_probs`, `valid`, and where N > 0 `boxes` and
-      `box_classes`, the regions that it points at.
-    - `look_at`, where N > 0: `encoded` as before and `boxes` (B, M, 4), M regions of each picture; `probs` (B, C),
-      the largest of a class in any of them, `region_probs` (B, M, C), those of each, and `valid`.
-    - `classify`: `encoded` as before; `classes` (B, C) string and `scores` (B, C), the most probable first, and
-      `valid`: for clients that have no list of names.
+    - `serving_default`: takes `encoded` (B,) string, the files unchanged. It also gives `valid` (B,) bool: for an
+      entry that is not a picture, or too large, it is False, every other output is 0, and `box_classes` is -1. Other
+      entries are not affected.
+    - `serve_tensor`: takes `images` (B, height, width, 3) uint8 RGB, upright, of any size.
+    - `global_only`: takes `encoded` and runs the global pass only. Gives `global_probs`, `valid`, and if N > 0 the
+      regions to look at, `boxes` and `box_classes`.
+    - `look_at`, if N > 0: takes `encoded` and `boxes` (B, M, 4), M regions of each picture. Gives `probs` (B, C), the
+      largest of each class over the regions, `region_probs` (B, M, C), those of each region, and `valid`.
+    - `classify`, for clients without a list of names: takes `encoded`. Gives `classes` (B, C) string and `scores`
+      (B, C), most probable first, and `valid`.
 
-    `assets.extra/` holds a request for each but `classify` and `look_at`, which TensorFlow Serving runs before it
-    lets anybody in.
+    `assets.extra/` holds one request for each signature except `classify` and `look_at`. TensorFlow Serving runs them
+    before it accepts clients.
 
     Args:
-        model: any.
-        classes: C names, into `assets/labels.txt`.
-        path: folder to make, for TensorFlow Serving named by a version: `.../saved_model/1`.
-        thresholds: C probabilities from which on a class counts as present, into `assets/thresholds.json`.
-        card: text about the model, into `assets/card.md`.
+        model: any MCAR model.
+        classes: C names, written to `assets/labels.txt`.
+        path: folder to create; TensorFlow Serving wants it named by a version: `.../saved_model/1`.
+        thresholds: C probabilities from which on a class counts as present, written to `assets/thresholds.json`.
+        card: text about the model, written to `assets/card.md`.
     """
     module = tf.Module()
     module.variables_of_model = [weight.value for weight in model.weights]
@@ -77,7 +77,7 @@ def write_saved_model(
 
 
 def load_form(path: Path) -> LoadedForm:
-    """A SavedModel as a function from files' bytes to outputs, to hold it to its model."""
+    """A SavedModel as a function from files' bytes to outputs, to compare it with its model."""
     signatures = tf.saved_model.load(str(path)).signatures
 
     def answer(batch: PictureBatch) -> dict[str, Array]:
@@ -143,7 +143,7 @@ def _make_signatures(
 
 
 def write_warmup(path: Path, image_size: int) -> None:
-    """Write the requests that TensorFlow Serving warms a model up with, for a grey picture of the model's size."""
+    """Write the requests with which TensorFlow Serving warms up a model: a grey picture of the model's size."""
     pixels = tf.fill((1, image_size, image_size, 3), tf.constant(127, tf.uint8))
     encoded = tf.io.encode_png(pixels)
     requests = {
@@ -161,12 +161,12 @@ def write_warmup(path: Path, image_size: int) -> None:
 def _prediction_log(signature: str, name: str, tensor: bytes) -> bytes:
     """A PredictionLog of TensorFlow Serving with one predict request in it.
 
-    Its classes come with a package that pins TensorFlow; the bytes are few. Numbers are those of the fields in
-    tensorflow_serving/apis/prediction_log.proto, predict.proto and model.proto.
+    It is encoded by hand, because the package with its classes pins TensorFlow. The numbers are those of the fields
+    in tensorflow_serving/apis/prediction_log.proto, predict.proto and model.proto.
     """
 
     def field(number: int, content: bytes) -> bytes:
-        # Protocol buffers' wire type 2: number and type, length, content. The length in groups of 7 bits.
+        # Protocol buffers' wire type 2: field number and type, length in groups of 7 bits, content.
         length, groups = len(content), b""
         while length > 127:
             groups, length = groups + bytes([length & 127 | 128]), length >> 7
@@ -179,20 +179,20 @@ def _prediction_log(signature: str, name: str, tensor: bytes) -> bytes:
 
 
 def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decode what can be decoded, upright and warped to S x S, each on its own.
+    """Decode what can be decoded, turn it upright and resize it to S x S, each picture separately.
 
-    A picture of more than `MAX_MEGAPIXELS` is none: a few kilobytes can unpack into gigabytes. Nor is a JPEG with
-    hundreds of scans, which takes minutes.
+    A picture of more than `MAX_MEGAPIXELS` is not decoded: a few kilobytes can unpack into gigabytes. Neither is a
+    JPEG with hundreds of scans, which would take minutes.
 
     Args:
         encoded: (B,) string, B at least 1.
         image_size: S.
 
     Returns:
-        (B, S, S, 3) float32 in [0, 255], black where there was no picture; (B,) bool, whether there was.
+        (B, S, S, 3) float32 in [0, 255], black for what was not decoded; (B,) bool, whether it was decoded.
     """
 
-    # A graph has no `try`. A dataset has: it can leave out what failed, and what comes after it takes its place.
+    # A graph has no `try`, but a dataset can skip what failed, and the element after it is taken instead.
     def try_to_decode(data: tf.Tensor) -> tf.data.Dataset:
         def decode(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return decode_and_resize(data, read_orientation(data), image_size), True
@@ -204,7 +204,7 @@ def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.
             return few_scans & (pixels <= round(MAX_MEGAPIXELS * 1e6))
 
         black = tf.zeros((image_size, image_size, 3)), False
-        # The filter first: what is too large must not be decoded to find out.
+        # Filter first: a picture that is too large must not be decoded to find that out.
         tried = tf.data.Dataset.from_tensors(data).filter(is_small_enough).map(decode).ignore_errors()
         return tried.concatenate(tf.data.Dataset.from_tensors(black)).take(1)
 
@@ -215,7 +215,7 @@ def decode_pictures(encoded: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.
 
 
 def _blank(outputs: Outputs, valid: tf.Tensor) -> Outputs:
-    """Nothing in the rows that were no picture: 0, and no class, -1."""
+    """Outputs with 0, and -1 for classes of regions, in the rows that are not valid."""
 
     def blank(name: str, value: tf.Tensor) -> tf.Tensor:
         rows = tf.reshape(valid, [-1] + [1] * (value.shape.rank - 1))

@@ -1,4 +1,4 @@
-"""A model in, one file of TFLite's built-in ops for a phone out; and the file as a function, to try it here.
+"""Write a model as one TFLite file of built-in ops for phones; and load such a file as a function, to try it here.
 
 Letters: C classes, N regions, S px a side. A phone looks at one picture at a time: the batch is 1.
 """
@@ -30,12 +30,12 @@ from mcar_tf.exporting.quantize import quantize_tflite
 from mcar_tf.models.crop import crop_and_resize_portable
 from mcar_tf.models.mcar import MCAR, Outputs
 
-# A batch of regions: the activations of more fit no cache, and each batch takes memory of its own (docs/phones.md).
+# Regions in a batch: the activations of more fit no cache, and each batch takes its own memory (docs/phones.md).
 REGIONS_AT_ONCE = 2
 
 
 def write_form(material: Material, path: Path, precision: str) -> None:
-    """Write one of the lines `tflite` of the table of forms."""
+    """Write one of the TFLite forms of the table of forms."""
     calibration = material.calibration() if precision == "int8" and material.calibration else None
     write_tflite(
         material.model,
@@ -60,25 +60,26 @@ def write_tflite(
     thresholds: Sequence[float] | None = None,
     temperature: float = 1.0,
 ) -> None:
-    """Write a model as one file with three signatures that share one set of weights, and its class names inside.
+    """Write a model as one file with three signatures that share one set of weights, and the class names inside.
 
-    `mcar` has the outputs of `MCAR.call` (no boxes where N = 0). `global_only` is one pass alone: `global_probs`,
-    and `boxes` and `box_classes`, where it points at. `look_at` looks at one region: `boxes` (1, 1, 4) besides the
-    image in, `probs` (1, C) out; there is none where N = 0. All take `image` (1, S, S, 3), RGB in [0, 255], upright.
+    All take `image` (1, S, S, 3), RGB in [0, 255], upright. `mcar` has the outputs of `MCAR.call` (no boxes if
+    N = 0). `global_only` runs the global pass only: it gives `global_probs`, and the regions to look at, `boxes` and
+    `box_classes`. `look_at` looks at one region: it also takes `boxes` (1, 1, 4), and gives `probs` (1, C). It is
+    missing if N = 0.
 
     Args:
-        model: any.
+        model: any MCAR model.
         classes: C names.
         path: the file to write.
-        precision: "float32"; "float16": weights of half the size; "dynamic": weights of a quarter (8 bits),
-            activations quantized as they come; "int8": 8 bits in the network throughout, ranges by `calibration`.
-        calibration: (S, S, 3) pictures, some hundred that look like what the phone will see.
-        input_type: of `image`.
-        thresholds: C probabilities from which on a class counts as present, into the file; None: there are none.
-        temperature: by which `calibrate` makes probabilities frequencies, into the file.
+        precision: "float32"; "float16": weights of half the size; "dynamic": weights of a quarter of the size (8
+            bits), activations quantized at run time; "int8": the whole network in 8 bits, ranges from `calibration`.
+        calibration: a few hundred (S, S, 3) pictures that look like what the phone will see.
+        input_type: type of `image`, "float32" or "uint8".
+        thresholds: C probabilities from which on a class counts as present, stored in the file; None: there are none.
+        temperature: that with which `calibrate` turns probabilities into frequencies, stored in the file.
 
     Raises:
-        ValueError: int8 without calibration pictures; an op that is not built in.
+        ValueError: int8 without calibration pictures; or an op that is not built in.
     """
     content = convert_tflite(model, precision, calibration, input_type=input_type)
     is_float = input_type == "float32"
@@ -109,12 +110,12 @@ def convert_tflite(
 
 
 def as_input(picture: Array, input_type: str) -> Array:
-    """A picture of floats in [0, 255] as what a file takes."""
+    """A picture of floats in [0, 255], converted to the file's input type."""
     return np.round(picture).astype(np.uint8) if input_type == "uint8" else picture
 
 
 def _convert(model: MCAR, precision: str, input_type: str) -> bytes:
-    """What TensorFlow's converter can do by itself: all but int8."""
+    """Convert with TensorFlow's converter alone, which can do every precision but int8."""
     with tempfile.TemporaryDirectory() as folder:
         functions = _freeze_signatures(model, tf.dtypes.as_dtype(input_type))
         tf.saved_model.save(tf.Module(), folder, signatures=functions)
@@ -129,7 +130,7 @@ def _convert(model: MCAR, precision: str, input_type: str) -> bytes:
 
 
 def list_ops(content: bytes) -> dict[str, Counter[str]]:
-    """How often each op occurs in each signature of a TFLite file; what is not built in is `CUSTOM name`."""
+    """How often each op occurs in each signature of a TFLite file; one that is not built in is `CUSTOM name`."""
     model = unpack(content)
     return {
         signature.signatureKey.decode(): Counter(
@@ -140,24 +141,24 @@ def list_ops(content: bytes) -> dict[str, Counter[str]]:
 
 
 def load_runner(content: bytes, signature: str = "mcar", threads: int = 1) -> Any:
-    """A signature of a TFLite file as a function: `runner(image=...)` -> outputs, of `look_at` with `boxes=` too.
+    """A signature of a TFLite file as a function: `runner(image=...)` -> outputs; `look_at` takes `boxes=` too.
 
-    `image` is (1, S, S, 3), of the file's own type. It runs in LiteRT, what phones have, where `ai-edge-litert` is
-    installed, else in TensorFlow's copy of it.
+    `image` is (1, S, S, 3), of the file's input type. The function runs in LiteRT, as on phones, if `ai-edge-litert`
+    is installed, else in TensorFlow's copy of it.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         from tensorflow.lite.python.interpreter import Interpreter
     with warnings.catch_warnings():
-        # TensorFlow's copy points at LiteRT.
+        # TensorFlow's copy warns that LiteRT replaces it.
         warnings.simplefilter("ignore")
         interpreter = Interpreter(model_content=content, num_threads=threads)
     return interpreter.get_signature_runner(signature)
 
 
 def load_form(path: Path) -> LoadedForm:
-    """A TFLite file as a function of a batch of pictures, to hold it to its model."""
+    """A TFLite file as a function of a batch of pictures, to compare it with its model."""
     content = path.read_bytes()
     runners = {signature: load_runner(content, signature) for signature in list_ops(content)}
     dtype = runners["mcar"].get_input_details()["image"]["dtype"]
@@ -178,7 +179,7 @@ def load_form(path: Path) -> LoadedForm:
 
 
 def _freeze_signatures(model: MCAR, dtype: tf.DType) -> dict[str, tf.types.experimental.PolymorphicFunction]:
-    """The signatures, weights turned to constants: the converter then stores equal ones once."""
+    """The signatures with weights as constants, so that the converter stores equal ones only once."""
 
     def mcar(image: tf.Tensor) -> Outputs:
         outputs = model(image, training=False, crop=crop_and_resize_portable, regions_at_once=REGIONS_AT_ONCE)

@@ -1,4 +1,4 @@
-"""A model in, a folder out that any static server turns into a page that looks at pictures in the browser."""
+"""Write a model as a web page that runs it in the browser: a folder for any static file server."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ MODEL = "mcar.tflite"
 
 
 def write_form(material: Material, path: Path, precision: None = None) -> None:
-    """Write the line `web` of the table of forms."""
+    """Write the form `web` of the table of forms."""
     path.mkdir()
     tflite.write_tflite(material.model, material.classes, path / MODEL, thresholds=material.thresholds)
     if material.litert:
@@ -37,5 +37,5 @@ def write_form(material: Material, path: Path, precision: None = None) -> None:
 
 
 def load_form(path: Path) -> LoadedForm:
-    """The page's model file, to hold it to its model."""
+    """The page's model file, to compare it with its model."""
     return tflite.load_form(path / MODEL)

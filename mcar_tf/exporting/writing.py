@@ -1,4 +1,4 @@
-"""A loaded run in; its exported forms, held to the model on real pictures, and their papers out."""
+"""Export a loaded run: write its forms, compare them with the model on real pictures, and write their documents."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ from mcar_tf.models.mcar import MCAR
 from mcar_tf.runs.loading import Run
 from pipelines.manifest import Portion, Split
 
-# Options that a model is built by, as `build_mcar` names them: enough to build one that takes the same time.
+# Options of `build_mcar`, enough to build a model that takes the same time.
 MODEL_OPTIONS = (
     "backbone",
     "backbone_width",
@@ -65,14 +65,14 @@ def _announced(name: str) -> Iterator[None]:
 def compare_forms(
     forms: Sequence[Form], model: MCAR, folder: Path, split: Split | Portion, pictures: int
 ) -> dict[str, Parity]:
-    """Run the forms in an export folder beside their model, and print how far each is from it.
+    """Run the forms in an export folder and their model on the same pictures; print how far each is from the model.
 
     Args:
-        forms: what was written.
-        model: what they were made from.
-        folder: where they lie.
-        split: whose pictures they are compared on.
-        pictures: how many of them at most.
+        forms: the forms that were written.
+        model: the model that they were made from.
+        folder: the export folder.
+        split: the split whose pictures they are compared on.
+        pictures: the largest number of pictures.
 
     Returns:
         Each form's parity, by the form's name.
@@ -92,7 +92,7 @@ def compare_forms(
 
 
 def list_missed_bars(forms: Sequence[Form], parities: Mapping[str, Parity]) -> list[str]:
-    """What each form was held to and missed, in words."""
+    """The limits that each form exceeds, in words."""
     return [f"{form.name}: {line}" for form in forms for line in missed_bars(form.bar, parities[form.name])]
 
 
@@ -104,15 +104,15 @@ def write_papers(
     forms: Sequence[Form],
     parities: Mapping[str, Parity],
 ) -> None:
-    """Write what people and programs read about the forms in an export folder.
+    """Write the documents about the forms in an export folder, for people and for programs.
 
     Args:
         folder: the export folder.
-        run: what was exported.
+        run: the run that was exported.
         card: the model card, to which the table of parities is added.
-        split: on which they were measured.
-        forms: what was written.
-        parities: of the forms, by name.
+        split: the split on which the parities were measured.
+        forms: the forms that were written.
+        parities: the parities of the forms, by name.
     """
     (folder / LABELS).write_text(labels_text(run.classes), encoding="utf-8")
     if run.thresholds is not None:

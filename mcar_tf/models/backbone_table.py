@@ -1,4 +1,4 @@
-"""The table of backbones, and what can be built of it: loads no TensorFlow, so that a command can ask it at once.
+"""The table of backbones, and checks of what can be built. Loads no TensorFlow, so commands can use it at once.
 
 A new backbone is one line in `BACKBONES`.
 """
@@ -14,7 +14,7 @@ from mcar_tf.models.weights.imagenet import find_packaged_weights
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """One network and what it takes.
+    """One network and its requirements.
 
     Attributes:
         network: a model of `keras.applications`, or one of `backbones.OWN_NETWORKS`.
@@ -22,9 +22,9 @@ class Backbone:
             scales its images itself.
         min_size: smallest side of an image in px.
         widths: whether its number of channels can be scaled.
-        pretrained: the widths that there are ImageNet weights for: those of `keras.applications`, or of `package`.
-        package: the Python package that has the ImageNet weights inside, where there is one.
-        weights_from: where else they are to be had.
+        pretrained: the widths with ImageNet weights, from `keras.applications` or from `package`.
+        package: the Python package that contains the ImageNet weights, if there is one.
+        weights_from: where else the weights can be found.
     """
 
     network: str
@@ -62,10 +62,10 @@ def check_backbone(
     weights: str | Path | None = None,
     spell: Callable[[str], str] = str,
 ) -> None:
-    """Refuse what no backbone can be built from, before anything is built.
+    """Check, before anything is built, that a backbone can be built from these arguments.
 
     Args:
-        name: a key of `BACKBONES`, as it should be.
+        name: should be a key of `BACKBONES`.
         backbone_width: factor on the number of channels.
         image_size: side of the images in px.
         glance_size: side to which the global pass reduces them, in px.
@@ -74,9 +74,9 @@ def check_backbone(
         spell: how the caller's users write an argument's name.
 
     Raises:
-        ValueError: unknown name, a width where it can't be scaled or has no such weights, an image, a glance or a
-            crop smaller than the backbone takes, a glance that does not divide the image.
-        FileNotFoundError: no such file of weights; the package with ImageNet's is not installed.
+        ValueError: unknown name; a width for a backbone that can't be scaled or has no weights of that width; an
+            image, glance or crop smaller than the backbone takes; a glance that does not divide the image.
+        FileNotFoundError: no such weights file; the package with the ImageNet weights is not installed.
     """
     if name not in BACKBONES:
         close = difflib.get_close_matches(name.lower().replace("-", "_"), BACKBONES, n=1, cutoff=0.4)
@@ -119,7 +119,7 @@ def check_glance(
     min_size: int = 1,
     spell: Callable[[str], str] = str,
 ) -> None:
-    """Refuse a glance of which the image is no whole multiple, and crops that no region has the pixels for.
+    """Check that the image is a whole multiple of the glance, and that regions can have enough pixels for the crops.
 
     Args:
         image_size: side of the images in px.
@@ -129,7 +129,7 @@ def check_glance(
         spell: how the caller's users write an argument's name.
 
     Raises:
-        ValueError: naming the nearest value that works.
+        ValueError: a size does not fit; the message names the nearest value that works.
     """
     if image_size % glance_size:
         divisors = [side for side in range(min_size, image_size + 1) if image_size % side == 0]

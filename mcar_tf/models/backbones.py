@@ -1,6 +1,6 @@
-"""The networks that look: a name in, a Keras model from an image in [0, 255] to an activation map out.
+"""Build a backbone by its name: a Keras model from an image in [0, 255] to an activation map.
 
-`backbone_table.py` says which there are.
+`backbone_table.py` lists the backbones.
 """
 
 from collections.abc import Callable
@@ -20,13 +20,13 @@ from mcar_tf.models.weights.imagenet import EXTRA, find_packaged_weights
 from mcar_tf.models.weights.names import NAMINGS
 from mcar_tf.models.weights.state_dict import is_state_dict, read_state_dict
 
-# Moving averages of BatchNorm follow each batch as torch's do (its momentum 0.1 is our 0.9). What
-# `keras.applications` sets, 0.999 and 0.99, would leave a short fine-tune with ImageNet's statistics.
+# BatchNorm's moving averages follow each batch as fast as torch's do (its momentum 0.1 is our 0.9). With the 0.999
+# and 0.99 of `keras.applications`, a short fine-tune would end with ImageNet's statistics.
 BATCH_NORM_MOMENTUM = 0.9
 
 
 def as_it_is(images: keras.KerasTensor) -> keras.KerasTensor:
-    """RGB in [0, 255], for networks that scale it themselves."""
+    """RGB in [0, 255] unchanged, for networks that scale it themselves."""
     return images
 
 
@@ -41,7 +41,7 @@ def to_caffe_bgr(images: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def to_torchvision(images: keras.KerasTensor) -> keras.KerasTensor:
-    """RGB in [0, 255] -> fractions, less ImageNet's mean, over its deviation, as torchvision's networks take it."""
+    """RGB in [0, 255] -> [0, 1], less ImageNet's mean, divided by its standard deviation, as in torchvision."""
     mean, deviation = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     fractions = images / 255.0 - ops.convert_to_tensor(mean, images.dtype)
     return fractions / ops.convert_to_tensor(deviation, images.dtype)
@@ -64,8 +64,8 @@ def build_tiny_resnet(width: float = 1.0) -> keras.Model:
     inputs = keras.Input((None, None, 3))
     x = keras.layers.ReLU()(convolution(inputs, round(16 * width), 3, 2))
     for filters in (32, 64, 128):
-        # Every other cell, then stride 1: the same numbers as a 1x1 convolution of stride 2, whose gradient by oneDNN
-        # (TensorFlow 2.21 on CPUs) writes past its memory where channels are fewer than 16.
+        # Every other cell, then stride 1. This equals a 1x1 convolution of stride 2, whose gradient in oneDNN
+        # (TensorFlow 2.21 on CPUs) writes past its memory if there are fewer than 16 channels.
         shortcut = convolution(keras.layers.MaxPooling2D(1, 2)(x), round(filters * width), 1, 1)
         x = keras.layers.ReLU()(convolution(x, round(filters * width), 3, 2))
         x = convolution(x, round(filters * width), 3, 1)
@@ -73,7 +73,7 @@ def build_tiny_resnet(width: float = 1.0) -> keras.Model:
     return keras.Model(inputs, x)
 
 
-# What the table's words mean; other networks are those of `keras.applications`.
+# What the names in the table stand for; all other networks are those of `keras.applications`.
 SCALINGS = {
     "none": as_it_is,
     "unit_range": to_unit_range,
@@ -103,19 +103,19 @@ def build_backbone(
     Args:
         name: a key of `BACKBONES`.
         weights: "imagenet" (downloaded by `keras.applications`, or from a package), a file, or None for random ones.
-            The file is what `save_weights` of the same `keras.applications` model without its top gave, or for the
-            backbones of `NAMINGS` a state dict of PyTorch's.
+            The file is one written by `save_weights` of the same `keras.applications` model without its top or, for
+            the backbones in `NAMINGS`, a PyTorch state dict.
         width: factor on the number of channels.
         sync_batch_norm: whether, in training, BatchNorm normalizes with the batch of all replicas.
-        batch_norm: whose moving statistics it has: "shared", "per_stream" or "frozen", of `FusedBatchNormalization`.
+        batch_norm: which moving statistics it has, "shared", "per_stream" or "frozen": see `FusedBatchNormalization`.
 
     Returns:
-        Keras model: (B, H, W, 3) in [0, 255] -> (B, h, w, d), named "backbone". It takes `local_stream`, whether the
-        images are the local stream's, beside `training`.
+        Keras model: (B, H, W, 3) in [0, 255] -> (B, h, w, d), named "backbone". Besides `training` it takes
+        `local_stream`, whether the images are the local stream's.
 
     Raises:
-        ValueError: see `check_backbone`; weights of another architecture.
-        FileNotFoundError: no such file of weights; ImageNet's could not be downloaded.
+        ValueError: see `check_backbone`; or weights of another architecture.
+        FileNotFoundError: no such weights file; or the ImageNet weights could not be downloaded.
     """
     check_backbone(name, backbone_width=width, weights=weights)
     entry = BACKBONES[name]
@@ -135,7 +135,7 @@ def build_backbone(
 
 
 def _build_network(entry: Backbone, weights: str | None, width: float) -> keras.Model:
-    """(B, H, W, 3), scaled, to (B, h, w, d)."""
+    """The network from scaled images (B, H, W, 3) to (B, h, w, d)."""
     if entry.network in OWN_NETWORKS:
         return OWN_NETWORKS[entry.network](**{"width": width} if entry.widths else {})
     widths = {"alpha": width} if entry.widths else {}

@@ -1,8 +1,8 @@
-"""Which regions are worth a second look: a band of global probabilities in, checked. Loads no TensorFlow.
+"""Check the look band: the range of global probabilities that are worth a second look. Loads no TensorFlow.
 
-A class that the first look is nearly sure of gains nothing from a maximum, one that it nearly excludes rarely. With a
-band, only classes whose global probability lies in it, its ends included, are looked at again, at most N. A region
-that is not looked at counts as a second look at the whole image: its logits are those of the first.
+A class that the first look is nearly sure of gains nothing from a maximum, and one that it nearly excludes gains
+rarely. With a band, only classes whose global probability lies in it (ends included) are looked at again, at most N.
+A region that is not looked at counts as a second look at the whole image: its logits are those of the first look.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 def check_band(
     band: Sequence[float] | None, top_n: int, named: Callable[[str], str] = lambda name: name
 ) -> None:
-    """Refuse what is no band, or what has nothing to look at.
+    """Raise an error if this is not a band, or if there are no regions to look at.
 
     Args:
-        band: lowest and highest global probability of a class that is looked at; None: all are.
-        top_n: N.
+        band: lowest and highest global probability of the classes that are looked at again; None: any probability.
+        top_n: N, the number of regions.
         named: how to write an option's name.
 
     Raises:
-        ValueError: naming what it may be and what it is.
+        ValueError: the band is not valid; the message says what it may be and what it is.
     """
     if band is None:
         return

@@ -1,4 +1,4 @@
-"""BatchNorm by TensorFlow's fused op: the same layer as Keras', in a fraction of the time and memory."""
+"""BatchNorm with TensorFlow's fused op: the same layer as Keras', in a fraction of the time and memory."""
 
 from typing import Any
 
@@ -7,31 +7,31 @@ import tensorflow as tf
 
 from mcar_tf.models.keras_internals import pass_on
 
-# Which statistics normalize each stream when nothing is trained: one set for both (the paper's), one for each, or the
-# first ones for good.
+# Which moving statistics normalize each stream at inference: one set for both (the paper's), one set for each, or the
+# initial ones, which never change.
 STATISTICS = ("shared", "per_stream", "frozen")
-LOCAL_STREAM = "local_stream"  # the argument that says whose pass it is
+LOCAL_STREAM = "local_stream"  # name of the argument that tells the local stream's pass from the global one's
 MOVING = (
     "moving_mean",
     "moving_variance",
     "local_moving_mean",
     "local_moving_variance",
-)  # names of statistics
+)  # names of the moving statistics
 
 
 @keras.saving.register_keras_serializable("mcar_tf")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` of (B, h, w, d) over its last axis, by `FusedBatchNormV3`.
+    """`keras.layers.BatchNormalization` of (B, h, w, d) over its last axis, computed by `FusedBatchNormV3`.
 
-    Keras 3 spells the layer out in a dozen elementwise ops, each of which goes through memory: with MobileNet-v2 on a
-    CPU they cost as much as all convolutions together. And behind a convolution, grappler folds the fused op into it.
+    Keras 3 composes the layer of a dozen elementwise ops, each of which goes through memory: with MobileNet-v2 on a
+    CPU they cost as much as all convolutions together. And grappler folds the fused op into a convolution before it.
 
-    One number differs: the moving variance takes the batch's unbiased variance (n / (n - 1)), as torch's layer does.
+    One number differs: the moving variance uses the batch's unbiased variance (n / (n - 1)), as torch's layer does.
 
     Args:
-        statistics: "shared": one moving mean and variance; "per_stream": another for calls with `local_stream`, gamma
-            and beta being the same; "frozen": moving statistics that stay as they are and normalize in training too.
-        **kwargs: of `keras.layers.BatchNormalization`.
+        statistics: "shared": one moving mean and variance; "per_stream": a second pair for calls with `local_stream`,
+            with the same gamma and beta; "frozen": moving statistics that never change and are used in training too.
+        **kwargs: arguments of `keras.layers.BatchNormalization`.
     """
 
     def __init__(self, statistics: str = "shared", **kwargs: Any) -> None:
@@ -40,7 +40,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         pass_on(self, LOCAL_STREAM)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """With statistics for each stream, those of the local one come after Keras' own weights."""
+        """Make the weights; with statistics per stream, the local stream's come after Keras' own weights."""
         super().build(input_shape)
         if self.statistics == "per_stream":
             initializers = self.moving_mean_initializer, self.moving_variance_initializer
@@ -56,7 +56,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         mask: tf.Tensor | None = None,
         local_stream: bool = False,
     ) -> tf.Tensor:
-        """(B, h, w, d) -> the same, normalized with the batch's moments in training, else with the moving ones."""
+        """Normalize (B, h, w, d) with the batch's moments in training, otherwise with the moving statistics."""
         learning = bool(training) and self.trainable and self.statistics != "frozen"
         moving = self.moving_mean, self.moving_variance
         if local_stream and self.statistics == "per_stream":
@@ -82,7 +82,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def _normalize_over_replicas(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
-        """With the moments of all replicas' batches together, as the fused op can't: outputs and moments."""
+        """Normalize with the moments of all replicas' batches, which the fused op can't. Returns outputs, moments."""
         x = tf.cast(inputs, tf.float32)
         mean, variance = self._moments(x, mask=None)
         scale, offset = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
@@ -92,7 +92,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return tf.cast(outputs, inputs.dtype), (mean, variance * n / tf.maximum(n - 1.0, 1.0))
 
     def load_own_variables(self, store: Any) -> None:
-        """What was saved with one set of statistics gives it to both streams."""
+        """Load saved weights; a file with one set of statistics gives it to both streams."""
         count = len(self.weights)
         if self.statistics == "per_stream" and len(store.keys()) == count - 2:
             values = [store[str(index)] for index in range(count - 2)]
@@ -100,20 +100,20 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         super().load_own_variables(store)
 
     def get_config(self) -> dict:
-        """Arguments of the constructor."""
+        """The arguments of the constructor."""
         return super().get_config() | {"statistics": self.statistics}
 
 
 def fuse_batch_norm(
     network: keras.Model, momentum: float, synchronized: bool = False, statistics: str = "shared"
 ) -> keras.Model:
-    """A copy of a functional model, weights and all, whose BatchNorm layers are fused and as asked for.
+    """A copy of a functional model with its weights, whose BatchNorm layers are fused and have these options.
 
     Args:
-        network: any.
-        momentum: of the moving averages.
-        synchronized: whether, in training, they normalize with the batch of all replicas.
-        statistics: of `FusedBatchNormalization`.
+        network: any functional model.
+        momentum: momentum of the moving averages.
+        synchronized: whether, in training, the layers normalize with the batch of all replicas.
+        statistics: see `FusedBatchNormalization`.
     """
     changes = {"momentum": momentum, "synchronized": synchronized, "statistics": statistics}
 
@@ -128,9 +128,9 @@ def fuse_batch_norm(
 
 
 def copy_backbone(source: keras.Model, target: keras.Model) -> None:
-    """Give a network the weights of another that differs at most in whether each stream has statistics of its own.
+    """Copy a network's weights to another that may differ from it in whether each stream has its own statistics.
 
-    One set of statistics goes to both streams; of two sets, a network with one gets the global stream's.
+    One set of statistics is copied to both streams; of two sets, a network with one set gets the global stream's.
     """
     for theirs, ours in zip(source.layers, target.layers, strict=True):
         if isinstance(theirs, keras.Model):
@@ -139,11 +139,11 @@ def copy_backbone(source: keras.Model, target: keras.Model) -> None:
         values = theirs.get_weights()
         missing = len(ours.weights) - len(
             values
-        )  # the local stream's come last: a copy of the others, or none
+        )  # the local stream's statistics come last: they are copied from the others, or left out
         ours.set_weights([*values, *values[len(values) - missing :]] if missing >= 0 else values[:missing])
 
 
 def check_batch_norm(batch_norm: str) -> None:
-    """Refuse unknown statistics, with `ValueError`."""
+    """Raise `ValueError` for unknown statistics."""
     if batch_norm not in STATISTICS:
         raise ValueError(f"`batch_norm` must be one of {', '.join(STATISTICS)}. Received: {batch_norm!r}")

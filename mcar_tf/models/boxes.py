@@ -1,4 +1,4 @@
-"""Change boxes: boxes in, boxes out, all inside of the image.
+"""Widen and jitter boxes; the results stay inside the image.
 
 Boxes are (..., 4) float32, ymin xmin ymax xmax as fractions of the image.
 """
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-MAX_JITTER = 0.5  # more could move a box of the whole image out of it
+MAX_JITTER = 0.5  # a larger one could move a box of the whole image out of the image
 
 
 def widen_boxes(boxes: tf.Tensor, height: float | tf.Tensor, width: float | tf.Tensor) -> tf.Tensor:
-    """Boxes of at least this height and width, fractions of the image: widened about their centre, kept inside."""
+    """Widen boxes about their centre to at least this height and width (fractions of the image), kept inside it."""
     least = tf.minimum(tf.cast(tf.stack([height, width]), tf.float32), 1.0)
     start, stop = boxes[..., :2], boxes[..., 2:]
     side = tf.maximum(stop - start, least)
@@ -22,16 +22,16 @@ def widen_boxes(boxes: tf.Tensor, height: float | tf.Tensor, width: float | tf.T
 
 
 def jitter_boxes(boxes: tf.Tensor, share: float, seed: Sequence[int | tf.Tensor]) -> tf.Tensor:
-    """Boxes shifted and scaled at random, in height and width each on its own.
+    """Shift and scale boxes at random, independently in height and width.
 
     A side is multiplied by a factor in [1 - share, 1 + share], and its centre moves by up to `share` of the side.
-    What then lies beyond the image is cut off.
+    Whatever then lies outside the image is cut off.
 
     Args:
-        boxes: (B, N, 4); under a strategy one replica's part, whose numbers are those that it would get as a part of
-            the whole batch on one device.
+        boxes: (B, N, 4); under a strategy one replica's part, which gets the random numbers that it would get as a
+            part of the whole batch on one device.
         share: in [0, `MAX_JITTER`].
-        seed: two integers, which decide the numbers.
+        seed: two integers, which determine the random numbers.
     """
     context = tf.distribute.get_replica_context()
     batch, regions, _ = tf.unstack(tf.shape(boxes))
@@ -44,6 +44,6 @@ def jitter_boxes(boxes: tf.Tensor, share: float, seed: Sequence[int | tf.Tensor]
 
 
 def check_jitter(box_jitter: float) -> None:
-    """Refuse a jitter outside its range, with `ValueError`."""
+    """Raise `ValueError` for a jitter outside its range."""
     if not 0.0 <= box_jitter <= MAX_JITTER:
         raise ValueError(f"`box_jitter` must lie in [0, {MAX_JITTER}]. Received: {box_jitter}")

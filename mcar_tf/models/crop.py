@@ -1,4 +1,4 @@
-"""Cut regions out of images: boxes in, crops of one size out. Bilinear, aligned corners, no gradient to the boxes.
+"""Cut regions out of images and resize them to one size: bilinear, aligned corners, no gradient to the boxes.
 
 Letters: B images, N regions, H x W pixels of an image, h x w of a crop.
 """
@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# (images, boxes, size) -> crops, as the two forms below.
+# (images, boxes, size) -> crops, like the two functions below.
 Crop = Callable[[tf.Tensor, tf.Tensor, int | tuple[int, int]], tf.Tensor]
 
 
 def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, size: int | tuple[int, int]) -> tf.Tensor:
-    """Crops by TensorFlow's own op: the fast form on CPU and GPU.
+    """Crop with TensorFlow's own op, the fast way on CPU and GPU.
 
     Args:
         images: (B, H, W, 3), any range.
-        boxes: (B, N, 4), ymin xmin ymax xmax as fractions of the image: a region of the pixels start to stop - 1
-            is start / H, stop / H.
+        boxes: (B, N, 4), ymin xmin ymax xmax as fractions of the image: for a region of the pixels start to
+            stop - 1, these are start / H and stop / H.
         size: side of the crops in px, or (h, w).
 
     Returns:
@@ -25,9 +25,9 @@ def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, size: int | tuple[int, 
     """
     height, width = _sides(size)
     batch, regions, images_height, images_width = _shape(images, boxes)
-    # The op takes corners as fractions of the last pixel's index, and paints what lies beyond that pixel black,
-    # be it by a rounding error. One more row and column, copies of the last, keep both ends inside and make
-    # start / H the very fraction that it wants.
+    # The op takes corners as fractions of the last pixel's index, and paints everything beyond that pixel black, even
+    # if it is beyond by a rounding error only. One more row and column, copies of the last, keep both ends inside,
+    # and start / H is then exactly the fraction that the op expects.
     padded = tf.pad(images, [[0, 0], [0, 1], [0, 1], [0, 0]], mode="SYMMETRIC")
     one_pixel = tf.cast(tf.stack([0, 0, images_height, images_width]), tf.float32)
     corners = tf.cast(boxes, tf.float32) - tf.math.divide_no_nan(1.0, one_pixel)
@@ -41,9 +41,9 @@ def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, size: int | tuple[int, 
 
 
 def crop_and_resize_portable(images: tf.Tensor, boxes: tf.Tensor, size: int | tuple[int, int]) -> tf.Tensor:
-    """The same crops without TensorFlow's op, which neither TFLite nor XLA has: two gathers an axis.
+    """The same crops without TensorFlow's op, which neither TFLite nor XLA has: two gathers per axis.
 
-    Arguments and result are those of `crop_and_resize`; the two agree to 1e-4 of the value range.
+    Arguments and result are as in `crop_and_resize`; the two agree to 1e-4 of the value range.
     """
     height, width = _sides(size)
     batch, regions, images_height, images_width = _shape(images, boxes)
@@ -52,7 +52,7 @@ def crop_and_resize_portable(images: tf.Tensor, boxes: tf.Tensor, size: int | tu
     row, row_fraction = _sample_positions(ymin, ymax, images_height, height)  # (B, N, h)
     column, column_fraction = _sample_positions(xmin, xmax, images_width, width)  # (B, N, w)
 
-    # (B, H, W, 3) -> (B, W, H, 3): a gather of whole columns copies long stretches of memory
+    # (B, H, W, 3) -> (B, W, H, 3), so that gathering whole columns copies long stretches of memory
     columns = tf.transpose(images, [0, 2, 1, 3])
     column_fraction = column_fraction[..., tf.newaxis, tf.newaxis]
     left = tf.gather(columns, column, batch_dims=1)  # (B, N, w, H, 3)
@@ -68,12 +68,12 @@ def crop_and_resize_portable(images: tf.Tensor, boxes: tf.Tensor, size: int | tu
 def _sample_positions(
     start: tf.Tensor, stop: tf.Tensor, length: int | tf.Tensor, count: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pixel index and fraction towards the next one of `count` samples from the first pixel of a box to its last."""
+    """For `count` samples from a box's first pixel to its last: pixel index, and fraction towards the next."""
     length = tf.cast(length, tf.float32)
     first = (start * length)[..., tf.newaxis]
     last = (stop * length - 1.0)[..., tf.newaxis]
     steps = tf.range(count, dtype=tf.float32) / max(count - 1, 1)
-    # One sample stands in the middle, as TensorFlow's op has it.
+    # A single sample is taken in the middle, as in TensorFlow's op.
     position = first + (last - first) * steps if count > 1 else 0.5 * (first + last)
     position = tf.clip_by_value(position, 0.0, length - 1.0)
     index = tf.floor(position)
@@ -85,7 +85,7 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _shape(images: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """B, N, H, W, each an int where the graph knows it."""
+    """B, N, H, W, each an int if the graph knows it."""
     dynamic = tf.shape(images)
     batch, height, width = (images.shape[i] or dynamic[i] for i in range(3))
     regions = boxes.shape[1] if boxes.shape[1] is not None else tf.shape(boxes)[1]

@@ -1,4 +1,4 @@
-"""From an activation map to class logits: global pooling (13-15), or CSRA, and the 1x1 convolution (1), (4).
+"""From an activation map to class logits: global pooling (13-15) or CSRA, and the 1x1 convolution (1), (4).
 
 Letters: B images, h x w cells, d channels, C classes, N selected classes.
 """
@@ -8,7 +8,7 @@ import math
 import keras
 import tensorflow as tf
 
-POOLINGS = ("gap", "gmp", "gwp", "csra")  # the first three pool features, the last one maps
+POOLINGS = ("gap", "gmp", "gwp", "csra")  # the first three pool features, the last one pools class maps
 
 
 def global_pool(features: tf.Tensor, pooling: str, gwp_lambda: float = 0.5) -> tf.Tensor:
@@ -22,7 +22,7 @@ def global_pool(features: tf.Tensor, pooling: str, gwp_lambda: float = 0.5) -> t
     Returns:
         (B, d) float32.
     """
-    # On a CPU, TensorFlow adds halves up in half precision: a mean over 14 x 14 cells is then off by percents.
+    # On a CPU, TensorFlow sums float16 values in float16; a mean over 14 x 14 cells is then wrong by some percent.
     features = tf.cast(features, tf.float32)
     if pooling == "gap":
         return tf.reduce_mean(features, axis=[1, 2])
@@ -33,13 +33,13 @@ def global_pool(features: tf.Tensor, pooling: str, gwp_lambda: float = 0.5) -> t
 
 
 def csra(maps: tf.Tensor, temperature: float, lam: float) -> tf.Tensor:
-    """Class-specific residual attention: each class's mean over its own map, and the mean of where it is strongest.
+    """Class-specific residual attention: each class's mean over its map, plus a mean weighted to its strongest cells.
 
     mean(F) + lam * sum(softmax(temperature * F) * F), over the cells of a class's map F.
 
     Args:
         maps: class activation maps F of all classes, (B, h, w, C) logits.
-        temperature: T, positive; infinity takes the maximum (which the authors' code writes as 99).
+        temperature: T, positive; infinity takes the maximum (the authors' code writes 99 for it).
         lam: weight of the attention, 0 or more; 0 is average pooling.
 
     Returns:
@@ -52,7 +52,7 @@ def csra(maps: tf.Tensor, temperature: float, lam: float) -> tf.Tensor:
     average, highest = tf.reduce_mean(maps, axis=[1, 2]), tf.reduce_max(maps, axis=[1, 2], keepdims=True)
     if math.isinf(temperature):
         return average + lam * highest[:, 0, 0]
-    attention = tf.exp(temperature * (maps - tf.stop_gradient(highest)))  # of the highest cell: 1
+    attention = tf.exp(temperature * (maps - tf.stop_gradient(highest)))  # 1 for the highest cell
     weighted = tf.reduce_sum(attention * maps, axis=[1, 2]) / tf.reduce_sum(attention, axis=[1, 2])
     return average + lam * weighted
 
@@ -60,7 +60,7 @@ def csra(maps: tf.Tensor, temperature: float, lam: float) -> tf.Tensor:
 def check_pooling(
     pooling: str, gwp_lambda: float = 0.5, csra_temperature: float = 1.0, csra_lambda: float = 0.1
 ) -> None:
-    """Refuse an unknown pooling and values outside their range, with `ValueError`."""
+    """Raise `ValueError` for an unknown pooling or values outside their range."""
     if pooling not in POOLINGS:
         raise ValueError(f"`pooling` must be one of {', '.join(POOLINGS)}. Received: {pooling!r}")
     if not 0.0 <= gwp_lambda <= 1.0:
@@ -73,7 +73,7 @@ def check_pooling(
 
 @keras.saving.register_keras_serializable("mcar_tf")
 class Classifier(keras.layers.Layer):
-    """The 1x1 convolution with weights W and b, on pooled features and on maps alike. float32 whatever the policy.
+    """The 1x1 convolution with weights W and b, for pooled features and for maps. float32 whatever the policy.
 
     Args:
         num_classes: C.
@@ -84,7 +84,7 @@ class Classifier(keras.layers.Layer):
         self.num_classes = num_classes
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        # U(-1/sqrt(d), 1/sqrt(d)), what torch gives a convolution of its own accord.
+        # U(-1/sqrt(d), 1/sqrt(d)), torch's default for a convolution.
         uniform = keras.initializers.VarianceScaling(1.0 / 3.0, mode="fan_in", distribution="uniform")
         self.kernel = self.add_weight(
             shape=(input_shape[-1], self.num_classes), initializer=uniform, name="kernel"
@@ -99,7 +99,7 @@ class Classifier(keras.layers.Layer):
         return tf.nn.conv2d(features, kernel, strides=1, padding="VALID") + self.bias
 
     def class_activation_maps(self, features: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        """Maps F = W^T A + b (4) of some classes, no gradient to A.
+        """Maps F = W^T A + b (4) of some classes, without gradient to A.
 
         Args:
             features: A, (B, h, w, d).
@@ -122,14 +122,14 @@ class Classifier(keras.layers.Layer):
         csra_temperature: float = 1.0,
         csra_lambda: float = 0.1,
     ) -> tf.Tensor:
-        """Logits (B, C) of an activation map A, (B, h, w, d): features pooled and classified, or maps pooled.
+        """Logits (B, C) of an activation map A, (B, h, w, d): pool, then classify; with CSRA, classify, then pool.
 
         Args:
             features: A.
             pooling: one of `POOLINGS`.
-            gwp_lambda: of `global_pool`.
-            csra_temperature: of `csra`.
-            csra_lambda: of `csra`.
+            gwp_lambda: see `global_pool`.
+            csra_temperature: `temperature` of `csra`.
+            csra_lambda: `lam` of `csra`.
         """
         if pooling == "csra":
             return csra(self(tf.cast(features, tf.float32)), csra_temperature, csra_lambda)

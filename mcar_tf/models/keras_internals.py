@@ -1,6 +1,6 @@
-"""What this package takes from inside Keras 3, each with its reason: nothing else uses a private name of Keras.
+"""Everything that this package uses of Keras 3's internals, with the reasons. No other module uses private names.
 
-`tests/models/test_keras_internals.py` fails where a new release of Keras changes one of them.
+`tests/models/test_keras_internals.py` fails if a new release of Keras changes one of them.
 """
 
 import io
@@ -12,44 +12,45 @@ LayerKind = TypeVar("LayerKind", bound=keras.layers.Layer)
 
 
 class BuiltModel(keras.Model):
-    """A model that has all its variables once it is constructed."""
+    """A model that has all its variables as soon as it is constructed."""
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """Nothing: under a strategy Keras would take a batch, in each `fit` and `evaluate`, to build the model by.
+        """Do nothing: under a strategy Keras would build the model from a batch in each `fit` and `evaluate`.
 
-        Of several workers' batches it can't: https://github.com/keras-team/keras/issues/20585.
+        With several workers' batches this fails: https://github.com/keras-team/keras/issues/20585.
         """
 
 
 class MeanOfOneReplica(keras.metrics.Mean):
-    """The mean of what is the same on all replicas, as losses averaged over them are.
+    """The mean of a value that is the same on all replicas, such as a loss averaged over them.
 
-    Keras would keep a part of the sum on each replica, and a checkpoint by one of several workers holds a part only.
-    `keras.metrics.Mean` passes no `aggregation` on: it is chosen where the variables are made.
+    Keras would keep a part of the sum on each replica, and a checkpoint written by one of several workers would hold
+    only a part. `keras.metrics.Mean` has no argument for `aggregation`, so it is set where the variables are made.
     """
 
     def add_variable(
         self, shape: Any, initializer: Any, dtype: Any = None, aggregation: str = "", name: str | None = None
     ) -> keras.Variable:
-        """A variable of which the first replica's copy counts."""
+        """A variable of which only the first replica's copy counts."""
         return super().add_variable(shape, initializer, dtype, "only_first_replica", name)
 
 
 def take_gradients_as_given(optimizer: keras.optimizers.Optimizer) -> None:
-    """Let an optimizer apply gradients that are the same on all replicas without a sum over these.
+    """Let an optimizer apply gradients that are already the same on all replicas, without summing them.
 
-    Keras clips, accumulates and searches for overflows on each replica's share of the gradients, and sums only then
-    (`TFOptimizer._backend_update_step`); `Optimizer.apply` has no argument that leaves the sum out.
+    Keras clips, accumulates and checks for overflows on each replica's share of the gradients, and sums only after
+    that (`TFOptimizer._backend_update_step`). `Optimizer.apply` has no argument to skip the sum.
     """
     inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     inner._all_reduce_sum_gradients = list
 
 
 def take_logs_as_given() -> None:
-    """Let Keras take each worker's own scalars for the result of a step, which has averaged them already.
+    """Let Keras use each worker's own scalars as the result of a step, which has averaged them already.
 
-    Keras gathers them along an axis that scalars don't have: https://github.com/keras-team/keras/issues/20585. Its
-    trainer asks this function whether to, for all models of the process.
+    Otherwise Keras gathers them along an axis that scalars don't have:
+    https://github.com/keras-team/keras/issues/20585. Its trainer calls the function replaced here to decide whether
+    to gather, so this applies to all models in the process.
     """
     from keras.src.backend.tensorflow import trainer
 
@@ -57,23 +58,23 @@ def take_logs_as_given() -> None:
 
 
 def pass_on(layer: keras.layers.Layer, argument: str) -> None:
-    """Let a layer or model hand an argument of its call on to the layers inside of it, as Keras does with `training`.
+    """Let a layer or model pass an argument of its call on to the layers inside it, as Keras does with `training`.
 
-    A functional model takes no arguments but its inputs, and Keras has no public way to add one.
+    A functional model takes no other arguments than its inputs, and Keras has no public way to add one.
     """
     layer._register_call_context_args(argument)
 
 
 def layers_of(model: keras.Model, kind: type[LayerKind]) -> list[LayerKind]:
-    """All layers of a kind in a model and in the models inside of it, which `Model.layers` does not enter."""
+    """All layers of a kind in a model and in its nested models, which `Model.layers` does not enter."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
 
 
 def weights_as_bytes(model: keras.Model) -> bytes:
     """The content of the `.weights.h5` file that `model.save_weights` writes.
 
-    Keras writes to a path only (`saving_lib.save_weights_only`), and where the disk is full HDF5 ends the process by
-    a segmentation fault. So this does what that function does, with a store that lies in memory.
+    Keras can only write to a path (`saving_lib.save_weights_only`), and if the disk is full, HDF5 ends the process
+    with a segmentation fault. So this does the same as that function, but in memory.
     """
     from keras.src.saving import saving_lib
 
@@ -85,7 +86,7 @@ def weights_as_bytes(model: keras.Model) -> bytes:
 
 
 def nodes_of(network: keras.Model) -> list[Any]:
-    """The calls of layers that a functional model is made of, from its inputs on; Keras has no public name for them.
+    """The layer calls that make up a functional model, starting at its inputs; Keras has no public name for them.
 
     Each has `input_tensors` and `output_tensors`.
     """

@@ -1,4 +1,4 @@
-"""Find attentional regions: class activation maps in, one box a map out. No parameters (section III-B3).
+"""Find attentional regions: one box for each class activation map. No parameters (section III-B3).
 
 Letters: B images, N regions, H x W pixels, h x w cells of a map, L the length of one axis.
 """
@@ -8,9 +8,9 @@ import tensorflow as tf
 from mcar_tf.models.boxes import widen_boxes
 
 LOCALIZERS = ("threshold", "moments")
-# A range of halved scores below float32's smallest normal number is no range: processors flush it to zero.
+# A range of halved scores below float32's smallest normal number counts as none: processors flush it to zero.
 _TINY = 1.1754944e-38
-# Doubling steps where the length of an axis is not known when the graph is made: enough for 32,768 px.
+# Doubling steps if the length of an axis is not known when the graph is built: enough for 32,768 px.
 _DYNAMIC_STEPS = 15
 
 
@@ -27,17 +27,17 @@ def localize(
     """Box of the most discriminative region of each map: equations (5) to (7).
 
     Args:
-        maps: (B, N, h, w), the maps' logits. They are computed on in float32 whatever their type.
+        maps: (B, N, h, w), logits of any floating-point type; the computation is in float32.
         height: pixels of the image's vertical axis, H.
         width: pixels of the image's horizontal axis, W.
-        tau: threshold on the min-max normalized marginals, in [0, 1); of "threshold" alone.
+        tau: threshold on the min-max normalized marginals, in [0, 1); only for "threshold".
         localizer: the rule by which a marginal gives an interval: "threshold", the paper's `find_interval`, or
             "moments", `spread_interval`.
-        box_spread: of "moments".
-        min_box_cells: a box's sides are at least so many cells of the map; half a cell of it is noise.
+        box_spread: `spread` of `spread_interval`, only for "moments".
+        min_box_cells: least side of a box in cells of the map; half a cell is noise.
 
     Returns:
-        (B, N, 4) float32, ymin xmin ymax xmax as fractions of the image: start / H, stop / H.
+        (B, N, 4) float32, ymin xmin ymax xmax as fractions of the image, such as start / H and stop / H.
     """
     row_marginal, column_marginal = marginals(tf.sigmoid(tf.cast(maps, tf.float32)), height, width)
     if localizer == "threshold":
@@ -58,8 +58,8 @@ def marginals(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Maximum of each row and of each column of the maps, upsampled bilinearly with aligned corners: equation (5).
 
-    Along a row the upsampled map is linear between two cells, so its maximum stands at a pixel beside a cell:
-    about 2 w columns are looked at instead of W, and the upsampled map is never made.
+    Along a row the upsampled map is linear between two cells, so its maximum is at a pixel next to a cell. Only
+    about 2 w columns are computed instead of W, and the upsampled map is never built.
 
     Args:
         maps: (B, N, h, w) float32.
@@ -79,10 +79,10 @@ def marginals(
 def find_interval(scores: tf.Tensor, tau: float) -> tuple[tf.Tensor, tf.Tensor]:
     """The interval that a marginal points at: equations (6) and (7), the choice among runs, both guards.
 
-    Of the maximal runs of positions whose min-max normalized score is at least `tau`, the one with the global
-    maximum; of several such, the widest; of several such, the first. A constant marginal (which has no
-    normalized form) gives the middle three quarters; `tau = 0` gives the whole axis, before any other rule.
-    An interval shorter than an eighth of the axis is widened to that about its centre.
+    Among the maximal runs of positions whose min-max normalized score is at least `tau`, it is the one with the
+    global maximum; if several have it, the widest of them; if several are equally wide, the first. A constant
+    marginal (which can't be normalized) gives the middle three quarters; `tau = 0` gives the whole axis, before any
+    other rule. An interval shorter than an eighth of the axis is widened about its centre to that length.
 
     Args:
         scores: (..., L), raw marginals, finite.
@@ -102,18 +102,18 @@ def find_interval(scores: tf.Tensor, tau: float) -> tuple[tf.Tensor, tf.Tensor]:
         start = tf.zeros(tf.shape(scores)[:-1], tf.int32)
         return start, start + length
 
-    scores = 0.5 * scores  # the same quotients, and a range that can't overflow
+    scores = 0.5 * scores  # gives the same quotients, and the range can't overflow
     low = tf.reduce_min(scores, axis=-1, keepdims=True)
     high = tf.reduce_max(scores, axis=-1, keepdims=True)
     is_constant = high - low < _TINY
     above = (scores - low) / tf.where(is_constant, 1.0, high - low) >= tau
     peak = scores == high
 
-    # The last position up to each one, itself included, that is not above, and that is a peak (-1: none).
+    # For each position, the last one up to and including it that is not above, and that is a peak (-1: none).
     position = tf.range(length, dtype=tf.int32) + tf.zeros_like(scores, tf.int32)
     last = _cumulative_max(tf.where(tf.stack([~above, peak]), position, -1), length, steps)
     last_below, last_peak = last[0], last[1]
-    # A run is known at its last position. Its width is what is compared; the first of the widest wins in argmax.
+    # Each run is represented by its last position. argmax compares widths, and takes the first of the widest.
     ends = above & tf.concat([~above[..., 1:], tf.ones_like(above[..., :1])], axis=-1)
     run_width = tf.where(ends & (last_peak > last_below), position - last_below, 0)
     stop = tf.argmax(run_width, axis=-1, output_type=tf.int32) + 1
@@ -131,9 +131,10 @@ def find_interval(scores: tf.Tensor, tau: float) -> tuple[tf.Tensor, tf.Tensor]:
 def spread_interval(scores: tf.Tensor, spread: float) -> tuple[tf.Tensor, tf.Tensor]:
     """The interval of a marginal's mass: mean +- `spread` standard deviations of its square.
 
-    The min-max normalized marginal, squared, counts as a density over the axis; the interval of an evenly filled
-    stretch is that very stretch at a spread of sqrt(3). All positions take part, so it moves smoothly with the map
-    where `find_interval` jumps. What lies beyond the axis is cut off; the two guards are those of `find_interval`.
+    The squared min-max normalized marginal is used as a density over the axis. For a uniform stretch, a spread of
+    sqrt(3) gives exactly that stretch. All positions contribute, so the interval moves smoothly with the map, where
+    that of `find_interval` jumps. Whatever lies beyond the axis is cut off; the two guards are those of
+    `find_interval`.
 
     Args:
         scores: (..., L), raw marginals, finite.
@@ -148,7 +149,7 @@ def spread_interval(scores: tf.Tensor, spread: float) -> tuple[tf.Tensor, tf.Ten
     is_constant = high - low < _TINY
     density = tf.square((scores - low) / tf.where(is_constant, 1.0, high - low))
     density /= tf.where(is_constant, 1.0, tf.reduce_sum(density, axis=-1, keepdims=True))
-    position = (tf.range(length) + 0.5) / length  # of a pixel's middle, as a fraction of the axis
+    position = (tf.range(length) + 0.5) / length  # middle of each pixel, as a fraction of the axis
     mean = tf.reduce_sum(density * position, axis=-1, keepdims=True)
     variance = tf.reduce_sum(density * tf.square(position - mean), axis=-1)
     is_constant = is_constant[..., 0]
@@ -161,31 +162,31 @@ def spread_interval(scores: tf.Tensor, spread: float) -> tuple[tf.Tensor, tf.Ten
 
 
 def upsample_height(maps: tf.Tensor, rows: tf.Tensor, height: int | tf.Tensor) -> tf.Tensor:
-    """(B, N, h, w) -> (B, N, P, w): upsampled to `height`, at P of its rows, as `interpolation_matrix` says."""
+    """(B, N, h, w) -> (B, N, P, w): P rows of the maps upsampled to `height`, with `interpolation_matrix`."""
     size = tf.shape(maps)[2]
     cells_and_steps = tf.einsum("bnhx,sh->bnsx", maps, step_matrix(size))
     return tf.einsum("bnsx,Ys->bnYx", cells_and_steps, interpolation_matrix(rows, size, height))
 
 
 def upsample_width(maps: tf.Tensor, columns: tf.Tensor, width: int | tf.Tensor) -> tf.Tensor:
-    """(B, N, h, w) -> (B, N, h, P): as `upsample_height`."""
+    """(B, N, h, w) -> (B, N, h, P): the same for columns and `width`."""
     size = tf.shape(maps)[3]
     cells_and_steps = tf.einsum("bnhw,sw->bnhs", maps, step_matrix(size))
     return tf.einsum("bnhs,Xs->bnhX", cells_and_steps, interpolation_matrix(columns, size, width))
 
 
 def step_matrix(size: int | tf.Tensor) -> tf.Tensor:
-    """(2 size, size): takes `size` cells to themselves and to their steps to the next, 0 for the last; exactly."""
+    """(2 size, size) matrix that maps cells to themselves and to their steps to the next cell (last: 0), exactly."""
     cells = tf.eye(size)
     return tf.concat([cells, tf.concat([cells[1:], cells[-1:]], axis=0) - cells], axis=0)
 
 
 def interpolation_matrix(positions: tf.Tensor, size: int | tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
-    """Weights of bilinear interpolation with aligned corners from `size` cells at pixels of an axis.
+    """Weights of bilinear interpolation with aligned corners, from `size` cells to pixels of an axis.
 
-    They are those of each cell and of each step to the next cell, value + fraction * step: between equal cells the
-    result is their very value. A constant map stays constant and a plateau flat, as weights 1 - f and f don't see to,
-    which add up to 1 only nearly.
+    There is a weight for each cell and for each step to the next cell, as in value + fraction * step. Between equal
+    cells the result is then exactly their value: a constant map stays constant, and a plateau stays flat. Weights
+    1 - f and f don't guarantee that, because their rounded sum may differ from 1.
 
     Args:
         positions: (P,) int32, pixels in [0, length).
@@ -193,9 +194,9 @@ def interpolation_matrix(positions: tf.Tensor, size: int | tf.Tensor, length: in
         length: pixels of the target axis.
 
     Returns:
-        (P, 2 size) float32; each row has a 1 and at most one fraction.
+        (P, 2 size) float32; each row holds a 1 and at most one fraction.
     """
-    # Pixel p lies at p * (size - 1) / (length - 1) cells: whole part and remainder, exact in integers.
+    # Pixel p is at cell p * (size - 1) / (length - 1): quotient and remainder are exact in integers.
     divisor = tf.maximum(length - 1, 1)
     numerator = positions * (size - 1)
     cell = numerator // divisor
@@ -205,7 +206,7 @@ def interpolation_matrix(positions: tf.Tensor, size: int | tf.Tensor, length: in
 
 
 def check_localizer(localizer: str, tau: float, box_spread: float, min_box_cells: float) -> None:
-    """Refuse an unknown rule and values outside their range."""
+    """Raise `ValueError` for an unknown rule or values outside their range."""
     if localizer not in LOCALIZERS:
         raise ValueError(f"`localizer` must be one of {', '.join(LOCALIZERS)}. Received: {localizer!r}")
     check_tau(tau)
@@ -216,13 +217,13 @@ def check_localizer(localizer: str, tau: float, box_spread: float, min_box_cells
 
 
 def check_tau(tau: float) -> None:
-    """Refuse a localization threshold outside [0, 1)."""
+    """Raise `ValueError` for a localization threshold outside [0, 1)."""
     if not 0.0 <= tau < 1.0:
         raise ValueError(f"`tau` must lie in [0, 1). Received: {tau}")
 
 
 def _pixels_beside_cells(size: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
-    """Of each cell centre the pixel at it or just before, and the one at it or just after: (2 size,) int32."""
+    """For each cell centre, the pixel at or just before it, and the one at or just after it: (2 size,) int32."""
     numerator = tf.range(size) * (length - 1)
     divisor = tf.maximum(size - 1, 1)
     return tf.concat([numerator // divisor, -(-numerator // divisor)], axis=0)
@@ -231,7 +232,7 @@ def _pixels_beside_cells(size: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
 def _cumulative_max(values: tf.Tensor, length: int | tf.Tensor, steps: int) -> tf.Tensor:
     """Running maximum of integers >= -1 along the last axis, by doubling: `steps` >= log2(length) shifts.
 
-    TensorFlow has no such op; this one is made of what TFLite and XLA have too.
+    TensorFlow has no such op; this one uses only ops that TFLite and XLA have too.
     """
     for step in range(steps):
         shift = tf.minimum(2**step, length) if not isinstance(length, int) else min(2**step, length)

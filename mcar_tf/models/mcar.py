@@ -1,4 +1,4 @@
-"""The two-stream model: images in, what is in them and where it looked out (Fig. 1).
+"""The two-stream model: from images to class probabilities, and the regions that it looked at (Fig. 1).
 
 Letters: B images, S px a side, C classes, N regions, h x w cells of an activation map of d channels.
 """
@@ -53,39 +53,39 @@ def build_mcar(
     selection: str = "top",
     selection_seed: int = 0,
 ) -> "MCAR":
-    """Build a two-stream model with weights.
+    """Build a two-stream model with its weights.
 
     Args:
         num_classes: C.
         backbone: a key of `mcar_tf.models.backbone_table.BACKBONES`.
         image_size: side S of the images in px. The weights fit any size.
         pooling: "gap", "gmp" or "gwp" (13-15), or "csra", `mcar_tf.models.heads.csra`.
-        top_n: regions an image, N, from 0 (the plain backbone) to C.
+        top_n: regions per image, N, from 0 (the plain backbone) to C.
         tau: localization threshold in [0, 1); 0 makes every region the whole image.
-        weights: of the backbone: "imagenet", the path of a weights file, or None for random ones.
+        weights: weights of the backbone: "imagenet", the path of a weights file, or None for random ones.
         backbone_width: factor on the backbone's channels.
         gwp_lambda: weight of the average in GWP, in [0, 1].
-        csra_temperature: of CSRA, positive or infinite.
-        csra_lambda: of CSRA, 0 or more.
-        glance_size: side in px, a divisor of `image_size`, to which the global pass reduces the image by means of
-            whole squares of pixels; regions are cut from the whole image. None: it sees what there is.
-        local_size: side of the regions' crops in px; None: that of what the global pass sees.
-        localizer: "threshold", the paper's interval of a marginal, or "moments": `mcar_tf.models.localizer`.
-        box_spread: of "moments", in standard deviations.
+        csra_temperature: temperature of CSRA, positive or infinite.
+        csra_lambda: weight of CSRA's attention, 0 or more.
+        glance_size: side in px, a divisor of `image_size`, to which the global pass reduces the image by averaging
+            squares of pixels; regions are cut from the image at full size. None: the global pass sees full size.
+        local_size: side of the regions' crops in px; None: the side of the image that the global pass sees.
+        localizer: "threshold", the paper's interval of a marginal, or "moments": see `mcar_tf.models.localizer`.
+        box_spread: for "moments", half the width of the interval in standard deviations.
         min_box_cells: least side of a box, in cells of the activation map.
         box_jitter: in training, boxes are shifted and scaled at random by up to this share of their sides.
         fusion: "max", or "mean": the sigmoid of the mean of both streams' logits.
         look_band: at inference, only regions of classes whose global probability lies between these two are looked
-            at, at most N: `mcar_tf.models.band`. None: the paper's N.
-        batch_norm: moving statistics: "shared" by both streams, "per_stream", or "frozen" at their first values.
+            at, at most N: see `mcar_tf.models.band`. None: always N regions, as in the paper.
+        batch_norm: moving statistics: "shared" by both streams, "per_stream", or "frozen" at their initial values.
         sync_batch_norm: whether, in training, BatchNorm normalizes with the batch of all replicas.
         selection: which classes' maps become regions: those of highest global probability ("top"), of lowest
-            ("bottom"), or any ("random"), as in Table V.
-        selection_seed: of "random", and of `box_jitter`.
+            ("bottom"), or random ones ("random"), as in Table V.
+        selection_seed: seed of "random" and of `box_jitter`.
 
     Raises:
         ValueError: an argument outside its range, before anything is built.
-        FileNotFoundError: weights that can't be had.
+        FileNotFoundError: the weights can't be found or downloaded.
     """
     check_backbone(
         backbone,
@@ -147,13 +147,13 @@ class MCAR(TwoStreamTrainer):
 
     | output | shape | |
     |---|---|---|
-    | `probs` | (B, C) | of both streams: their class-wise maximum, or by `fusion` |
-    | `global_probs`, `local_probs` | (B, C) | of each stream; equal where N = 0 |
+    | `probs` | (B, C) | fused from both streams: their class-wise maximum, or according to `fusion` |
+    | `global_probs`, `local_probs` | (B, C) | of each stream; equal if N = 0 |
     | `boxes` | (B, N, 4) | ymin xmin ymax xmax as fractions of the image |
-    | `box_classes` | (B, N) int32 | whose map pointed at the region |
+    | `box_classes` | (B, N) int32 | the class whose map pointed at the region |
     | `box_probs` | (B, N) | that class's probability in the region |
 
-    All float32 but `box_classes`.
+    All are float32 except `box_classes`.
     """
 
     def __init__(
@@ -173,8 +173,8 @@ class MCAR(TwoStreamTrainer):
         selection: str,
         selection_seed: int,
     ) -> None:
-        # Mixed precision is the backbone's. Here images, maps and probabilities stay float32, which the lower
-        # precisions' few digits would spoil: bfloat16 can't tell 256 levels apart.
+        # Only the backbone uses mixed precision. Images, maps and probabilities stay float32 here, because lower
+        # precisions have too few digits for them: bfloat16 can't tell 256 levels apart.
         super().__init__(name="mcar", dtype="float32")
         self.backbone = backbone
         self.classifier = Classifier(num_classes)
@@ -203,15 +203,15 @@ class MCAR(TwoStreamTrainer):
         crop: Crop | None = None,
         regions_at_once: int | None = None,
     ) -> Outputs:
-        """Both passes and their fusion.
+        """Run both passes and fuse them.
 
         Args:
             images: (B, S, S, 3), RGB in [0, 255].
             training: whether BatchNorm normalizes with each pass's own batch.
-            boxes: (B, N, 4) in place of the localizer's own, to compare two forms of the model.
-            crop: how to cut regions out; None: by the form that the model was compiled for.
+            boxes: (B, N, 4) to use in place of the localizer's, to compare two forms of the model.
+            crop: function that cuts regions out; None: the one that the model was compiled for.
             regions_at_once: how many regions of an image one local pass takes; None: all of them. With a number,
-                shapes are fixed: regions that `look_band` leaves out are then computed and not used.
+                shapes are fixed: regions that `look_band` leaves out are then computed but not used.
         """
         return self.fuse(self.forward(images, training, boxes, crop=crop, regions_at_once=regions_at_once))
 
@@ -225,9 +225,9 @@ class MCAR(TwoStreamTrainer):
         crop: Crop | None = None,
         regions_at_once: int | None = None,
     ) -> Streams:
-        """The global pass, the regions that it points at, the local pass: for `call` and for the losses.
+        """The global pass, the regions that it points at, and the local pass: for `call` and for the losses.
 
-        `first` is what `global_pass` gave, if it was done before; the other arguments are those of `call`.
+        `first` is the result of `global_pass`, if that was run before; the other arguments are those of `call`.
         """
         features, global_logits = first or self.global_pass(images, training)
         band = None if training else self.look_band
@@ -261,7 +261,7 @@ class MCAR(TwoStreamTrainer):
         return features, self.classify(features)
 
     def glance(self, images: tf.Tensor) -> Outputs:
-        """The global pass alone and where it points: `global_probs`, `boxes` and `box_classes` of `call`."""
+        """The global pass alone, and its regions: `global_probs`, `boxes` and `box_classes` as in `call`."""
         features, logits = self.global_pass(images, training=False)
         if self.top_n == 0:
             return {"global_probs": tf.sigmoid(logits)}
@@ -270,13 +270,13 @@ class MCAR(TwoStreamTrainer):
         return {"global_probs": tf.sigmoid(logits), "boxes": boxes, "box_classes": box_classes}
 
     def select_classes(self, global_logits: tf.Tensor, band: tuple[float, float] | None = None) -> tf.Tensor:
-        """The N classes whose maps become regions, those in the band first: (B, C) -> (B, N) int32."""
+        """The N classes whose maps become regions, with those in the band first: (B, C) -> (B, N) int32."""
         if self.selection == "top":
             ranked = global_logits
         elif self.selection == "bottom":
             ranked = -global_logits
         else:
-            # What is in the batch seeds the draw: repeatable, with no state to keep, save or distribute.
+            # The content of the batch is the seed: the draw is repeatable, with no state to keep, save or distribute.
             content = tf.reduce_sum(tf.bitcast(global_logits, tf.int32))
             ranked = tf.random.stateless_uniform(
                 tf.shape(global_logits), seed=tf.stack([self.selection_seed, content])
@@ -286,7 +286,7 @@ class MCAR(TwoStreamTrainer):
         return tf.math.top_k(tf.stop_gradient(ranked), self.top_n).indices
 
     def find_boxes(self, features: tf.Tensor, box_classes: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        """From global to local (section III-B): the selected classes' maps point at one region each, (B, N, 4)."""
+        """From global to local (section III-B): the map of each selected class points at one region, (B, N, 4)."""
         maps = self.classifier.class_activation_maps(features, box_classes)
         shape = tf.shape(images)
         boxes = self.localize(maps, images.shape[1] or shape[1], images.shape[2] or shape[2])
@@ -301,7 +301,7 @@ class MCAR(TwoStreamTrainer):
         crop: Crop | None = None,
         regions_at_once: int | None = None,
     ) -> tf.Tensor:
-        """Logits of any regions of the images, (B, N, C); the arguments are those of `call`."""
+        """Logits of the regions given by `boxes`, (B, N, C); the arguments are those of `call`."""
         groups = [boxes]
         if regions_at_once:
             groups = [boxes[:, i : i + regions_at_once] for i in range(0, boxes.shape[1], regions_at_once)]
@@ -311,9 +311,9 @@ class MCAR(TwoStreamTrainer):
     def look_where(
         self, images: tf.Tensor, boxes: tf.Tensor, looks: tf.Tensor, crop: Crop | None = None
     ) -> tf.Tensor:
-        """Logits (B, N, C) of the regions for which `looks`, (B, N), is true, as one batch; the others' are zero."""
+        """Logits (B, N, C) of the regions where `looks`, (B, N), is true, run as one batch; the others' are zero."""
         first = tf.reshape(tf.one_hot(0, tf.size(looks), on_value=True, off_value=False), tf.shape(looks))
-        # Not every op takes an empty batch: where there is nothing to look at, one region is looked at in vain.
+        # Not every op takes an empty batch: if there is nothing to look at, one region is computed for nothing.
         places = tf.where(looks | (first & ~tf.reduce_any(looks)))  # (M, 2): image and region
         boxes = tf.gather_nd(boxes, places)[:, tf.newaxis]
         logits = self.look_at(tf.gather(images, places[:, 0]), boxes, crop=crop)
@@ -321,11 +321,11 @@ class MCAR(TwoStreamTrainer):
         return tf.scatter_nd(places, logits[:, 0], shape)
 
     def crop(self, images: tf.Tensor, boxes: tf.Tensor, form: Crop | None = None) -> tf.Tensor:
-        """The regions as the local pass takes them, (B, N, `local_size`, `local_size`, 3)."""
+        """Cut the regions out for the local pass: (B, N, `local_size`, `local_size`, 3)."""
         return tf.stop_gradient((form or self.crop_form)(images, boxes, self.local_size))
 
     def local_pass(self, crops: tf.Tensor, training: bool) -> tf.Tensor:
-        """The same network on every crop: logits (B, N, C)."""
+        """Run the same network on every crop: logits (B, N, C)."""
         features = self._look(tf.reshape(crops, [-1, *crops.shape[2:]]), training, local_stream=True)
         regions = crops.shape[1] or tf.shape(crops)[1]
         return tf.reshape(self.classify(features), [-1, regions, self.num_classes])
@@ -336,7 +336,7 @@ class MCAR(TwoStreamTrainer):
         return self.backbone(images, training=training, local_stream=local_stream)
 
     def fuse(self, streams: Streams) -> Outputs:
-        """Probabilities of each stream, of both together and of each region's own class."""
+        """Probabilities of each stream, of both fused, and of each region's own class."""
         probs = {name: tf.sigmoid(logits) for name, logits in streams.logits.items()}
         global_probs, local_probs = probs["global"], probs.get("local", probs["global"])
         if self.fusion == "max":
@@ -354,5 +354,5 @@ class MCAR(TwoStreamTrainer):
         }
 
     def fuse_probs(self, global_probs: tf.Tensor, local_probs: tf.Tensor) -> tf.Tensor:
-        """The same of both streams' probabilities alone, (B, C) each, such as means over several views."""
+        """Fuse both streams' probabilities, (B, C) each, if only these are known, as for means over several views."""
         return fuse_probs(global_probs, local_probs, self.fusion)

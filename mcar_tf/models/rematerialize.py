@@ -1,4 +1,4 @@
-"""A network in, the same network out that forgets its activations and computes them again in the backward pass."""
+"""Save memory in training: drop a network's activations, and compute them again in the backward pass."""
 
 import collections
 import itertools
@@ -13,14 +13,14 @@ from mcar_tf.models.keras_internals import nodes_of, pass_on
 
 
 def rematerialize(network: keras.Model, segments: int = 8) -> Callable[[tf.Tensor, bool, bool], tf.Tensor]:
-    """What `network` does, as a function of (input, training, local_stream), in segments with `tf.recompute_grad`.
+    """`network` as a function of (input, training, local_stream), run in segments with `tf.recompute_grad`.
 
-    What stays in memory between forward and backward is the input of each segment and the activations of one: of a
-    network of n equal layers about n / segments + segments in place of n, for one more forward pass.
+    Only the input of each segment and the activations of one segment are in memory at a time. For a network of n
+    equal layers these are about n / segments + segments activations instead of n, for one more forward pass.
 
     Args:
         network: a functional model of one input and one output; its layers are shared, not copied.
-        segments: how many at most; a network can be cut only where a single tensor holds all that follows.
+        segments: the largest number; a network can be cut only where all that follows depends on a single tensor.
     """
     parts = cut(network, segments)
     for part in parts:
@@ -35,17 +35,17 @@ def rematerialize(network: keras.Model, segments: int = 8) -> Callable[[tf.Tenso
 
 
 def _recomputed(part: keras.Model, **arguments: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A segment for one call, whose backward pass computes it again: with the same dropout, and changing no state."""
+    """A segment for one call. Its backward pass computes it again, with the same dropout and changing no state."""
     weights = {id(weight) for weight in part.weights}
     seeds = [variable for variable in part.variables if id(variable) not in weights]
-    drawn = [(seed, tf.identity(seed.value)) for seed in seeds]  # each call of dropout moves its seed on
+    drawn = [(seed, tf.identity(seed.value)) for seed in seeds]  # each call of dropout advances its seed
     calls = itertools.count()
 
     def run(inputs: tf.Tensor) -> tf.Tensor:
         if next(calls) == 0:  # the forward pass
             return part(inputs, **arguments)
-        # What is assigned to variables in here, as moving averages are, is dropped; in this thread alone, which is
-        # this replica's.
+        # Assignments to variables in this scope, such as moving averages, are dropped. The scope applies only to this
+        # thread, which is this replica's.
         with keras.StatelessScope(drawn, initialize_variables=False):
             return part(inputs, **arguments)
 
@@ -53,9 +53,9 @@ def _recomputed(part: keras.Model, **arguments: bool) -> Callable[[tf.Tensor], t
 
 
 def cut(network: keras.Model, segments: int) -> list[keras.Model]:
-    """Cut a functional model into at most `segments` models of about equal activations that share its layers.
+    """Cut a functional model into at most `segments` models that share its layers, with about equal activations.
 
-    A model whose last layer is a functional model itself is cut inside of that.
+    If the last layer is itself a functional model, that one is cut.
     """
     nodes = nodes_of(network)
     last = network.layers[-1]
@@ -65,8 +65,8 @@ def cut(network: keras.Model, segments: int) -> list[keras.Model]:
         return [*before, *cut(last, segments)]
     uses = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
     sizes = _activation_sizes(network, [node.output_tensors[0] for node in nodes])
-    needed: set[int] = set()  # tensors that a later node takes
-    # Activations up to here, and the only tensor needed from here.
+    needed: set[int] = set()  # tensors that later nodes still need
+    # Places to cut: size of the activations so far, and the only tensor needed from here on.
     places: list[tuple[int, keras.KerasTensor]] = []
     for node, size in zip(nodes, itertools.accumulate(sizes), strict=True):
         for tensor in node.input_tensors:
@@ -85,7 +85,7 @@ def cut(network: keras.Model, segments: int) -> list[keras.Model]:
 
 
 def _activation_sizes(network: keras.Model, tensors: list[keras.KerasTensor]) -> list[int]:
-    """Numbers in each tensor, for one image of 256 px."""
+    """How many numbers each tensor has, for one image of 256 x 256 px."""
     every = keras.Model(network.inputs[0], tensors)
     return [
         math.prod(spec.shape[1:]) for spec in every.compute_output_spec(keras.KerasTensor((1, 256, 256, 3)))

@@ -1,4 +1,4 @@
-"""Global logits and a look band in, the classes that are worth a second look out.
+"""Choose, from global logits and a look band, the classes that are worth a second look.
 
 Letters: B images, C classes, N regions.
 """
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def in_band(global_logits: tf.Tensor, band: tuple[float, float]) -> tf.Tensor:
-    """Whether each class's global probability lies in the band, its ends included: the shape of the logits."""
+    """Whether each class's global probability lies in the band, ends included; of the shape of the logits."""
     probs = tf.sigmoid(global_logits)
     return (probs >= band[0]) & (probs <= band[1])
 
@@ -15,7 +15,7 @@ def in_band(global_logits: tf.Tensor, band: tuple[float, float]) -> tf.Tensor:
 def choose_in_band(
     ranked: tf.Tensor, global_logits: tf.Tensor, band: tuple[float, float], top_n: int
 ) -> tf.Tensor:
-    """N classes (B, N) int32, the largest of `ranked` (B, C) first, but those in the band before all others."""
+    """N classes (B, N) int32: those in the band before all others, and by `ranked` (B, C), largest first, in each."""
     classes = ranked.shape[-1]
     order = tf.math.top_k(ranked, classes).indices
     first = in_band(tf.gather(global_logits, order, batch_dims=1), band)

@@ -1,4 +1,4 @@
-"""How the two-stream model learns: a batch in, losses and one step of the optimizer out.
+"""How the two-stream model learns: its losses on a batch, and one step of the optimizer.
 
 Letters: B images, S px a side, C classes.
 """
@@ -24,11 +24,11 @@ StreamLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Streams(NamedTuple):
-    """What both passes saw, before the sigmoid.
+    """The results of both passes, before the sigmoid.
 
     Attributes:
-        logits: (B, C) of each stream: "global", and "local" where N > 0.
-        box_classes: (B, N) int32, whose map pointed at the region.
+        logits: (B, C) of each stream: "global", and "local" if N > 0.
+        box_classes: (B, N) int32, the class whose map pointed at the region.
         boxes: (B, N, 4), ymin xmin ymax xmax as fractions of the image.
         region_logits: (B, N, C).
     """
@@ -40,7 +40,7 @@ class Streams(NamedTuple):
 
 
 class TwoStreamTrainer(BuiltModel):
-    """Compiling, training and evaluating a model of two streams; what it looks at, and how, is `MCAR`'s."""
+    """Compiles, trains and evaluates a two-stream model; the subclass `MCAR` defines the passes."""
 
     backbone: keras.Model
     top_n: int
@@ -58,7 +58,7 @@ class TwoStreamTrainer(BuiltModel):
     def forward(
         self, images: tf.Tensor, training: bool, *, first: tuple[tf.Tensor, tf.Tensor] | None = None
     ) -> Streams:
-        """Both passes; `first` is what `global_pass` gave, if it was done before."""
+        """Both passes; `first` is the result of `global_pass`, if that was run before."""
         raise NotImplementedError
 
     def compile(
@@ -72,21 +72,22 @@ class TwoStreamTrainer(BuiltModel):
         own_region: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        """Make ready for `fit`.
+        """Prepare for `fit`.
 
         Args:
-            optimizer: of all weights.
-            loss: of one stream, such as `mcar_tf.training.losses.binary_cross_entropy`.
-            learning: "pair": the sum of both streams' losses (8); "single": that of the fused logits (12).
-            jit_compile: whether XLA compiles the step; crops are then cut by the portable form.
+            optimizer: optimizer of all weights.
+            loss: loss of one stream, such as `mcar_tf.training.losses.binary_cross_entropy`.
+            learning: "pair": the sum of both streams' losses (8); "single": the loss of the fused logits (12).
+            jit_compile: whether XLA compiles the step; regions are then cut out by `crop_and_resize_portable`.
             low_memory: with the pair loss, train the streams one after the other; and compute the backbone's
-                activations again in the backward pass. The same gradients for one more forward pass. With `distill`
-                the streams stay together.
-            distill: share of the global stream's loss, of the pair, that is its cross-entropy with the fused
-                probabilities, which get no gradient, in place of the labels.
-            own_region: share of the local stream's loss, of the pair, in which a class that pointed at a region is
-                judged by that region alone: the maximum (3) reaches one region of N, and it may be another class's.
-            **kwargs: of `keras.Model.compile`, but for `metrics`, `weighted_metrics` and `loss_weights`.
+                activations again in the backward pass. Gives the same gradients for one more forward pass. With
+                `distill` the streams stay together.
+            distill: with the pair loss, the share of the global stream's loss that is its cross-entropy with the
+                fused probabilities (which get no gradient) in place of the labels.
+            own_region: with the pair loss, the share of the local stream's loss in which a class that pointed at a
+                region is judged by that region alone. The maximum (3) only reaches one region of N per class, which
+                may be another class's.
+            **kwargs: arguments of `keras.Model.compile`, but not `metrics`, `weighted_metrics`, `loss_weights`.
 
         Raises:
             ValueError: an unknown `learning`; a share outside [0, 1]; an argument that would do nothing.
@@ -118,9 +119,9 @@ class TwoStreamTrainer(BuiltModel):
         self.loss_means = {name: MeanOfOneReplica(name=name) for name in names}
 
     def updates_done(self) -> tf.Tensor:
-        """How often the weights have been updated: a scalar int32, that seeds what is random in a step.
+        """How often the weights have been updated: a scalar int32 that seeds the randomness in a step.
 
-        A checkpoint holds it, all replicas have the same, and it does not hang on how losses are computed.
+        Checkpoints hold it, it is the same on all replicas, and it does not depend on how losses are computed.
         """
         optimizer = getattr(self, "optimizer", None)
         return tf.cast(optimizer.iterations, tf.int32) if optimizer else tf.constant(0)
@@ -131,9 +132,9 @@ class TwoStreamTrainer(BuiltModel):
         return list(getattr(self, "loss_means", {}).values())
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """One step on a batch: `image` (B, S, S, 3), `labels` (B, C), `weights` (B, C).
+        """Train one step on a batch: `image` (B, S, S, 3), `labels` (B, C), `weights` (B, C).
 
-        Under a strategy this is one replica's part, of an equal share of the global batch. Losses, gradients and
+        Under a strategy the batch is one replica's equal share of the global batch. Losses, gradients and
         BatchNorm's moving statistics are averaged over the replicas, so after every step all replicas are the same,
         and any of them may be evaluated and saved.
         """
@@ -154,7 +155,7 @@ class TwoStreamTrainer(BuiltModel):
         return self._update_loss_means(losses, tf.shape(batch["labels"])[0])
 
     def _both_streams_at_once(self, batch: Batch) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-        """Losses, and gradients of the one that is minimized."""
+        """All losses, and the gradients of the one that is minimized."""
         with tf.GradientTape() as tape:
             losses = self.losses_of(batch, training=True)
             scaled = self.optimizer.scale_loss(losses["loss"])
@@ -167,7 +168,7 @@ class TwoStreamTrainer(BuiltModel):
             global_loss = self._loss_on(batch, first[1])
             scaled = self.optimizer.scale_loss(global_loss)
         of_global = tape.gradient(scaled, self.trainable_weights)
-        # Or a graph would run the local stream beside the global one's backward pass.
+        # Otherwise a graph would run the local stream in parallel with the global stream's backward pass.
         with tf.control_dependencies(of_global):
             images = tf.identity(batch["image"])
         with tf.GradientTape() as tape:
@@ -179,7 +180,7 @@ class TwoStreamTrainer(BuiltModel):
         return losses, [one + other for one, other in zip(of_global, of_local, strict=True)]
 
     def losses_of(self, batch: Batch, training: bool) -> dict[str, tf.Tensor]:
-        """The loss that is minimized, and each stream's: scalars."""
+        """The loss that is minimized and each stream's loss, all scalars."""
         streams = self.forward(batch["image"], training)
         losses = {"global_loss": self._global_loss(batch, streams)}
         if self.top_n:
@@ -210,12 +211,12 @@ class TwoStreamTrainer(BuiltModel):
         return self.stream_loss(batch["labels"], logits, batch["weights"])
 
     def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Losses of a batch, nothing trained. Under a strategy: of all replicas' images, each of the same weight."""
+        """Losses of a batch, without training. Under a strategy, means over the images of all replicas together."""
         losses = self.losses_of(batch, training=False)
         images = tf.shape(batch["labels"])[0]
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
-            # The last batch may leave a replica fewer images than another, or none, whose mean is no number.
+            # In the last batch a replica may have fewer images than another, or none: its mean is then NaN.
             share = tf.cast(images, tf.float32)
             sums = {name: tf.math.multiply_no_nan(loss, share) for name, loss in losses.items()}
             sums, images = context.all_reduce(tf.distribute.ReduceOp.SUM, [sums, share])
@@ -233,7 +234,7 @@ class TwoStreamTrainer(BuiltModel):
 
 
 def check_fusion(fusion: str) -> None:
-    """Refuse an unknown fusion, with `ValueError`."""
+    """Raise `ValueError` for an unknown fusion."""
     if fusion not in FUSIONS:
         raise ValueError(f"`fusion` must be one of {', '.join(FUSIONS)}. Received: {fusion!r}")
 
@@ -241,7 +242,8 @@ def check_fusion(fusion: str) -> None:
 def fuse_logits(streams: Streams, fusion: str) -> tf.Tensor:
     """Logits of the fused probabilities, (B, C).
 
-    "max": the sigmoid is monotonic, so the maximum of logits is that of the probabilities (11); "mean": their mean.
+    "max": their maximum, which gives the maximum of the probabilities (11), since the sigmoid is monotonic; "mean":
+    their mean.
     """
     logits = list(streams.logits.values())
     if fusion == "max":
@@ -250,18 +252,18 @@ def fuse_logits(streams: Streams, fusion: str) -> tf.Tensor:
 
 
 def fuse_probs(global_probs: tf.Tensor, local_probs: tf.Tensor, fusion: str) -> tf.Tensor:
-    """Fused probabilities of both streams' where their logits are not known."""
+    """Fuse both streams' probabilities, for when their logits are not known."""
     if fusion == "max":
         return tf.maximum(global_probs, local_probs)
-    tiny = 1e-30  # between a certain yes and a certain no: one half
+    tiny = 1e-30  # fuses a certain yes (1) and a certain no (0) to one half
     yes = tf.sqrt(global_probs * local_probs) + tiny
     no = tf.sqrt((1.0 - global_probs) * (1.0 - local_probs)) + tiny
     return yes / (yes + no)
 
 
 def own_region_logits(streams: Streams) -> tf.Tensor:
-    """Logits (B, C) of the local stream: of a class with a region of its own that region's, else the maximum (3)."""
+    """Local stream's logits (B, C): a class with its own region has that region's logit, else the maximum (3)."""
     local = streams.logits["local"]
-    is_own = tf.one_hot(streams.box_classes, local.shape[-1])  # (B, N, C), a class in one region at most
+    is_own = tf.one_hot(streams.box_classes, local.shape[-1])  # (B, N, C); a class has at most one region
     own = tf.reduce_sum(is_own * streams.region_logits, axis=1)
     return tf.where(tf.reduce_any(is_own > 0.0, axis=1), own, local)

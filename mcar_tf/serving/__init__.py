@@ -1,1 +1,1 @@
-"""An export folder behind HTTP: TensorFlow Serving's REST API, uploads, and a page."""
+"""Serve an export folder over HTTP: TensorFlow Serving's REST API, uploads, and a page."""

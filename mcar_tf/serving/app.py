@@ -1,4 +1,4 @@
-"""A served model in, its web application out: TensorFlow Serving's REST API, uploads, a page, health, metrics."""
+"""The web application of a served model: TensorFlow Serving's REST API, uploads, a page, health, metrics."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ from mcar_tf.serving.rest import (
 from mcar_tf.serving.served_model import DEFAULT_SIGNATURE, ServedModel
 from pipelines.pictures import BadPicture, read_picture
 
-MOST_UPLOADS = 64  # pictures of one upload
+MOST_UPLOADS = 64  # pictures in one upload
 
 
 def make_app(
@@ -43,17 +43,17 @@ def make_app(
     """The application for an ASGI server.
 
     Args:
-        model: what answers.
-        batcher: that asks it.
-        name: of the model in its URLs.
-        registry: of the metrics, the batcher's too.
-        most_bytes: of a request's body.
-        seconds: until an answer.
+        model: the model that answers.
+        batcher: the batcher that calls it.
+        name: name of the model in its URLs.
+        registry: registry of the metrics, including the batcher's.
+        most_bytes: the largest body of a request, in bytes.
+        seconds: the longest time until an answer.
     """
     app = FastAPI(
         title=f"{model.name} behind TensorFlow Serving's REST API",
         version=model.version,
-        docs_url=None,  # they come from another host
+        docs_url=None,  # these pages would load scripts from another host
         redoc_url=None,
     )
     _add_errors(app)
@@ -66,7 +66,7 @@ def make_app(
 
 
 class _Asking:
-    """The batcher as something that a request waits for."""
+    """Puts a question to the batcher and awaits the answer."""
 
     def __init__(self, model: ServedModel, batcher: Batcher) -> None:
         self._model, self._batcher = model, batcher
@@ -80,10 +80,10 @@ class _Asking:
             ) from None
         try:
             parts = await asyncio.gather(*(asyncio.wrap_future(answer) for answer in answers))
-        except (ValueError, self._model.errors) as error:  # of this request alone: see `Batcher`
+        except (ValueError, self._model.errors) as error:  # caused by this request alone: see `Batcher`
             raise RefusedError(400, f"The model can't take that: {type(error).__name__}.") from error
         finally:
-            for answer in answers:  # who no longer waits needs no answer
+            for answer in answers:  # a client that no longer waits needs no answer
                 answer.cancel()
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -100,7 +100,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 class _Measured:
-    """An application whose answers are counted and timed."""
+    """Wraps an application to count and time its answers."""
 
     def __init__(self, app: App, registry: CollectorRegistry) -> None:
         self._app = app
@@ -120,7 +120,7 @@ class _Measured:
             await send(message)
 
         await self._app(scope, receive, give)
-        # Not the path itself: anybody can ask for any number of those.
+        # The route, not the path itself: clients can ask for any number of different paths.
         path = getattr(scope.get("route"), "path", "other")
         self._answers.labels(path, status).inc()
         self._took.labels(path).observe(time.perf_counter() - started)
@@ -172,11 +172,11 @@ def _add_tensorflow_serving(app: FastAPI, model: ServedModel, ask: _Asking, path
 
 
 def _add_uploads(app: FastAPI, model: ServedModel, ask: _Asking) -> None:
-    # A picture of 50 megapixels takes a gigabyte while it is turned into a PNG.
+    # Limit the threads: a picture of 50 megapixels takes a gigabyte while it is converted to PNG.
     reading = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="reading")
 
     async def read(upload: UploadFile) -> bytes | str:
-        """A picture that the model takes, or why it is none."""
+        """The picture in a format that the model takes, or why it is not a picture."""
         content = await upload.read()
         try:
             loop = asyncio.get_running_loop()
@@ -212,7 +212,7 @@ def _add_uploads(app: FastAPI, model: ServedModel, ask: _Asking) -> None:
 
 
 def describe(model: ServedModel, row: Tensors) -> dict[str, Any]:
-    """A picture's outputs, and as `labels` the classes that are present, the most probable first."""
+    """A picture's outputs, and under `labels` the classes that are present, most probable first."""
     if not row["valid"]:
         return {"error": "is damaged or cut off, or takes too long to decode"}
     probs = row["probs"]

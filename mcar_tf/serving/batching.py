@@ -1,4 +1,4 @@
-"""Questions of many clients in, each one's own answer out; what waits together is computed together."""
+"""Batch the questions of many clients: those that wait at the same time are computed together."""
 
 import collections
 import dataclasses
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Input or output name -> rows, the first dimension.
+# Name of an input or output -> array, whose first dimension is the rows.
 Tensors = dict[str, npt.NDArray[Any]]
 
 
 class QueueFullError(Exception):
-    """As much waits as may."""
+    """As many rows are waiting as are allowed."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -29,22 +29,22 @@ class _Question:
         return len(next(iter(self.inputs.values())))
 
     def fits(self, other: "_Question") -> bool:
-        """Whether both can be one batch: the same signature, and rows of one shape."""
+        """Whether both can be in one batch: the same signature, and rows of the same shape."""
         return self.signature == other.signature and all(
             value.shape[1:] == other.inputs[name].shape[1:] for name, value in self.inputs.items()
         )
 
 
 class Batcher:
-    """Asks a model in a thread of its own, with as many rows at a time as wait, up to `batch_size`.
+    """Calls a model in a separate thread, with all the rows that are waiting, up to `batch_size` at a time.
 
-    Nobody waits for company: while the model computes, questions gather, and the next batch takes them.
+    No question waits for a batch to fill: those that arrive while the model computes form the next batch.
 
     Args:
         run: (signature, inputs) -> outputs, row for row.
-        batch_size: rows at a time at most.
-        most_waiting: rows that may wait; more are refused.
-        note: is told the rows of each batch.
+        batch_size: the largest number of rows at a time.
+        most_waiting: the largest number of waiting rows; more are refused.
+        note: called with the number of rows of each batch.
     """
 
     def __init__(
@@ -63,22 +63,22 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Rows that wait."""
+        """Number of rows that are waiting."""
         with self._changed:
             return sum(question.rows for question in self._waiting)
 
     def ask(self, signature: str, inputs: Tensors) -> "list[Future[Tensors]]":
-        """Put a question, whose rows are computed in parts of at most `batch_size`.
+        """Queue a question; its rows are computed in parts of at most `batch_size`.
 
         Args:
-            signature: of the model.
-            inputs: at least one row, all of the same number.
+            signature: a signature of the model.
+            inputs: by name, all with the same number of rows, at least one.
 
         Returns:
             The answers to the parts, in order. A cancelled one is not computed.
 
         Raises:
-            QueueFullError: nothing of it is computed.
+            QueueFullError: too many rows are waiting; none of the question's rows is computed.
         """
         rows = len(next(iter(inputs.values())))
         questions = [
@@ -93,7 +93,7 @@ class Batcher:
         return [question.answer for question in questions]
 
     def close(self) -> None:
-        """Answer what waits, then end the thread."""
+        """Answer the questions that are waiting, then end the thread."""
         with self._changed:
             self._open = False
             self._changed.notify()
@@ -103,11 +103,11 @@ class Batcher:
         while batch := self._next_batch():
             self._note(sum(question.rows for question in batch))
             if not self._answer(batch) and len(batch) > 1:
-                for question in batch:  # one of them is at fault: the others must not notice
+                for question in batch:  # one of them is at fault, and must not affect the others
                     self._answer([question])
 
     def _next_batch(self) -> list[_Question]:
-        """What is to be computed next; empty when all is answered and the batcher is closed."""
+        """The questions to compute next; empty once all are answered and the batcher is closed."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or not self._open)
@@ -125,12 +125,12 @@ class Batcher:
                     return batch
 
     def _answer(self, batch: list[_Question]) -> bool:
-        """Compute a batch; whether that went well. A question on its own gets the error as its answer."""
+        """Compute a batch; return whether that succeeded. A single question gets the error as its answer."""
         names = batch[0].inputs
         try:
             inputs = {name: np.concatenate([question.inputs[name] for question in batch]) for name in names}
             outputs = self._run(batch[0].signature, inputs)
-        except Exception as error:  # whatever it is, it is the answer to this question
+        except Exception as error:  # any error becomes the answer to this question
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)
             return False

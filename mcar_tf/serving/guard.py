@@ -1,4 +1,4 @@
-"""Any ASGI application in, one that nobody can overload, stop or make talk out."""
+"""Guard an ASGI application against overload, crashes, and errors that give away its internals."""
 
 import asyncio
 import json
@@ -15,19 +15,20 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-# Of a body that is too large, so much is taken and thrown away first: a client that still sends reads no answer.
+# Of a body that is too large, this much is read and discarded first: a client reads no answer while it is sending.
 DRAINED_BYTES, DRAINED_SECONDS = 256 * 2**20, 5
 
 
 class Guard:
-    """Bounds the bytes of a request's body and the seconds until its answer, reading the body included.
+    """Limits the bytes of a request's body and the seconds until its answer, including the time to read the body.
 
-    What goes wrong inside is status 500 and one line on standard error (`MCAR_TF_TRACEBACK=1`: all of it).
+    An error inside the application becomes status 500 and one line on standard error (with `MCAR_TF_TRACEBACK=1` the
+    whole traceback).
 
     Args:
-        app: whose answers go out as they are.
-        most_bytes: of a body.
-        seconds: from the request's first line to the end of its answer.
+        app: the application; its answers are passed on unchanged.
+        most_bytes: the largest body, in bytes.
+        seconds: the longest time from the request's first line to the end of its answer.
     """
 
     def __init__(self, app: App, most_bytes: int, seconds: float) -> None:
@@ -59,7 +60,7 @@ class Guard:
             headers = dict(scope["headers"])
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self._most_bytes:
-                if b"expect" not in headers:  # else it waits for our word before it sends
+                if b"expect" not in headers:  # otherwise the client waits for our consent before it sends
                     await _drain(receive)
                 raise too_large
             async with asyncio.timeout(self._seconds):
@@ -68,7 +69,7 @@ class Guard:
             problem: tuple[int, str] | None = error.status, error.line
         except TimeoutError:
             problem = 504, f"There was no answer within {self._seconds:g} seconds."
-        except Exception as error:  # the last one to see it: the server goes on
+        except Exception as error:  # the last handler: the server must go on
             print(
                 f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
                 file=sys.stderr,
@@ -92,7 +93,7 @@ async def _answer(send: Send, status: int, line: str) -> None:
 
 
 async def _drain(receive: Receive) -> None:
-    """Throw away what a client still sends."""
+    """Read and discard what a client is still sending."""
     left = DRAINED_BYTES
     try:
         async with asyncio.timeout(DRAINED_SECONDS):

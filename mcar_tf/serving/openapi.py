@@ -1,4 +1,4 @@
-"""What the bodies of requests and answers look like, for `/openapi.json`."""
+"""Schemas of the bodies of requests and answers, for `/openapi.json`."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ UPLOAD_BODY = {
 
 
 def predict_body(model: ServedModel) -> dict[str, Any]:
-    """Of `:predict`: files, for one of the signatures that take nothing else, as rows or as a column."""
+    """The body of `:predict`: files as rows or as a column, for one of the signatures that take nothing else."""
     names = sorted(name for name, specs in model.inputs.items() if set(specs) == {"encoded"})
     column = _files(_FILE)
     named = _object(encoded=column) | {"additionalProperties": False}

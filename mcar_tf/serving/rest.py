@@ -1,4 +1,4 @@
-"""TensorFlow Serving's JSON in, tensors out; and back (tensorflow.org/tfx/serving/api_rest)."""
+"""Convert TensorFlow Serving's JSON to tensors and back (tensorflow.org/tfx/serving/api_rest)."""
 
 import base64
 import binascii
@@ -16,14 +16,14 @@ SPECIFIC = "signature_name"
 
 
 class Spec(Protocol):
-    """What a signature says of an input."""
+    """Type and shape of a signature's input."""
 
     dtype: Any
     shape: Any
 
 
 class RefusedError(Exception):
-    """A request that gets a status and one line."""
+    """A request that is answered with an error status and one line."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
@@ -32,12 +32,12 @@ class RefusedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a client asks.
+    """What a client asks for.
 
     Attributes:
-        signature: of the model.
-        inputs: by name, all of the same number of rows.
-        by_row: whether the answer is to be a list of rows, else columns.
+        signature: a signature of the model.
+        inputs: by name, all with the same number of rows.
+        by_row: whether the answer is a list of rows; otherwise it is columns.
     """
 
     signature: str
@@ -46,10 +46,10 @@ class Request:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """A body's JSON object.
+    """Parse a body as a JSON object.
 
     Raises:
-        RefusedError: it is none.
+        RefusedError: it is not a JSON object.
     """
     try:
         content = json.loads(body)
@@ -61,15 +61,15 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def parse_predict(body: bytes, signatures: Mapping[str, Mapping[str, Spec]], default: str) -> Request:
-    """The body of a predict request: `instances`, a list of rows, or `inputs`, columns.
+    """Parse the body of a predict request: `instances`, a list of rows, or `inputs`, columns.
 
     Args:
         body: JSON.
-        signatures: of the model: name -> input -> its type and shape.
-        default: the signature of a request that names none.
+        signatures: the model's signatures: name -> input -> its type and shape.
+        default: the signature for a request that names none.
 
     Raises:
-        RefusedError: it is not such a body, or not for such inputs.
+        RefusedError: it is not such a body, or does not fit the signature's inputs.
     """
     content = parse_json(body)
     signature = content.get(SPECIFIC, default)
@@ -89,13 +89,13 @@ def parse_predict(body: bytes, signatures: Mapping[str, Mapping[str, Spec]], def
 
 
 def parse_classify(body: bytes, specs: Mapping[str, Spec]) -> Tensors:
-    """The body of a classify request: `examples`, one `{"encoded": {"b64": ...}}` a picture."""
+    """Parse the body of a classify request: `examples`, one `{"encoded": {"b64": ...}}` per picture."""
     content = parse_json(body)
     return _to_tensors(_columns_of_rows(content.get("examples"), specs, "examples"), specs)
 
 
 def format_predict(request: Request, outputs: Tensors) -> dict[str, Any]:
-    """The answer to a predict request, as TensorFlow Serving gives it: a single output without its name."""
+    """The answer to a predict request, as TensorFlow Serving gives it: a single output is given without its name."""
     columns = {name: _to_json(value) for name, value in outputs.items()}
     if not request.by_row:
         return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
@@ -106,13 +106,13 @@ def format_predict(request: Request, outputs: Tensors) -> dict[str, Any]:
 def format_classify(
     outputs: Tensors, labels: Sequence[str], thresholds: Sequence[float]
 ) -> dict[str, list[Any]]:
-    """The answer to a classify request: `results`, [label, score] the most probable first; `present`, the labels
-    whose score reaches their threshold. A picture that is none has neither.
+    """The answer to a classify request: `results`, [label, score] with the most probable first; and `present`, the
+    labels whose score reaches their threshold. Both are empty for an entry that is not a picture.
 
     Args:
         outputs: `probs` (B, C) and `valid` (B,).
         labels: C names.
-        thresholds: C.
+        thresholds: C probabilities.
     """
     results, present = [], []
     for probs, valid in zip(outputs["probs"], outputs["valid"], strict=True):
@@ -125,7 +125,7 @@ def format_classify(
 def _columns_of_rows(rows: Any, specs: Mapping[str, Spec], name: str = "instances") -> dict[str, Any]:
     if not isinstance(rows, list) or not rows:
         raise RefusedError(400, f"`{name}` must be a list of at least one.")
-    if len(specs) == 1:  # a row may be named or not
+    if len(specs) == 1:  # a row may be given with or without the input's name
         (only,) = specs
         return {only: [row[only] if isinstance(row, dict) and only in row else row for row in rows]}
     if not all(isinstance(row, dict) and set(row) == set(specs) for row in rows):
@@ -143,7 +143,7 @@ def _to_tensors(columns: Mapping[str, Any], specs: Mapping[str, Spec]) -> Tensor
 
 
 def _to_tensor(name: str, value: Any, spec: Spec) -> npt.NDArray[Any]:
-    """JSON -> an array of at least one row and of the spec's type."""
+    """Convert JSON to an array with at least one row, of the spec's type."""
     if not isinstance(value, list) or not value:
         raise RefusedError(400, f"`{name}` must be a list of at least one.")
     if spec.dtype.name == "string":

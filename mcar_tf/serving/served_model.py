@@ -1,4 +1,4 @@
-"""An export folder in; its model as a function of named tensors, its names and its thresholds out."""
+"""Load an export folder: its model as a function of named tensors, its class names and its thresholds."""
 
 import dataclasses
 import json
@@ -21,17 +21,17 @@ DEFAULT_SIGNATURE = "serving_default"
 
 @dataclasses.dataclass(frozen=True)
 class ServedModel:
-    """A SavedModel that is ready to be asked.
+    """A SavedModel that is ready to be called.
 
     Attributes:
-        name: of the export folder.
-        version: the SavedModel's, "1".
+        name: name of the export folder.
+        version: the SavedModel's version, "1".
         labels: C class names.
         thresholds: C probabilities from which on a class counts as present.
-        decision: in words, what the thresholds are.
-        inputs: signature -> input's name -> its type and shape, the first dimension left out.
-        outputs: signature -> names.
-        metadata: what TensorFlow Serving tells about its signatures.
+        decision: what the thresholds are, in words.
+        inputs: signature -> input's name -> its type and shape without the first dimension.
+        outputs: signature -> names of its outputs.
+        metadata: what TensorFlow Serving reports about its signatures.
     """
 
     name: str
@@ -44,14 +44,14 @@ class ServedModel:
     metadata: Mapping[str, Any]
     _signatures: Mapping[str, Any]
 
-    # What TensorFlow raises for inputs that a graph does not take.
+    # What TensorFlow raises for inputs that a graph does not accept.
     errors = tf.errors.OpError
 
     def run(self, signature: str, inputs: Tensors) -> Tensors:
         """Named inputs -> named outputs, row for row.
 
         Raises:
-            tf.errors.OpError, ValueError: the inputs are none that the signature takes.
+            tf.errors.OpError, ValueError: the signature does not accept the inputs.
         """
         specs = self.inputs[signature]
         tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
@@ -59,10 +59,10 @@ class ServedModel:
 
 
 def load_served_model(folder: Path) -> ServedModel:
-    """Load the SavedModel of an export folder, and ask it once.
+    """Load the SavedModel of an export folder, and call it once.
 
     Raises:
-        FileNotFoundError: the folder is no export folder, or one without a SavedModel.
+        FileNotFoundError: the folder is not an export folder, or has no SavedModel.
         ValueError: a file in it is not what was exported.
     """
     read_parity(folder)
@@ -86,7 +86,7 @@ def load_served_model(folder: Path) -> ServedModel:
         _signatures=signatures,
     )
     grey = tf.io.encode_jpeg(np.full((64, 64, 3), 127, np.uint8)).numpy()
-    # The first call takes seconds that no client should wait.
+    # The first call takes seconds, for which no client should have to wait.
     probs = model.run(DEFAULT_SIGNATURE, {"encoded": np.array([grey], object)})["probs"]
     if probs.shape != (1, len(labels)):
         raise ValueError(f"{folder / LABELS} has {len(labels)} names, the model {probs.shape[1]} classes.")
@@ -107,7 +107,7 @@ def _read_thresholds(folder: Path, labels: Sequence[str]) -> tuple[list[float], 
 
 
 def _describe_signatures(path: Path) -> dict[str, Any]:
-    """As TensorFlow Serving's metadata has them."""
+    """Describe the signatures in the form of TensorFlow Serving's metadata."""
     (graph, *_) = parse_saved_model(str(path)).meta_graphs
     described = {
         name: json.loads(json_format.MessageToJson(signature, preserving_proto_field_name=True))

@@ -1,4 +1,4 @@
-"""An export folder and a bound socket in; requests are answered until a signal comes, and those at hand still are."""
+"""Serve an export folder on a bound socket until a signal comes; requests being handled still get answers."""
 
 import socket
 from pathlib import Path
@@ -23,7 +23,7 @@ def serve(
     most_bytes: int,
     seconds: float,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Arguments are those of `Batcher` and `make_app`.
+    """Serve until SIGTERM or SIGINT. The arguments are those of `Batcher` and `make_app`.
 
     Raises:
         FileNotFoundError, ValueError: see `load_served_model`.

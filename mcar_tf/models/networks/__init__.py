@@ -1,1 +1,1 @@
-"""Networks that `keras.applications` has not: one family a file."""
+"""Networks that `keras.applications` does not have, one family per file."""

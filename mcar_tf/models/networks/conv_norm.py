@@ -1,4 +1,4 @@
-"""A convolution with its BatchNorm, padded as PyTorch's networks or as TensorFlow's."""
+"""A convolution with its BatchNorm, padded as in PyTorch's networks or as in TensorFlow's."""
 
 from typing import Literal
 
@@ -21,13 +21,13 @@ def conv_norm(
 
     Args:
         x: (B, h, w, c).
-        names: of the two layers.
-        filters: channels that come out; None: a depthwise convolution.
+        names: names of the two layers.
+        filters: number of output channels; None: a depthwise convolution.
         kernel: side of the square kernel, odd.
-        stride: of the convolution.
+        stride: stride of the convolution.
         padding: "symmetric": kernel // 2 zeros on each side, as torch's `padding=kernel // 2`; "same": TensorFlow's,
-            which for a stride of 2 and an even side is one zero less at the top and left.
-        epsilon: of BatchNorm.
+            which for a stride of 2 and an even side has one zero less at the top and left.
+        epsilon: epsilon of BatchNorm.
     """
     name, norm = names
     if padding == "symmetric" and stride > 1 and kernel > 1:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: B0 without squeeze-and-excitation and with ReLU6, made for phones and for 8 bits.
+"""EfficientNet-Lite0: B0 without squeeze-and-excitation and with ReLU6, made for phones and for 8-bit quantization.
 
 Source: github.com/tensorflow/tpu, models/official/efficientnet/lite.
 """

@@ -1,4 +1,4 @@
-"""A chain of inverted residuals, from scaled images to the last activation map: what MobileNets are made of."""
+"""A chain of inverted residuals, as in MobileNets, from scaled images to the last activation map."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +7,7 @@ import keras
 from mcar_tf.models.networks.conv_norm import Padding, conv_norm
 from mcar_tf.models.networks.stages import Stage
 
-STEM, LAST = 32, 1280  # channels behind the first and the last convolution
+STEM, LAST = 32, 1280  # output channels of the first and the last convolution
 
 
 def build_inverted_residuals(
@@ -16,10 +16,10 @@ def build_inverted_residuals(
     """(B, H, W, 3) -> (B, H / 32, W / 32, 1280).
 
     Args:
-        stages: what the blocks are.
-        names: of each convolution and its BatchNorm, in order.
+        stages: the stages of blocks.
+        names: names of each convolution and its BatchNorm, in order.
         padding: see `conv_norm`.
-        epsilon: of BatchNorm.
+        epsilon: epsilon of BatchNorm.
     """
     pairs = iter(names)
 

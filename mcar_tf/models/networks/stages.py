@@ -8,10 +8,10 @@ class Stage:
     """Blocks of one width, one after the other.
 
     Attributes:
-        expansion: channels inside a block, as a multiple of those that enter it.
-        channels: that leave each block.
-        blocks: how many.
-        stride: of the first block; the others have 1.
+        expansion: channels inside a block, as a multiple of its input channels.
+        channels: output channels of each block.
+        blocks: number of blocks.
+        stride: stride of the first block; the others have 1.
         kernel: side of the depthwise convolution.
     """
 
@@ -22,7 +22,7 @@ class Stage:
     kernel: int = 3
 
 
-# Blocks a stage. He et al., "Deep residual learning for image recognition", CVPR 2016, table 1.
+# Blocks per stage. He et al., "Deep residual learning for image recognition", CVPR 2016, table 1.
 RESNET50 = (3, 4, 6, 3)
 RESNET101 = (3, 4, 23, 3)
 
@@ -37,7 +37,7 @@ MOBILENET_V2 = (
     Stage(6, 320, 1, 1),
 )
 
-# EfficientNet-B0's (Tan & Le, "EfficientNet", ICML 2019, table 1), of which Lite0 has all but squeeze-and-excitation.
+# EfficientNet-B0's (Tan & Le, "EfficientNet", ICML 2019, table 1), which Lite0 has without squeeze-and-excitation.
 EFFICIENTNET_LITE0 = (
     Stage(1, 16, 1, 1, kernel=3),
     Stage(6, 24, 2, 2, kernel=3),

@@ -1,4 +1,4 @@
-"""MobileNet-v2 as torchvision has it: symmetric padding, BatchNorm's epsilon 1e-5. The paper's own."""
+"""MobileNet-v2 as torchvision has it: symmetric padding, BatchNorm's epsilon 1e-5. The paper uses it."""
 
 import keras
 

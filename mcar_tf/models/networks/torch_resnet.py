@@ -1,4 +1,4 @@
-"""ResNets as torchvision has them, the paper's own: stride in the 3x3 convolution, no biases, symmetric padding."""
+"""ResNets as in torchvision and the paper: stride in the 3x3 convolution, no biases, symmetric padding."""
 
 from collections.abc import Iterator, Sequence
 
@@ -25,13 +25,13 @@ def build_torch_resnet(depths: Sequence[int], names: Sequence[tuple[str, str]]) 
     """A ResNet of bottlenecks.
 
     Args:
-        depths: bottlenecks of each of the four stages.
-        names: of each convolution and its BatchNorm, in order.
+        depths: number of bottlenecks in each of the four stages.
+        names: names of each convolution and its BatchNorm, in order.
     """
     pairs = iter(names)
     inputs = keras.Input((None, None, 3))
     x = keras.layers.ReLU()(_convolve(inputs, pairs, 64, 7, 2))
-    # torch pads with minus infinity, and here with zeros: behind a ReLU neither is ever above the maximum.
+    # torch pads with minus infinity; zeros do here, because after a ReLU neither is ever above the maximum.
     x = keras.layers.MaxPooling2D(3, 2)(keras.layers.ZeroPadding2D(1)(x))
     for stage, blocks in enumerate(depths):
         for block in range(blocks):

@@ -1,1 +1,1 @@
-"""Weight files of other frameworks: a file in, its tensors under our layers' names out. Loads no TensorFlow."""
+"""Read weight files of other frameworks, and find the layers that their tensors belong to. Loads no TensorFlow."""

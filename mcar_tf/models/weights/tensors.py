@@ -1,4 +1,4 @@
-"""A tensor in a file: its shape and kind at once, its values when they are asked for."""
+"""A tensor in a file: its shape and type are known at once, its values are only read when asked for."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-# The kinds of numbers that files hold, lowest byte first.
+# The types of numbers that files hold, all little-endian.
 FLOATS = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "bfloat16": ml_dtypes.bfloat16}
 KINDS: dict[str, npt.DTypeLike] = FLOATS | {
     "int8": "i1",
@@ -28,9 +28,9 @@ class Tensor:
     """One tensor of a file.
 
     Attributes:
-        kind: a key of `KINDS`, or what else the file calls it.
-        shape: as the file says.
-        read: its values.
+        kind: the type of its numbers: a key of `KINDS`, or the file's own name for it.
+        shape: the shape given in the file.
+        read: reads its values.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Tensor:
         """The values as float32.
 
         Raises:
-            ValueError: they are no floating-point numbers, or some are not finite.
+            ValueError: they are not floating-point numbers, or some are not finite.
         """
         if self.kind not in FLOATS:
             raise ValueError(f"holds {self.kind} in place of floating-point numbers")
@@ -57,12 +57,12 @@ Tensors = Mapping[str, Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """A run of numbers in a file that tensors are windows on.
+    """A contiguous run of numbers in a file; tensors are windows on it.
 
     Attributes:
-        kind: a key of `KINDS`.
-        size: how many numbers.
-        read: all of them.
+        kind: the type of its numbers, a key of `KINDS`.
+        size: how many numbers there are.
+        read: reads all of them.
     """
 
     kind: str
@@ -70,16 +70,16 @@ class Storage:
     read: Callable[[], Array]
 
     def window(self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
-        """The tensor that begins at a number of the storage and has these strides, counted in numbers.
+        """The tensor that begins at number `offset` of the storage and has these strides, counted in numbers.
 
         Raises:
-            ValueError: it would reach out of the storage, or hold more numbers than that.
+            ValueError: the tensor would reach beyond the storage, or hold more numbers than it.
         """
         if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0:
             raise ValueError(f"a tensor of shape {shape}, strides {strides} and offset {offset} can't be")
         size = math.prod(shape)
         last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
-        # Strides of zero would let a few numbers pass for any number.
+        # With strides of zero, a few numbers could pass for a tensor of any size.
         if size and (last >= self.size or size > self.size):
             raise ValueError(
                 f"a tensor of shape {shape} claims {size:,} numbers where its storage holds {self.size:,}"
