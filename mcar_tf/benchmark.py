@@ -18,7 +18,7 @@ from pipelines.words import spell
 
 @dataclasses.dataclass
 class BenchmarkOptions:
-    """What `benchmark` can be told."""
+    """The options of `benchmark`."""
 
     # fmt: off
     backbone: list[str] = option(["mobilenet_v2"], f"Networks to time: one or more of {', '.join(BACKBONES)}.")
@@ -60,14 +60,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def time_exported_forms(folder: Path, rounds: int) -> list[dict[str, Any]]:
-    """What each form in an export folder costs, printed line by line."""
+    """Time each form of the model in an export folder; print and return the results, a row per form."""
     from mcar_tf.benchmarking.exports import HEADER, LEGEND, table_row, time_forms
 
     return print_table(HEADER, time_forms(folder, rounds), table_row, LEGEND)
 
 
 def time_built_models(options: BenchmarkOptions) -> list[dict[str, Any]]:
-    """Table IX, printed line by line."""
+    """Time the models of Table IX; print and return the results row by row."""
     from mcar_tf.benchmarking.models import HEADER, LEGEND, table_row, time_models
 
     rows = time_models(
@@ -88,7 +88,7 @@ def time_built_models(options: BenchmarkOptions) -> list[dict[str, Any]]:
 def print_table(
     header: str, rows: Iterable[dict[str, Any]], line: Callable[[dict[str, Any]], str], legend: str
 ) -> list[dict[str, Any]]:
-    """Print each row as it comes; all of them."""
+    """Print each row as it comes, and return all rows."""
     print(header)
     results = []
     for row in rows:
@@ -99,7 +99,7 @@ def print_table(
 
 
 def check(options: BenchmarkOptions) -> None:
-    """Refuse what no model can be built of, what is no export, and options that would do nothing."""
+    """Refuse options that no model can be built from, folders that are no export, and options without effect."""
     for name, size in itertools.product(options.backbone, options.image_size):
         check_backbone(
             name,
@@ -119,7 +119,7 @@ def check(options: BenchmarkOptions) -> None:
 
 
 def check_export(folder: Path, options: BenchmarkOptions) -> None:
-    """Refuse what is no export folder, and options of models that are built for the purpose."""
+    """Refuse a folder that is no export folder, and options that apply only to models built for the benchmark."""
     read_parity(folder)
     check_checksums(folder)
     plain = BenchmarkOptions(export=folder, rounds=options.rounds, json=options.json)

@@ -15,13 +15,13 @@ from pipelines.command import option, parse_options, run_command
 from pipelines.files import write_text
 
 Array = npt.NDArray[Any]
-PRESENT = 0.036  # share of pairs of image and class that are positive: COCO's 2.9 labels an image
+PRESENT = 0.036  # share of positive pairs of image and class, as in COCO with its 2.9 labels per image
 THRESHOLD = 0.6
 
 
 @dataclasses.dataclass
 class BenchmarkOptions:
-    """What `benchmark_metrics` can be told."""
+    """The options of `benchmark_metrics`."""
 
     # fmt: off
     pictures: int = option(40137, "Number of pictures; the default is that of COCO 2014's labelled validation.",
@@ -57,11 +57,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def benchmark(images: int, classes: int, rounds: int) -> list[dict[str, Any]]:
-    """An object a metric, and one for all together: `metric`, `seconds`, `naive_seconds`, `largest_difference`."""
+    """Time the metrics and their naive loops on random predictions.
+
+    Returns:
+        A dict for each metric, and one for all together, with `metric`, `seconds`, `naive_seconds` and
+        `largest_difference`.
+    """
     rng = np.random.default_rng(0)
     labels = (rng.random((images, classes)) < PRESENT).astype(np.float32)
-    labels[0] = 1  # every class has a positive: the loops know no others
-    # No two of a class are equal: in what order would a loop walk down those?
+    labels[0] = 1  # gives every class a positive, because the loops can't handle classes without
+    # No two scores of a class are equal, because the loops do not treat ties.
     ranks = rng.permuted(np.tile(np.arange(images)[:, None], classes), axis=0)
     scores = ((ranks + 0.5) / images).astype(np.float32)
     results: list[dict[str, Any]] = []
@@ -69,7 +74,7 @@ def benchmark(images: int, classes: int, rounds: int) -> list[dict[str, Any]]:
         times = []
         for _ in range(rounds):
             seconds, found = _timed(fast, labels, scores)
-            times.append(max(seconds, 1e-9))  # the clock of some systems has coarse ticks
+            times.append(max(seconds, 1e-9))  # not 0, which a coarse clock may give
         naive_seconds, expected = _timed(naive, labels, scores)
         results.append(
             {
@@ -85,7 +90,7 @@ def benchmark(images: int, classes: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def loop_average_precision(labels: Array, scores: Array) -> Array:
-    """AP of each class by a walk down its ranking; scores without ties."""
+    """AP of each class, by a loop down its ranking; scores must have no ties."""
     aps = []
     for c in range(labels.shape[1]):
         ranking = sorted(zip(scores[:, c].tolist(), labels[:, c].tolist(), strict=True), reverse=True)
@@ -99,7 +104,7 @@ def loop_average_precision(labels: Array, scores: Array) -> Array:
 
 
 def loop_11_point(labels: Array, scores: Array) -> Array:
-    """VOC 2007's AP of each class by the same walk."""
+    """VOC 2007's AP of each class, by the same loop."""
     aps = []
     for c in range(labels.shape[1]):
         ranking = sorted(zip(scores[:, c].tolist(), labels[:, c].tolist(), strict=True), reverse=True)
@@ -115,13 +120,13 @@ def loop_11_point(labels: Array, scores: Array) -> Array:
 
 
 def loop_six(labels: Array, scores: Array) -> Array:
-    """Equation (10) by counting pair by pair."""
+    """The six measures of equation (10), by counting pair by pair."""
     decisions = [[score >= THRESHOLD for score in row] for row in scores.tolist()]
     return _equation_10(labels.tolist(), decisions)
 
 
 def loop_top_3(labels: Array, scores: Array) -> Array:
-    """Equation (10) where each image is assigned the three classes that lead its own ranking."""
+    """The six measures of equation (10) when each image is assigned its three most probable classes."""
     decisions = []
     for row in scores.tolist():
         leading = sorted(range(len(row)), key=lambda c: -row[c])[:3]
@@ -130,7 +135,7 @@ def loop_top_3(labels: Array, scores: Array) -> Array:
 
 
 def loop_calibration_error(labels: Array, scores: Array) -> Array:
-    """ECE by putting pair by pair into its bin."""
+    """The expected calibration error, by putting each pair into its bin in a loop."""
     excess = [0.0] * 15
     for label_row, score_row in zip(labels.tolist(), scores.tolist(), strict=True):
         for label, score in zip(label_row, score_row, strict=True):
@@ -157,7 +162,7 @@ def _six(found: dict[str, float]) -> Array:
 
 
 def _timed(function: Callable[[Array, Array], Array], labels: Array, scores: Array) -> tuple[float, Array]:
-    """Processor time, all threads added up: what one core would take, whoever else is on the machine."""
+    """The processor time of all threads together (what one core would take, whatever else runs), and the result."""
     start = time.process_time()
     found = function(labels, scores)
     return time.process_time() - start, found

@@ -27,7 +27,7 @@ CHOICE, DATA = "thresholds", "data"
 
 @dataclasses.dataclass
 class CalibrateOptions:
-    """What `calibrate` can be told."""
+    """The options of `calibrate`."""
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.", group=DATA)
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check_options(options: CalibrateOptions) -> None:
-    """Refuse numbers out of range."""
+    """Refuse numbers that are out of range."""
     if options.min_precision is not None and not 0 < options.min_precision <= 1:
         raise ValueError(f"`min-precision` must lie in (0, 1]. Received: {options.min_precision}")
     if not 0 <= options.default_threshold <= 1:
@@ -118,7 +118,7 @@ def check_options(options: CalibrateOptions) -> None:
 
 
 def check_split(name: str, config: FitConfig, manifest: Manifest) -> None:
-    """Refuse pictures that were learnt from or that results are measured on."""
+    """Refuse a split that the run learnt from or that its results are measured on."""
     for option_name, use in (("train_split", "trained on"), ("eval_split", "evaluated on")):
         other = getattr(config, option_name)
         if overlap(name, other):

@@ -17,7 +17,7 @@ Stream = Literal["fused", "global", "local"]
 
 @dataclasses.dataclass
 class CompareOptions:
-    """What `compare` can be told."""
+    """The options of `compare`."""
 
     # fmt: off
     runs: list[Path] = option(dataclasses.MISSING, "Evaluated run folders, or folders in their evaluations/, all"

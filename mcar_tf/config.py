@@ -1,4 +1,4 @@
-"""What a run is: every option of `python -m mcar_tf.fit`, its unit, its default and what it may be.
+"""The config of a run: every option of `python -m mcar_tf.fit` with its unit, default and allowed values.
 
 The defaults are the paper's recipe (section IV-A1). Loads no TensorFlow.
 """
@@ -25,13 +25,13 @@ from pipelines.reading import read_yaml
 
 DATA, MODEL, START, RECIPE, RUN = "data", "model", "first weights", "recipe", "run"
 
-# What `evaluate` and `export` can change, since no weights depend on it.
+# Options that `evaluate` and `export` can change, because no weights depend on them.
 WITHOUT_TRAINING = ("image_size", "glance_size", "local_size", "top_n", "tau", "fusion", "look_band")
 
 
 @dataclasses.dataclass
 class FitConfig:
-    """One run of `fit`. `check` says what each value may be."""
+    """The options of one run of `fit`. `check` checks their values."""
 
     # fmt: off
     dataset: str = option("digits", "Name of the prepared set: digits, coco, coco2017, voc2007, voc2012, or one of"
@@ -184,11 +184,11 @@ class FitConfig:
     # fmt: on
 
     def check(self) -> None:
-        """Refuse what no run can be made of, before anything slow happens.
+        """Refuse options that no run can be made with, before anything slow happens.
 
         Raises:
-            ValueError: naming the option, what it may be and what it is.
-            FileNotFoundError: there is no such file of weights.
+            ValueError: a value is not allowed; the error names the option, the allowed values and the value.
+            FileNotFoundError: the file of weights does not exist.
         """
         self.check_values()
         check_backbone(
@@ -201,13 +201,13 @@ class FitConfig:
         check_together(vars(self) | {"rate_schedule": self.rate_schedule}, given)
 
     def check_values(self, named: Callable[[str], str] = on_command_line) -> None:
-        """Refuse a value out of its range.
+        """Refuse a value outside its range.
 
         Args:
             named: how to write an option's name: as on the command line, or as in a file.
 
         Raises:
-            ValueError: naming the option, what it may be and what it is.
+            ValueError: a value is not allowed; the error names the option, the allowed values and the value.
         """
         check_ranges(vars(self), named)
         check_band(self.look_band, self.top_n, named)
@@ -221,23 +221,23 @@ class FitConfig:
         )
 
     def plain_backbone(self) -> "FitConfig":
-        """The run by the same recipe without regions, and without everything that needs them."""
+        """The same config for the plain backbone: without regions, and without all options that need them."""
         needless = {name: getattr(FitConfig(), name) for name in ONLY_WITH_REGIONS}
         batch_norm = "shared" if self.batch_norm == "per_stream" else self.batch_norm
         return dataclasses.replace(self, top_n=0, batch_norm=batch_norm, **needless)
 
     @property
     def rate_schedule(self) -> str:
-        """`schedule`, or the optimizer's own."""
+        """The learning rate's schedule: the option `schedule`, or the optimizer's default."""
         return self.schedule or {"sgd": "step", "adamw": "cosine"}[self.optimizer]
 
     @property
     def goes_on(self) -> bool:
-        """Whether the run will go on from a checkpoint, so that it needs no first weights."""
+        """Whether the run will continue from a checkpoint, so that it needs no initial weights."""
         return self.resume and any((self.run_dir / "checkpoints").glob("epoch-*"))
 
     def _is_given(self, name: str) -> bool:
-        """Whether someone chose the value: it is neither the default nor the recipe's."""
+        """Whether the user chose the value, that is, it is neither the default nor the recipe's value."""
         recipe = recipe_defaults(vars(self))
         return getattr(self, name) not in (getattr(FitConfig(), name), recipe.get(name))
 
@@ -248,19 +248,19 @@ class FitConfig:
 
     @property
     def backbone_weights(self) -> str | None:
-        """`weights` as `build_mcar` takes it."""
+        """The option `weights` in the form that `build_mcar` takes."""
         return None if self.weights == "none" else self.weights
 
 
 _FIELDS = dataclasses.fields(FitConfig)
-# What `config.yaml` leaves out, so that the file repeats the run anywhere: where the run lies and how it was started.
+# Options that `config.yaml` leaves out, so that it can repeat the run anywhere: its place and how it was started.
 NOT_RECORDED = tuple(field.name for field in _FIELDS if not field.metadata.get("recorded", True))
-# What changes no number that is computed, and so may differ when a run is resumed.
+# Options that change no computed number, and so may differ when a run is resumed.
 MAY_CHANGE = tuple(field.name for field in _FIELDS if not field.metadata.get("changes_result", True))
 
 
 def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
-    """Read and check the options: the command line goes before `--config FILE`, that before the set's preset."""
+    """Read and check the options. The command line overrides `--config FILE`, which overrides the set's preset."""
     config = parse_options(
         FitConfig,
         argv,
@@ -278,10 +278,10 @@ def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
 
 
 def change_without_training(config: FitConfig, changes: Mapping[str, Any]) -> FitConfig:
-    """A run's config with other values of `WITHOUT_TRAINING`; None changes nothing.
+    """A run's config with other values for options in `WITHOUT_TRAINING`; None leaves an option as it is.
 
     Raises:
-        ValueError: a value out of its range, or an option that would do nothing.
+        ValueError: a value is outside its range, or an option would have no effect.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     changed = dataclasses.replace(config, **given)
@@ -296,7 +296,7 @@ def change_without_training(config: FitConfig, changes: Mapping[str, Any]) -> Fi
             raise ValueError(
                 f"`{on_command_line(needless[0])}` does nothing with `--top-n 0`, which looks once. Leave it out."
             )
-        changed = dataclasses.replace(changed, look_band=None)  # the run's own
+        changed = dataclasses.replace(changed, look_band=None)  # drop the run's own band: it needs regions
     changed.check_values()
     return changed
 
@@ -314,7 +314,7 @@ def config_to_yaml(config: FitConfig) -> str:
 
 
 def read_config(path: Path) -> FitConfig:
-    """Read what `config_to_yaml` wrote; an option that is not in the file, since it came later, has its default.
+    """Read what `config_to_yaml` wrote. Options newer than the file, which are not in it, get their defaults.
 
     Raises:
         ValueError: the file holds an option that this version does not know.
@@ -336,7 +336,7 @@ def read_config(path: Path) -> FitConfig:
 
 
 def _renamed(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Options under the names that they have now, and what to say about it: `loss` was what `learning` is."""
+    """Rename options of older versions, and return a note for the user: `learning` used to be called `loss`."""
     old = values.get("loss")
     if old not in LEARNINGS:
         return values, ""

@@ -30,7 +30,7 @@ DATA, MODEL, METRICS, OUTPUT = "data", "model, without retraining", "metrics", "
 
 @dataclasses.dataclass
 class EvaluateOptions:
-    """What `evaluate` can be told."""
+    """The options of `evaluate`."""
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.", group=DATA)
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Every metric of the paper for a run's global stream, local stream and both fused.",
     )
     config = read_run_config(options.run)
-    # All that can be wrong with the question is found before TensorFlow is loaded.
+    # Check all options before TensorFlow is loaded.
     manifest, split_name, split = load_set(options, config)
     check_options(options, manifest, split_name, split)
     change_without_training(config, {name: getattr(options, name) for name in WITHOUT_TRAINING})
@@ -146,24 +146,24 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def load_set(options: EvaluateOptions, config: FitConfig) -> tuple[Manifest, str, Split | Portion]:
-    """The prepared set, the split's name and the split."""
+    """The manifest of the prepared set, the split's name and the split."""
     manifest = load_manifest(options.data_dir or config.data_dir, options.dataset or config.dataset)
     if manifest.name != config.dataset:
-        config = dataclasses.replace(config, val_fraction=0.0)  # of another set nothing was held out
+        config = dataclasses.replace(config, val_fraction=0.0)  # the run held out nothing of another set
     name = options.split or config.eval_split
     return manifest, name, find_split(config, manifest, name)
 
 
 def has_labels(split: Split | Portion) -> bool:
-    """Whether anybody knows what is in the split's pictures: VOC 2012's test has no labels."""
-    # What a run holds out for validation is of a split that it trains on.
+    """Whether the labels of a split are known; those of VOC 2012's test split are not."""
+    # A `Portion` is a part of a split that the run trains on, so it has labels.
     return isinstance(split, Portion) or any(unknown < split.examples for unknown in split.unknown)
 
 
 def check_options(
     options: EvaluateOptions, manifest: Manifest, split_name: str, split: Split | Portion
 ) -> None:
-    """Refuse numbers out of range and files that the set is not for."""
+    """Refuse numbers that are out of range, and result files that can't be made for this set."""
     from pipelines.readers.classes import COCO_CATEGORIES, VOC_CLASSES
 
     for name in ("threshold", "top3_min_prob"):
@@ -184,7 +184,7 @@ def check_options(
 
 
 def results_folder(options: EvaluateOptions, config: FitConfig, split_name: str) -> Path:
-    """The run folder for its own split, evaluated as trained; else a folder that says what differs."""
+    """The folder for results: the run folder if split and options are the run's, else one named by what differs."""
     differs = (
         [split_name] if options.dataset in (None, config.dataset) else [f"{options.dataset}-{split_name}"]
     )
@@ -204,7 +204,7 @@ def results_folder(options: EvaluateOptions, config: FitConfig, split_name: str)
 
 
 def calibrated_thresholds(run: "Run") -> Thresholds:
-    """The thresholds that `calibrate` chose for this very model."""
+    """The thresholds that `calibrate` chose for exactly this model; an error if there are none."""
     if not run.decision.calibrated:
         raise ValueError(
             f"--calibrated needs thresholds for the model as it is asked for: {command_on(run.path, 'calibrate')}"
@@ -216,7 +216,7 @@ def calibrated_thresholds(run: "Run") -> Thresholds:
 def ask_variants(
     options: EvaluateOptions, run: "Run", split: Split | Portion, decision: Thresholds
 ) -> dict[str, dict[str, float]]:
-    """What `--steadiness` measures; nothing where it was not asked for."""
+    """The measurements of `--steadiness`; empty if the option was not given."""
     if not options.steadiness:
         return {}
     from mcar_tf.evaluating.steadiness import measure_steadiness
@@ -278,7 +278,7 @@ def write_submissions(
     split: Split | Portion,
     predictions: "Predictions",
 ) -> list[str]:
-    """Write what evaluation servers take; the names of all files that lie in the folder now."""
+    """Write files for evaluation servers; return the names of all result files that are in the folder now."""
     from mcar_tf.evaluating.submission import coco_results, write_voc_results
     from pipelines.input_pipeline import read_samples
     from pipelines.readers.classes import COCO_CATEGORIES
@@ -286,7 +286,7 @@ def write_submissions(
     written = ["metrics.json", "per_class.csv"] if has_labels(split) else []
     if options.voc_results:
         year = "VOC2007" if "2007" in manifest.name else "VOC2012"
-        # The development kit's name of the image set.
+        # The name of the image set in VOC's development kit.
         image_set = {"train": "trainval"}.get(split_name, split_name.removeprefix("devkit_"))
         write_voc_results(
             folder / "results" / year,

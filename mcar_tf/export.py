@@ -23,7 +23,7 @@ WHAT, MODEL, CHECK = "what", "model, without retraining", "check"
 
 @dataclasses.dataclass
 class ExportOptions:
-    """What `export` can be told."""
+    """The options of `export`."""
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.", group=WHAT)
@@ -69,7 +69,7 @@ class ExportOptions:
     # fmt: on
 
     def check(self) -> None:
-        """Refuse what can't be done, before anything slow happens."""
+        """Refuse options that can't work, before anything slow happens."""
         if self.litert:
             find_litert(self.litert)
         for form in self.forms:
@@ -88,12 +88,12 @@ class ExportOptions:
 
     @property
     def forms(self) -> list[Form]:
-        """The lines of the table of forms that are asked for."""
+        """The requested forms of the model, from the table of forms."""
         return choose_forms(self.formats, self.precision)
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether one of the forms finds its ranges on pictures."""
+        """Whether one of the forms needs pictures to determine its value ranges."""
         return any(form.calibrated for form in self.forms)
 
     @property
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.check()
     config = read_finished_run(options.run)
     changes = {name: getattr(options, name) for name in WITHOUT_TRAINING}
-    change_without_training(config, changes)  # refused, if it must be, before TensorFlow is loaded
+    change_without_training(config, changes)  # so that errors come before TensorFlow is loaded
     manifest = load_manifest(options.data_dir or config.data_dir, config.dataset)
     split_name = options.split or config.eval_split
     split = find_split(config, manifest, split_name)

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def stream_rows(name: str, config: FitConfig, metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Rows of the closing table: one for the plain backbone, one a stream for MCAR."""
+    """Rows of the closing table: one for the plain backbone, one per stream for MCAR."""
     if config.top_n == 0:
         return [(name, metrics.get("global", {}))]
     return [(f"{name}: {title}", metrics.get(stream, {})) for stream, title in columns.STREAM_TITLES.items()]
@@ -52,7 +52,7 @@ def stream_rows(name: str, config: FitConfig, metrics: dict[str, Any]) -> list[t
 def print_closing(
     config: FitConfig, folder: Path, rows: list[tuple[str, dict[str, Any]]], times: list[str]
 ) -> None:
-    """The result, where everything lies, and what to do next."""
+    """Print the result, where everything is stored, and what to do next."""
     measured = config.eval_split != NO_SPLIT
     if measured:
         print_result(config, rows)
@@ -70,7 +70,7 @@ def print_closing(
 
 
 def print_result(config: FitConfig, rows: list[tuple[str, dict[str, Any]]]) -> None:
-    """The table of the run's metrics, and of its baseline's."""
+    """Print the table of the run's metrics, with those of its baseline if there is one."""
     title = f"{config.dataset}, {config.eval_split}, in %"
     width = max(len(name) for name in [title, *(name for name, _ in rows)])
     shown = columns.measures(columns.Detail.SHORT)

@@ -18,7 +18,7 @@ WHAT, MODEL, DATA = "what", "model, which a checkpoint says nothing of", "data"
 
 @dataclasses.dataclass
 class ImportOptions:
-    """What `import_run` can be told."""
+    """The options of `import_run`."""
 
     # fmt: off
     checkpoint: Path = option(dataclasses.MISSING, "File that the authors' code wrote, such as model_best.pth.tar.",
@@ -86,9 +86,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def find_classes(classes: str) -> tuple[list[str], list[str], str]:
-    """Class names in the checkpoint's order, in the order of our sets, and the set's name.
+    """Class names in the checkpoint's order, the same names in the order of our sets, and the set's name.
 
-    The authors sort COCO's own names. Only their demo spells these without the letter "u".
+    For COCO, the authors sort the official names. Only their demo spells them without the letter "u".
     """
     if classes == "voc":
         return list(VOC_CLASSES), list(VOC_CLASSES), "voc2007"

@@ -1,16 +1,16 @@
-"""Exact metrics of multi-label predictions: labels and scores in, numbers out. Numpy alone, float64 inside.
+"""Exact metrics of multi-label predictions, computed from labels and scores with NumPy only, in float64.
 
 Shapes are the same everywhere (N images, C classes):
 
     labels:  (N, C), 1 where the class is in the image, else 0.
-    scores:  (N, C), probabilities or logits: average precision looks at their order alone. What is called
+    scores:  (N, C), probabilities or logits: average precision uses only their order. Arguments called
              `probs` must lie in [0, 1].
     weights: (N, C), 1 where a label counts and 0 where it doesn't (difficult objects, unknown labels), or
              None: every label counts.
 
-A class is left out of every mean over classes if no image that counts shows it: neither its precision nor its
-recall means anything. Its own numbers are NaN, which is for the caller to print as what it is, "no
-positives". All results are fractions; the paper prints percent.
+A class is left out of every mean over classes if no image that counts shows it, because then neither its
+precision nor its recall means anything. Its own numbers are NaN, which callers should print as "no positives".
+All results are fractions; the paper prints percent.
 """
 
 from typing import Any
@@ -26,9 +26,8 @@ def average_precision(
 ) -> Any:
     """Average precision without interpolation: the mean of the precision at each positive.
 
-    The precision at a positive is the share of positives among all images that score at least as high. Equal
-    scores are thus one set, whatever order they come in, as scikit-learn has it: P(t) is taken where the
-    threshold t lies, and no threshold separates equals.
+    The precision at a positive is the share of positives among all images that score at least as high. So the
+    order of images with equal scores does not matter, as in scikit-learn: no threshold can separate them.
 
     Args:
         labels: (N, C), or (N,) for one class.
@@ -39,7 +38,7 @@ def average_precision(
         (C,) float64, or a float for one class; NaN for a class without positives.
 
     Raises:
-        ValueError: for shapes that differ, NaN scores, labels or weights other than 0 and 1.
+        ValueError: shapes differ, a score is NaN, or a label or weight is neither 0 nor 1.
     """
     both = average_precisions(labels, scores, weights)[0]
     return float(both[0]) if np.ndim(labels) == 1 else both
@@ -48,9 +47,9 @@ def average_precision(
 def average_precision_11_point(
     labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> Any:
-    """VOC 2007's average precision: the mean over recalls 0, 0.1 .. 1 of the best precision at that or more.
+    """VOC 2007's average precision: the mean, over recalls 0, 0.1 .. 1, of the best precision at that recall or more.
 
-    Arguments, result and treatment of ties are those of `average_precision`.
+    Arguments, result and treatment of ties are as in `average_precision`.
     Source: the VOC 2007 development kit, `VOCevalcls.m`.
     """
     both = average_precisions(labels, scores, weights)[1]
@@ -60,11 +59,11 @@ def average_precision_11_point(
 def average_precisions(
     labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> tuple[Array, Array]:
-    """`average_precision` and `average_precision_11_point`, which one sort of the scores gives: (C,) each."""
+    """`average_precision` and `average_precision_11_point`, (C,) each, with a single sort of the scores."""
     labels, scores, counts = _checked(labels, scores, weights)
     values = np.full((2, labels.shape[1]), np.nan)
-    # By class, because each may count other images; and because a column at a time stays in the cache: 12
-    # times as fast as one argsort of the whole array, and without copies of it.
+    # Class by class, because different images may count for each; and because one column fits into the cache: this
+    # is 12 times as fast as one argsort of the whole array, and makes no copies of it.
     for c in np.flatnonzero((labels & counts).any(axis=0)):
         ranking = _Ranking(labels[counts[:, c], c], scores[counts[:, c], c])
         values[:, c] = ranking.average_precision(), ranking.average_precision_11_point()
@@ -79,7 +78,7 @@ def mean_average_precision(
 
 
 def mean_over_classes(values: npt.ArrayLike) -> float:
-    """The mean of what is known: classes without positives (NaN) are left out; NaN if nothing is known."""
+    """The mean over the classes that have positives: NaN values are left out; NaN if all are."""
     values = np.asarray(values, np.float64)
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
@@ -150,11 +149,11 @@ def top_k_metrics(
 
     Args:
         labels: (N, C).
-        probs: (N, C). Of equal ones the class that comes first is taken first.
-        k: how many classes an image is assigned; all of them if there are no more.
+        probs: (N, C). Among equal probabilities, the class that comes first is taken first.
+        k: how many classes an image is assigned; all classes if there are no more than `k`.
         min_prob: assign no class below this probability (the authors' code: 0.6; the paper: None).
-        weights: (N, C), or None. A class that doesn't count takes its place among the `k`, and counts
-            nowhere.
+        weights: (N, C), or None. A class that doesn't count can still take one of the `k` places, but is not
+            counted anywhere.
     """
     labels, probs, counts = _checked(labels, probs, weights)
     return metrics_of_counts(*count_decisions(labels, assign_top_k(probs, k, min_prob), counts))
@@ -174,7 +173,10 @@ def assign_top_k(probs: Array, k: int = 3, min_prob: float | None = None) -> Arr
 def count_decisions(
     labels: npt.ArrayLike, decisions: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> tuple[Array, Array, Array]:
-    """M_c, M_p, M_g of equation (10), (C,) each: the images rightly decided, decided and labelled."""
+    """M_c, M_p, M_g of equation (10), (C,) each.
+
+    They count the images for which the class is rightly predicted, predicted at all, and labelled.
+    """
     labels, decisions = np.asarray(labels, bool), np.asarray(decisions, bool)
     counts = np.True_ if weights is None else np.asarray(weights, bool)
     correct = (labels & decisions & counts).sum(axis=0)
@@ -184,7 +186,7 @@ def count_decisions(
 def count_false_claims(
     labels: npt.ArrayLike, decisions: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> tuple[Array, Array]:
-    """How often which class is claimed without being there, beside which class that is.
+    """How often each class is predicted without being in the image, for each class that is in the image.
 
     Args:
         labels: (N, C).
@@ -192,14 +194,13 @@ def count_false_claims(
         weights: (N, C), or None.
 
     Returns:
-        Two (C, C) integer arrays. Row a, column b: the images that show a and not b, among them those where b
-        is predicted; then all of them.
+        Two (C, C) integer arrays. Row a, column b: the number of images that show a but not b; in the first array
+        only those where b is predicted, in the second all of them.
     """
     labels, decisions = np.asarray(labels, bool), np.asarray(decisions, bool)
     counts = np.ones_like(labels) if weights is None else np.asarray(weights, bool)
-    shown = (
-        (labels & counts).astype(np.float64).T
-    )  # products of floats are fast, and exact up to 2**53 images
+    # Matrix products of floats are fast, and exact up to 2**53 images.
+    shown = (labels & counts).astype(np.float64).T
     absent = ~labels & counts
     return (shown @ (absent & decisions)).astype(int), (shown @ absent).astype(int)
 
@@ -209,9 +210,9 @@ def expected_calibration_error(
 ) -> float:
     """How far probabilities are from frequencies, over all pairs of image and class.
 
-    The pairs are put into `bins` equal intervals of probability; the error is the mean over pairs of the
+    The pairs are put into `bins` equal intervals of probability. The error is the mean, over the pairs, of the
     distance between their interval's mean probability and its share of positives (Guo et al., "On Calibration
-    of Modern Neural Networks", ICML 2017, equation 3, for yes-or-no decisions). NaN if nothing counts.
+    of Modern Neural Networks", ICML 2017, equation 3, for yes-or-no decisions). NaN if no pair counts.
     """
     return calibration_error(calibration_excess(labels, probs, weights, bins))
 
@@ -219,11 +220,11 @@ def expected_calibration_error(
 def calibration_excess(
     labels: npt.ArrayLike, probs: npt.ArrayLike, weights: npt.ArrayLike | None = None, bins: int = 15
 ) -> Array:
-    """What `expected_calibration_error` is made of, which can be added up over parts of the pairs.
+    """The sums that `expected_calibration_error` is computed from; they can be added up over parts of the pairs.
 
     Returns:
-        (2, bins) float64: the sum of probabilities less the number of positives in each interval, and how many pairs
-        of image and class lie in it.
+        (2, bins) float64: for each interval, the sum of probabilities minus the number of positives, and the number
+        of pairs of image and class.
     """
     labels, probs, counts = _checked(labels, probs, weights)
     if probs.size and not (probs.min() >= 0 and probs.max() <= 1):
@@ -237,13 +238,13 @@ def calibration_excess(
 
 
 def calibration_error(excess: Array) -> float:
-    """The expected calibration error from the sum of what `calibration_excess` gave."""
+    """The expected calibration error, from the sum of the arrays that `calibration_excess` returned."""
     total = excess[1].sum()
     return float(np.abs(excess[0]).sum() / total) if total else float("nan")
 
 
 class _Ranking:
-    """The images of one class by their scores: (N,) labels and scores, those that count."""
+    """A ranking of images by their scores for one class; labels and scores are (N,), only of images that count."""
 
     def __init__(self, labels: Array, scores: Array) -> None:
         self.of_positives = scores[labels]
@@ -255,21 +256,21 @@ class _Ranking:
 
     def average_precision_11_point(self) -> float:
         relevant, retrieved = self.counts_at_or_above(self.positives[::-1])
-        # The best precision at this recall or a higher one; precision only drops between two positives.
+        # The best precision at this recall or a higher one. Between two positives precision only falls.
         best = np.maximum.accumulate((relevant / retrieved)[::-1])[::-1]
-        # The first positive with recall >= t / 10; in whole numbers, since 3 * 0.1 > 0.3.
+        # The first positive with recall >= t / 10; compared as integers, because in floats 3 * 0.1 > 0.3.
         first = np.searchsorted(10 * relevant, np.arange(11) * len(relevant))
         return float(np.mean(best[first]))
 
     def counts_at_or_above(self, threshold: Array) -> tuple[Array, Array]:
-        """For each threshold: how many positives, and how many images at all, score at least that much."""
+        """For each threshold, how many positives and how many images in total score at least that much."""
         relevant = len(self.positives) - np.searchsorted(self.positives, threshold, side="left")
         retrieved = len(self.everything) - np.searchsorted(self.everything, threshold, side="left")
         return relevant, retrieved
 
 
 def metrics_of_counts(correct: Array, predicted: Array, present: Array) -> dict[str, float]:
-    """OP .. CF1 of the counts of each class, as `count_decisions` gives them."""
+    """OP .. CF1, from the counts of each class that `count_decisions` returns."""
     known = present > 0
     op = float(correct.sum() / max(predicted.sum(), 1))
     overall = float(correct.sum() / present.sum()) if known.any() else float("nan")
@@ -286,7 +287,7 @@ def f1(precision: float, recall: float) -> float:
 def _checked(
     labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None
 ) -> tuple[Array, Array, Array]:
-    """(N, C) arrays of bool labels, float64 scores and bool "does it count", from (N, C) or (N,)."""
+    """Check the arguments; return bool labels, float64 scores and bool weights, all (N, C), from (N, C) or (N,)."""
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     weights = np.ones(labels.shape, bool) if weights is None else np.asarray(weights)
     if not labels.shape == scores.shape == weights.shape or labels.ndim not in (1, 2):

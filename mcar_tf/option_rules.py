@@ -1,4 +1,4 @@
-"""What the options of a run may be: each by itself, and several together. Loads no TensorFlow."""
+"""The allowed values of a run's options, for each option alone and in combination. Loads no TensorFlow."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,7 +9,7 @@ from pipelines.words import spell
 LEARNINGS = ("pair", "single")
 LOSSES = ("bce", "asymmetric")
 
-MOST = 2**16  # no sensible count or side in px is larger: it would be a typing error, and fill the memory
+MOST = 2**16  # a larger count or side in px is surely a typing error, and would exhaust the memory
 
 
 def _count(least: int) -> tuple[str, Callable[[Any], bool]]:
@@ -19,7 +19,7 @@ def _count(least: int) -> tuple[str, Callable[[Any], bool]]:
 _POSITIVE = "positive", lambda value: 0 < value < math.inf
 _NOT_NEGATIVE = "0 or more", lambda value: 0 <= value < math.inf
 _BELOW_1 = "in [0, 1)", lambda value: 0 <= value < 1
-# Option -> what it may be, in words and as a question.
+# Option -> the allowed values, in words and as a test.
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
         ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes"), _count(1)
@@ -41,7 +41,8 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "loss": (f"one of {', '.join(LOSSES)}", LOSSES.__contains__),
 }
 
-# Options that act only where another has this value. `rate_schedule` is `schedule`, or the optimizer's own.
+# (Option, value) -> options that have an effect only if that option has that value. `rate_schedule` is `schedule`, or
+# the optimizer's default.
 ONLY_WITH = {
     ("optimizer", "sgd"): ("head_learning_rate", "momentum"),
     ("optimizer", "adamw"): ("head_rate_factor",),
@@ -54,7 +55,7 @@ ONLY_WITH = {
     ("loss", "asymmetric"): ("gamma_positive", "gamma_negative", "margin"),
     ("learning", "pair"): ("distill", "own_region"),
 }
-# Options that act only where regions are looked at.
+# Options that have an effect only if the model looks at regions.
 ONLY_WITH_REGIONS = (
     *("glance_size", "localizer", "box_spread", "min_box_cells", "box_jitter"),
     *("fusion", "look_band", "distill", "own_region"),
@@ -67,14 +68,14 @@ def on_command_line(name: str) -> str:
 
 
 def check_ranges(values: Mapping[str, Any], named: Callable[[str], str]) -> None:
-    """Refuse a value out of its range.
+    """Refuse a value outside its range.
 
     Args:
         values: option -> value; all options of a run.
         named: how to write an option's name: as on the command line, or as in a file.
 
     Raises:
-        ValueError: naming the option, what it may be and what it is.
+        ValueError: a value is not allowed; the error names the option, the allowed values and the value.
     """
     for name, (allowed, may_be) in RANGES.items():
         value = values[name]
@@ -88,14 +89,14 @@ def check_ranges(values: Mapping[str, Any], named: Callable[[str], str]) -> None
 
 
 def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
-    """Refuse options that do nothing, or nothing sensible, beside the others.
+    """Refuse options that have no effect, or no sensible one, in combination with the others.
 
     Args:
         values: option -> value; all options of a run, and its `rate_schedule`.
-        given: the options whose value someone chose.
+        given: the options whose values the user chose.
 
     Raises:
-        ValueError: naming the options, as on the command line.
+        ValueError: options do not go together; the error names them as on the command line.
     """
     if values["freeze_backbone_epochs"] and values["weights"] == "none" and values["init_from"] is None:
         raise ValueError("--freeze-backbone-epochs would keep random weights: give --weights or --init-from.")

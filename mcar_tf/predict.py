@@ -15,7 +15,7 @@ from pipelines.words import listed, printable
 
 @dataclasses.dataclass
 class PredictOptions:
-    """What `predict` can be told."""
+    """The options of `predict`."""
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.")
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         predictions = draw_each(predictions, folder)
     path = folder / f"predictions.{options.format}"
-    # Pictures of two commands would lie side by side.
+    # Otherwise the folder could hold a mixture of the pictures of two commands.
     with locked(folder / ".lock", f"{folder} is being filled by another predict. Wait, or give --out-dir."):
         first, count = write_answers(path, predictions, options.format, options.all_classes)
 

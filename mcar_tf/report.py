@@ -14,7 +14,7 @@ from pipelines.files import write_text
 
 @dataclasses.dataclass
 class ReportOptions:
-    """What `report` can be told."""
+    """The options of `report`."""
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder, on which evaluate has been run.")

@@ -16,7 +16,7 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 @dataclasses.dataclass
 class ServeOptions:
-    """What `serve` can be told."""
+    """The options of `serve`."""
 
     # fmt: off
     export: Path = option(dataclasses.MISSING, "The export folder, which holds a SavedModel.")
@@ -31,7 +31,7 @@ class ServeOptions:
     # fmt: on
 
     def check(self) -> None:
-        """Refuse what can't be served, before anything slow happens."""
+        """Refuse a folder that can't be served, and wrong options, before anything slow happens."""
         for name in ("batch_size", "most_waiting", "most_megabytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{spell(name)}` must be at least 1. Received: {getattr(self, name)}")
@@ -70,10 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound and does not yet take connections.
+    """A socket that is bound but does not accept connections yet.
 
     Raises:
-        ValueError: there is no such address, or the port is taken.
+        ValueError: there is no such address, or the port is already in use.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

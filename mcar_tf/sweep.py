@@ -1,7 +1,7 @@
 """Sweep: `python -m mcar_tf.sweep --vary top_n=0,2,4`. Values of options in, one table and one figure out.
 
-Each combination of values is a `fit` of its own, or, of a run that is given, an `evaluate`: whole commands, one after
-the other, each in a process of its own.
+Each combination of values is a separate `fit`, or an `evaluate` if a run is given. The commands run one after the
+other, each in its own process.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from pipelines.words import spell
 
 @dataclasses.dataclass
 class SweepOptions:
-    """What `sweep` can be told."""
+    """The options of `sweep`."""
 
     # fmt: off
     vary: list[str] = option(dataclasses.MISSING, "One or more options with their values, such as top_n=0,1,2,4;"
@@ -60,12 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = folder / ",".join(f"{name}={value}" for name, value in values.items()).replace("/", "_")
         print(f"\n[{number}/{len(combinations)}] {place.name}", flush=True)
         if options.run:
-            (place / "metrics.json").unlink(missing_ok=True)  # maybe of another split
+            (place / "metrics.json").unlink(missing_ok=True)  # it may hold another split's metrics
         code = run_to_end(command_of(options, values, place, passed_on))
         if code:
             return code
         rows.append(values | read_result(place / "metrics.json"))
-        # After each: a sweep takes days.
+        # Written after each combination, because a sweep can take days.
         write_table(folder, rows)
     print("\n" + "\n".join(table_lines(rows)))
     write_figure(folder, varied, rows)
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands before `--`, and what stands behind it."""
+    """The words before `--`, and the words after it."""
     words = list(words)
     place = words.index("--") if "--" in words else len(words)
     return words[:place], words[place + 1 :]
@@ -83,7 +83,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def check(
     options: SweepOptions, varied: Mapping[str, Any], combinations: Sequence[Values], passed_on: Sequence[str]
 ) -> None:
-    """Refuse before the first run what a later one would fail of."""
+    """Refuse, before the first run starts, options that would make a later run fail."""
     if options.run:
         read_run_config(options.run)
         return
@@ -98,7 +98,7 @@ def check(
 
 
 def command_of(options: SweepOptions, values: Values, place: Path, passed_on: Sequence[str]) -> list[str]:
-    """The words after `python -m`."""
+    """The command for one combination of values: the words after `python -m`."""
     common = [*passed_on, *as_words(values), "--out-dir", str(place)]
     if options.run:
         return ["mcar_tf.evaluate", "--run", str(options.run), *common]
@@ -106,11 +106,11 @@ def command_of(options: SweepOptions, values: Values, place: Path, passed_on: Se
 
 
 def run_to_end(words: Sequence[str]) -> int:
-    """Run a command; its exit code. A signal that ends the sweep ends the command first, which saves."""
+    """Run a command and return its exit code. A signal that ends the sweep first ends the command, which saves."""
     process = subprocess.Popen([sys.executable, "-m", *words])
     try:
         return process.wait()
-    except KeyboardInterrupt:  # the terminal sent it to both
+    except KeyboardInterrupt:  # the terminal sent SIGINT to the command, too
         process.wait()
         raise
     except Terminated:

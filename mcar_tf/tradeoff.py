@@ -15,13 +15,13 @@ from pipelines.words import percent, spell
 if TYPE_CHECKING:
     from mcar_tf.benchmarking.tradeoff import Point
 
-# What to change of a run, and rules of fusion to try with each.
+# Options to change in a run, and the rules of fusion to try with each of these changes.
 Ways = Sequence[tuple[dict[str, Any], Sequence[str]]]
 
 
 @dataclasses.dataclass
 class TradeoffOptions:
-    """What `tradeoff` can be told."""
+    """The options of `tradeoff`."""
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.")
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check_options(options: TradeoffOptions, regions: int) -> None:
-    """Refuse what can't be measured."""
+    """Refuse options that can't be measured, or that would have no effect."""
     if regions == 0:
         raise ValueError(
             f"{options.run} is a plain backbone (top-n 0). Give a run that looks twice; this one: --baseline."
@@ -117,7 +117,7 @@ def check_options(options: TradeoffOptions, regions: int) -> None:
 
 
 def plain_sizes(options: TradeoffOptions, baseline: Path | None, glance_size: int | None) -> list[int]:
-    """Sides of pictures for the plain backbone."""
+    """The image sizes in px at which to measure the plain backbone; empty if there is no baseline."""
     if baseline is None:
         return []
     own = read_run_config(baseline).image_size
@@ -125,7 +125,7 @@ def plain_sizes(options: TradeoffOptions, baseline: Path | None, glance_size: in
 
 
 def all_changes(ways: Ways) -> list[dict[str, Any]]:
-    """Every combination that was asked for."""
+    """The changes of every requested combination, with its rule of fusion if there is one."""
     return [
         one
         for changes, fusions in ways
@@ -134,7 +134,7 @@ def all_changes(ways: Ways) -> list[dict[str, Any]]:
 
 
 def describe(point: "Point") -> str:
-    """A point in words."""
+    """A point's options in words."""
     if point.kind == "plain":
         return f"plain backbone, {point.changes['image_size']} px"
     if point.changes["top_n"] == 0:
@@ -146,7 +146,7 @@ def describe(point: "Point") -> str:
 
 
 def print_result(options: TradeoffOptions, points: Sequence["Point"], folder: Path) -> None:
-    """The table, what to export within the budget, and where the plain backbone is as good for less."""
+    """Print the table, what to export within the budget, and whether the plain backbone is as good in less time."""
     from mcar_tf.benchmarking.tradeoff import as_good_for_less, best_within, pareto_front
 
     front = pareto_front(points)

@@ -1,4 +1,4 @@
-"""Names of image files in, files with what was found in them out: the two ends of `predict`. Loads no TensorFlow."""
+"""Finds the image files that `predict` reads, and writes the file with its answers. Loads no TensorFlow."""
 
 import collections
 import csv
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pipelines.files import written_whole
 from pipelines.words import csv_text, listed, printable
 
-# HEIC is read where its package is installed; else it is named with what to do.
+# HEIC is read if its package is installed; else the error says what to install.
 SUFFIXES = {
     ".jpg",
     ".jpeg",
@@ -28,26 +28,27 @@ SUFFIXES = {
     ".heic",
 }
 FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # and whatever begins with a dot
+JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # ignored, like names that begin with a dot
 CSV_COLUMNS = ("image", "class", "prob", "global_prob", "local_prob", "ymin", "xmin", "ymax", "xmax", "error")
-SHOWN = 20  # predictions that are printed too
+SHOWN = 20  # how many predictions are also printed
 
-# What was found in an image: `image`, `labels` and `regions`, as `mcar_tf.evaluating.photos.describe` gives them;
-# and `error` where it can't be read.
+# What was found in an image: `image`, `labels` and `regions`, as `mcar_tf.evaluating.photos.describe` returns them,
+# and `error` if the image can't be read.
 Answer = dict[str, Any]
 
 
 def find_images(patterns: Sequence[str], say: Callable[[str], None] = print) -> list[Path]:
-    """Files that names, folders and globs stand for: each once, in the order given, folders' content by name.
+    """Find the files that names, folders and globs stand for.
 
-    In a folder, what file systems leave beside pictures (`._*`, `__MACOSX`, thumbnails) is not looked at.
+    Each file comes once, in the order given; files of a folder are sorted by name. What operating systems leave in
+    folders beside pictures (`._*`, `__MACOSX`, thumbnails) is ignored.
 
     Args:
         patterns: names, folders or globs.
-        say: is told in one line of a folder's files that are not pictures.
+        say: called with one line about a folder's files that are not pictures.
 
     Raises:
-        FileNotFoundError: one of them stands for no image.
+        FileNotFoundError: one of the patterns stands for no image.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -67,7 +68,7 @@ def find_images(patterns: Sequence[str], say: Callable[[str], None] = print) -> 
 
 
 def images_in(folder: Path, say: Callable[[str], None] = print) -> list[Path]:
-    """The pictures below a folder, told by their names, or by their first bytes where a name has no ending."""
+    """The pictures below a folder, recognized by their suffix, or by their first bytes if they have none."""
     images, others = [], collections.Counter[str]()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         parts = path.relative_to(folder).parts
@@ -89,7 +90,7 @@ def begins_like_a_picture(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(12)
-    except OSError:  # it will be named as unreadable
+    except OSError:  # counted as a picture, so that it is reported as unreadable later
         return True
     return head.startswith(FIRST_BYTES) or (head.startswith(b"RIFF") and head.endswith(b"WEBP"))
 
@@ -97,18 +98,20 @@ def begins_like_a_picture(path: Path) -> bool:
 def write_answers(
     path: Path, predictions: Iterable[Answer], form: Literal["jsonl", "csv"], all_classes: bool = False
 ) -> tuple[list[Answer], int]:
-    """Write each prediction as it comes; `path` is there once all are, until then `partial-...-NAME`, which an
-    interruption leaves behind.
+    """Write each prediction as it comes.
 
-    jsonl: an object a line. csv: a row a label, with its region where it has one; an image without labels, or one
-    that can't be read, has a row without a class. Where labels are all classes, a last column says which are present.
+    The file is named `partial-...-NAME` until all predictions are written, and then `path`. If writing is
+    interrupted, the partial file stays.
+
+    jsonl: one object per line. csv: one row per label, with its region if it has one; an image that has no labels or
+    can't be read gets a row without a class. With `all_classes`, a last column says which classes are present.
 
     Returns:
-        The first `SHOWN` predictions of images that could be read, and how many such there were.
+        The first `SHOWN` predictions for readable images, and the number of readable images.
     """
     first: list[Answer] = []
     count = 0
-    # A file's name that is no text is written as JSON would escape it.
+    # Bytes of a file's name that are not valid text are written as JSON would escape them.
     with (
         written_whole(path, keep_partial=True) as partial,
         partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
@@ -129,7 +132,7 @@ def write_answers(
 
 
 def to_rows(prediction: Answer) -> Iterator[list[Any]]:
-    """An image's rows of `CSV_COLUMNS`."""
+    """An image's rows of the CSV file, with the columns `CSV_COLUMNS`."""
     boxes = {region["class"]: region["box"] for region in prediction["regions"]}
     for label in prediction["labels"] or [{}]:
         numbers = [label.get(name, "") for name in ("prob", "global_prob", "local_prob")]

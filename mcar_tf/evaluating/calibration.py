@@ -1,4 +1,4 @@
-"""Predictions of a validation split in, a decision threshold for each class and a temperature out."""
+"""Chooses a decision threshold for each class, and a temperature, from predictions on a validation split."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from pipelines.words import percent, printable
 
 Array = npt.NDArray[Any]
 
-RESAMPLES = 100  # of the images, for the intervals
-MOST_PAIRS = 4_000_000  # of image and class, that the temperature is fitted to
-LARGEST_LOGIT, LOGIT_STEP = 16, 1 / 128  # where the threshold of all classes together is looked for
+RESAMPLES = 100  # how often images are resampled for the intervals
+MOST_PAIRS = 4_000_000  # largest number of pairs of image and class that the temperature is fitted to
+LARGEST_LOGIT, LOGIT_STEP = 16, 1 / 128  # range and step of the search for the overall threshold
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What was chosen.
+    """The chosen thresholds.
 
     Attributes:
-        thresholds: (C,) float64, of fused probabilities as the model gives them.
-        intervals: (C, 2), where 90 % of the thresholds lie that images drawn with replacement give; NaN for a class
-            that keeps the default.
-        positives: (C,), images that show the class.
+        thresholds: (C,) float64, for fused probabilities as the model gives them.
+        intervals: (C, 2), the interval that holds 90 % of the thresholds chosen on images drawn with replacement; NaN
+            for a class that keeps the default.
+        positives: (C,), number of images that show the class.
         overall: the best threshold for all classes together.
         reasons: class index -> why its threshold is not what was asked for.
     """
@@ -50,28 +50,28 @@ def choose_thresholds(
     default_threshold: float = 0.6,
     seed: int = 0,
 ) -> Calibration:
-    """The decision threshold of each class.
+    """Choose the decision threshold of each class.
 
-    What is best on a few images is so by chance, the more the fewer positives a class has. So its threshold is the
-    mean, taken of logits, of its own best one, which counts as often as it has positives, and of the best one for all
-    classes together, which counts `prior_positives` times: with 5 positives the own one counts half, with 500 it
-    counts 99 %. Where a precision is wanted, the others can only raise a threshold.
+    The fewer positives a class has, the more its best threshold depends on chance. So a class gets a weighted mean,
+    taken of logits, of two thresholds: its own best one, whose weight is its number of positives, and the best one
+    for all classes together, whose weight is `prior_positives`. By default, the class's own threshold counts half
+    with 5 positives and 99 % with 500. If a precision is asked for, the other classes can only raise a threshold.
 
     Args:
-        predictions: of the split.
-        min_precision: choose the highest recall that goes with it; None: the highest F1.
+        predictions: predictions on the split.
+        min_precision: choose the highest recall at this precision or more; None for the highest F1.
         min_positives: a class that fewer images show keeps the default.
-        prior_positives: how many positives the threshold of all classes together weighs as much as; 0: each class's
-            own one alone.
-        default_threshold: of classes that keep it.
-        seed: of the images that are drawn for the intervals.
+        prior_positives: weight of the threshold of all classes together, as a number of positives; 0 to use only each
+            class's own threshold.
+        default_threshold: the threshold of classes that keep the default.
+        seed: seed for the images that are drawn for the intervals.
     """
     count, classes = len(predictions), predictions.num_classes
     overall = _overall_threshold(predictions, min_precision)
     chosen, intervals = np.full(classes, default_threshold), np.full((classes, 2), np.nan)
     positives, reasons = np.zeros(classes, int), {}
     rng = np.random.default_rng(seed)
-    # How often each image is drawn: (N, 1 + resamples), the images as they are first.
+    # How often each image is drawn: (N, 1 + RESAMPLES). The first column holds the original images, each once.
     drawn = np.ones((count, 1 + RESAMPLES), np.uint16)
     drawn[:, 1:] = np.stack(
         [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(RESAMPLES)], axis=1
@@ -95,9 +95,9 @@ def choose_thresholds(
             share = positives[c] / (positives[c] + prior_positives)
             mixed = _sigmoid(share * _logits(own) + (1 - share) * _logits(np.array(overall)))
             if share == 1:
-                mixed = own  # to the last digit
+                mixed = own  # without the rounding errors of the mean
             elif min_precision is not None:
-                mixed = np.maximum(mixed, own)  # no class gives up precision for the sake of the others
+                mixed = np.maximum(mixed, own)  # so that the mean does not cost the class its precision
             chosen[c] = mixed[0]
             intervals[c] = np.nanpercentile(mixed[1:], [5, 95])
     return Calibration(chosen, intervals, positives, overall, reasons)
@@ -106,22 +106,22 @@ def choose_thresholds(
 def _best_thresholds(
     labels: Array, probs: Array, drawn: Array, min_precision: float | None
 ) -> tuple[Array, float]:
-    """The best threshold of a class on images that are there several times.
+    """The best threshold of a class on each of R resamples of the images.
 
     Args:
-        labels: (n,) bool, one positive at least.
+        labels: (n,) bool, at least one positive.
         probs: (n,).
-        drawn: (n, R), how often each image is there; in the first column once.
+        drawn: (n, R), how often each image is in each resample; in the first one, each image is there once.
         min_precision: as for `choose_thresholds`.
 
     Returns:
-        (R,) thresholds, NaN where no positive is there, and the first column's best precision.
+        (R,) thresholds, NaN for a resample without positives, and the best precision in the first resample.
     """
     order = np.argsort(-probs, kind="stable")
     labels, probs = labels[order], probs[order]
     positives = np.flatnonzero(labels)
-    # No threshold but a positive's probability is worth choosing; halfway to the next lower one it makes the same
-    # decisions and has room on both sides.
+    # Only the probabilities of positives are worth choosing as thresholds. A threshold halfway between one of them
+    # and the next lower probability makes the same decisions, and keeps a distance to both.
     ends, first = np.unique(np.searchsorted(-probs, -probs[positives], side="right"), return_index=True)
     below = np.append(probs, probs[-1])[ends]
     candidates = np.where(ends < len(probs), (probs[ends - 1] + below) / 2, probs[ends - 1])
@@ -134,7 +134,7 @@ def _best_thresholds(
 
 
 def _best(relevant: Array, retrieved: Array, min_precision: float | None) -> tuple[Array, Array]:
-    """Which of T thresholds, descending, is best: (R,) of (T, R) counts; and the precision (T, R)."""
+    """Indices (R,) of the best of T descending thresholds, from counts (T, R); and their precisions (T, R)."""
     precision = relevant / np.maximum(retrieved, 1)
     if min_precision is None:
         return np.argmax(2 * relevant / np.maximum(retrieved + relevant[-1], 1), axis=0), precision
@@ -144,9 +144,9 @@ def _best(relevant: Array, retrieved: Array, min_precision: float | None) -> tup
 
 
 def _overall_threshold(predictions: Predictions, min_precision: float | None) -> float:
-    """The best threshold for all pairs of image and class together, to `LOGIT_STEP`."""
+    """The best threshold for all pairs of image and class together; its logit is a multiple of `LOGIT_STEP`."""
     steps = int(2 * LARGEST_LOGIT / LOGIT_STEP) + 1
-    histogram = np.zeros((2, steps), int)  # of positives, of all pairs; by logit, from below
+    histogram = np.zeros((2, steps), int)  # counts of positives and of all pairs, by ascending logit
     for block in predictions.class_blocks():
         labels, weights = predictions.truth(classes=block)
         logits = _logits(predictions.stream("fused", classes=block))
@@ -162,11 +162,11 @@ def fit_temperature(predictions: Predictions, seed: int = 0) -> float:
     """The temperature T for which sigmoid(logit / T) is most likely: one number for all classes.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2, for yes-or-no decisions.
-    It keeps every order and, thresholds moved along, every decision.
+    It changes no ranking and, if thresholds are converted in the same way, no decision.
 
     Args:
-        predictions: of the split.
-        seed: of the pairs of image and class that it is fitted to, where there are more than `MOST_PAIRS`.
+        predictions: predictions on the split.
+        seed: seed for choosing the pairs of image and class to fit to, if there are more than `MOST_PAIRS`.
     """
     from scipy.optimize import minimize_scalar
 
@@ -184,12 +184,12 @@ def fit_temperature(predictions: Predictions, seed: int = 0) -> float:
     def negative_log_likelihood(log_temperature: float) -> float:
         return float(np.logaddexp(0, -agreeing / np.exp(log_temperature)).mean())
 
-    # Separable or constant probabilities have no optimum but zero or infinity: hence bounds, 0.05 to 20.
+    # For separable or constant probabilities the optimum is zero or infinity: so T is limited to 0.05 to 20.
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(-3, 3), method="bounded").x))
 
 
 def apply_temperature(probs: Array, temperature: float) -> Array:
-    """Probabilities as they are after calibration, float64."""
+    """The calibrated probabilities, sigmoid(logit / T), float64."""
     return _sigmoid(_logits(probs) / temperature)
 
 
@@ -200,7 +200,7 @@ def summarize_calibration(
     temperature: float,
     default_threshold: float,
 ) -> dict[str, Any]:
-    """What was chosen and what it changes, a part of `thresholds.json`."""
+    """The chosen thresholds and temperature, and what they change; this becomes a part of `thresholds.json`."""
     before, ece_before, _ = _decide(predictions, np.full(len(classes), default_threshold), None)
     after, ece_after, counts = _decide(predictions, calibration.thresholds, temperature)
     correct, predicted, _ = counts
@@ -223,7 +223,10 @@ def summarize_calibration(
 def _decide(
     predictions: Predictions, thresholds: Array, temperature: float | None
 ) -> tuple[dict[str, float], float, Array]:
-    """OP .. CF1 by thresholds, the calibration error by a temperature, and the counts of the decisions, (3, C)."""
+    """OP .. CF1 and counts of decisions (3, C) with these thresholds; the calibration error at this temperature.
+
+    A temperature of None leaves the probabilities as they are.
+    """
     counts, excess = np.zeros((3, predictions.num_classes), int), np.zeros((2, CALIBRATION_BINS))
     for block in predictions.class_blocks():
         labels, weights = predictions.truth(classes=block)
@@ -235,11 +238,11 @@ def _decide(
 
 
 def calibration_lines(result: Mapping[str, Any], default_threshold: float) -> list[str]:
-    """What was chosen, for people.
+    """Lines that tell users what was chosen.
 
     Args:
-        result: of `summarize_calibration`, and `split`.
-        default_threshold: that the result is held against.
+        result: what `summarize_calibration` returned, and in addition `split`.
+        default_threshold: the threshold that the result is compared with.
     """
     every = [{"class": name, "positives": count} for name, count in result["positives"].items()]
     names = [row["class"] for row in most_positives(every, MOST_CLASSES)]

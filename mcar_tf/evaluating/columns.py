@@ -1,7 +1,7 @@
 """The streams and the measures that every table of metrics shows: names, order, titles. Loads no TensorFlow.
 
-A new line in `MEASURES` is a new column: `metrics.json` and the tables of evaluate, fit, sweep, report, TensorBoard
-and the model card then have it.
+A new line in `MEASURES` adds a measure to `metrics.json` and a column to the tables of evaluate, fit, sweep, report,
+TensorBoard and the model card.
 """
 
 import dataclasses
@@ -24,23 +24,23 @@ VALIDATION_MAP = {stream: f"val_mAP_{stream}" for stream in STREAMS}
 
 
 class Detail(enum.IntEnum):
-    """How much a table shows: it has the measures of its own level and of those below."""
+    """How much a table shows: the measures of its own level and of all lower levels."""
 
-    SHORT = 1  # what is asked for first: the end of fit, sweep
+    SHORT = 1  # the most important measures: the end of fit, sweep
     PAPER = 2  # Tables I and II of the paper: report, TensorBoard, the model card
     FULL = 3  # evaluate
-    FILE = 4  # `metrics.json` alone
+    FILE = 4  # only `metrics.json`
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamNumbers:
-    """What the measures of one stream are made of.
+    """The numbers that the measures of one stream are computed from.
 
     Attributes:
         average_precision: (C,), NaN for a class without positives.
         average_precision_11_point: (C,), likewise.
-        decisions: (3, C), what `mcar_tf.metrics.count_decisions` gives.
-        calibration_error: over all pairs of image and class.
+        decisions: (3, C), what `mcar_tf.metrics.count_decisions` returns.
+        calibration_error: the expected calibration error over all pairs of image and class.
     """
 
     average_precision: Array
@@ -56,10 +56,10 @@ class Measure:
     Attributes:
         name: its key in `metrics.json`.
         detail: the shortest tables that show it.
-        compute: gives a fraction, or NaN where it is unknown.
-        of_decisions: whether it depends on what is predicted. Such a measure is taken twice: of the classes whose
-            probability reaches the threshold, and of each image's three most probable ones ("top 3").
-        title: at the head of its column, of six letters at most; by default its name.
+        compute: computes it as a fraction; NaN if it is unknown.
+        of_decisions: whether it depends on which classes are predicted. Such a measure is computed twice: for the
+            classes whose probability reaches the threshold, and for each image's three most probable ones ("top 3").
+        title: the head of its column, at most six letters; by default its name.
     """
 
     name: str
@@ -95,8 +95,8 @@ def measures(detail: Detail, of_decisions: bool | None = None) -> list[Measure]:
     """The columns of a table.
 
     Args:
-        detail: of the table.
-        of_decisions: True or False: only measures of this kind.
+        detail: how much the table shows.
+        of_decisions: only measures whose `of_decisions` has this value; None for all.
     """
     return [m for m in MEASURES if m.detail <= detail and of_decisions in (None, m.of_decisions)]
 
@@ -107,21 +107,21 @@ def titles(shown: list[Measure]) -> list[str]:
 
 
 def cells(shown: list[Measure], measured: Mapping[str, Any]) -> list[str]:
-    """A row of a table: a stream's numbers in percent, from its part of `metrics.json`; a dash for one it has not."""
+    """A row of a table: a stream's numbers in percent, from its part of `metrics.json`; a dash for a missing one."""
     return [percent(measured.get(measure.name)) for measure in shown]
 
 
 def streams_of(top_n: int) -> list[str]:
-    """The streams that a model has: the plain backbone, without regions, has the global one alone."""
+    """The streams that a model has; the plain backbone, without regions, has only the global one."""
     return list(STREAMS) if top_n else ["global"]
 
 
 def measure_stream(numbers: StreamNumbers, top3: Array) -> dict[str, Any]:
-    """All measures of a stream by name, and under `top3` those of decisions for the three most probable classes.
+    """All measures of a stream by name; `top3` holds those of decisions for each image's three most probable classes.
 
     Args:
-        numbers: of the stream.
-        top3: (3, C), the counts of `mcar_tf.metrics.count_decisions` where each image is assigned three classes.
+        numbers: the stream's numbers.
+        top3: (3, C), the counts of `mcar_tf.metrics.count_decisions` when each image is assigned three classes.
     """
     assigned = dataclasses.replace(numbers, decisions=top3)
     return {measure.name: measure.compute(numbers) for measure in MEASURES} | {
@@ -129,7 +129,7 @@ def measure_stream(numbers: StreamNumbers, top3: Array) -> dict[str, Any]:
     }
 
 
-# What other programs do to a picture, as `pipelines.variants` makes it -> how people are told.
+# Name of a variant of a picture, as `pipelines.variants` makes it -> its name in tables.
 VARIANT_TITLES = {
     "rounded": "rounded to whole levels",
     "resized": "resized by Pillow",

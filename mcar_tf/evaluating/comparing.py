@@ -1,4 +1,4 @@
-"""Predictions of several models in, whether they can be compared and by how much they differ out. No TensorFlow."""
+"""Compares the predictions of several models: whether they can be compared, and how they differ. No TensorFlow."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def check_comparable(found: Mapping[Path, tuple[Predictions, Sequence[str]]]) ->
         found: folder -> the predictions in it, and the C class names.
 
     Raises:
-        ValueError: naming the folder and in what it differs.
+        ValueError: predictions differ in this way; the error names the folder and the difference.
     """
     (first_folder, (first, first_classes)), *others = found.items()
     for folder, (predictions, classes) in others:
@@ -37,19 +37,19 @@ def check_comparable(found: Mapping[Path, tuple[Predictions, Sequence[str]]]) ->
 def resample_map(
     models: Sequence[tuple[Predictions, str]], resamples: int, seed: int = 0
 ) -> tuple[Array, Array]:
-    """The mAP of several models on the images, and on images drawn with replacement, the same draws for all models.
+    """The mAP of several models on the images and on images drawn with replacement, with the same draws for all.
 
     Args:
-        models: M predictions of the same images, each with the stream that counts.
-        resamples: draws, R, of N images each.
-        seed: of the draws.
+        models: predictions of M models for the same images, each with the name of the stream to use.
+        resamples: number of resamples, R, of N images each.
+        seed: seed for drawing the images.
 
     Returns:
         mAP (M,) and (M, R), in [0, 1].
     """
     first, count = models[0][0], len(models[0][0])
     rng = np.random.default_rng(seed)
-    # How often each image is drawn: (N, 1 + R), the images as they are first.
+    # How often each image is drawn: (N, 1 + R). The first column holds the original images, each once.
     drawn = np.ones((count, 1 + resamples), np.uint16)
     for draw in range(1, 1 + resamples):
         drawn[:, draw] = np.bincount(rng.integers(0, count, count), minlength=count)
@@ -72,22 +72,22 @@ def resample_map(
 
 
 def _average_precisions(labels: Array, scores: Array, drawn: Array) -> Array:
-    """Average precision of one class on images that are there several times, as `mcar_tf.metrics` defines it.
+    """Average precision of one class, as `mcar_tf.metrics` defines it, on each of R resamples of the images.
 
     Args:
         labels: (n,) bool.
         scores: (n,).
-        drawn: (n, R), how often each image is there.
+        drawn: (n, R), how often each image is in each resample.
 
     Returns:
-        (R,); NaN where no positive is there.
+        (R,); NaN for a resample without positives.
     """
     order = np.argsort(-scores, kind="stable")
     labels, scores = labels[order], scores[order]
     positives = np.flatnonzero(labels)
     if not positives.size:
         return np.full(drawn.shape[1], np.nan)
-    # Equal scores are one set, which ends with the last of them: one set for each score of a positive.
+    # Images with equal scores are retrieved together: `ends` holds where each score of a positive ends in the order.
     ends, first = np.unique(np.searchsorted(-scores, -scores[positives], side="right"), return_index=True)
     retrieved = np.add.reduceat(drawn[order[: ends[-1]]], [0, *ends[:-1]], axis=0, dtype=np.int64).cumsum(
         axis=0

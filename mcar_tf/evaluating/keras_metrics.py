@@ -1,4 +1,4 @@
-"""mAP as a Keras metric: labels and probabilities by the batch in, the exact mAP of all of them out."""
+"""mAP as a Keras metric: takes labels and probabilities batch by batch, and computes the exact mAP of all of them."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ class MeanAveragePrecision(keras.metrics.Metric):
     """The mAP of everything seen since the last reset, as `mcar_tf.metrics.mean_average_precision` defines
     it.
 
-    Average precision is no mean over batches, so the metric keeps every label and probability. `update_state`
-    costs a copy of the batch; `result` sorts all that was kept, on the host: read it once an epoch, and leave
-    it out of the logs of each step. Every replica keeps its own share; `result` outside of the replicas is
-    that of all shares.
+    Average precision is not a mean over batches, so the metric keeps every label and probability. `update_state`
+    costs a copy of the batch; `result` sorts all that was kept, on the host: read it once per epoch, and leave
+    it out of the logs of each step. Every replica keeps its own share; outside the replicas, `result` covers all
+    shares.
 
     Args:
         capacity: how many images a replica can be shown between two resets.
@@ -30,17 +30,17 @@ class MeanAveragePrecision(keras.metrics.Metric):
         self._strategy = tf.distribute.get_strategy()
         shape = (capacity, num_classes)
         self._probs = self.add_variable(shape, "zeros", "float32", name="probs")
-        # 1 positive, -1 negative, 0 what doesn't count, which is also what rows are before they are filled.
+        # 1 for positives, -1 for negatives, 0 for labels that don't count and for rows that are not filled yet.
         self._signs = self.add_variable(shape, "zeros", "float32", name="signs")
         self._filled = self.add_variable((1,), "zeros", "int32", name="filled")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Keep a batch. Nothing is kept outside of the replicas, where Keras traces once to learn the shapes.
+        """Keep a batch. Outside the replicas nothing is kept: Keras traces there once to learn the shapes.
 
         Args:
             y_true: (B, C) labels, 0 or 1.
             y_pred: (B, C) probabilities.
-            sample_weight: (B, C), 0 for labels that don't count, else 1, or None.
+            sample_weight: (B, C), 0 for labels that don't count, else 1; None if all count.
         """
         if self._outside_replicas():
             return
@@ -49,7 +49,7 @@ class MeanAveragePrecision(keras.metrics.Metric):
             signs *= tf.cast(sample_weight, tf.float32)
         filled = tf.convert_to_tensor(self._filled)
         rows = filled + tf.range(tf.shape(signs)[0])
-        # In place: `assign` would copy everything kept so far, at every step.
+        # Written in place, because `assign` would copy everything kept so far at every step.
         for variable, values in ((self._probs, y_pred), (self._signs, signs)):
             values = tf.cast(values, tf.float32)
             tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)
@@ -65,14 +65,14 @@ class MeanAveragePrecision(keras.metrics.Metric):
         return {**super().get_config(), "capacity": self.capacity, "num_classes": self.num_classes}
 
     def _gathered(self, variable: Any) -> tf.Tensor:
-        """The rows of all replicas; inside a replica, its own."""
+        """The rows of all replicas; inside a replica, only its own rows."""
         if not self._outside_replicas():
             return tf.convert_to_tensor(variable)
         shares = self._strategy.run(lambda: tf.convert_to_tensor(variable))
         return self._strategy.gather(shares, axis=0)
 
     def _outside_replicas(self) -> bool:
-        # Not `in_cross_replica_context`: outside of every scope it answers for the default strategy.
+        # `in_cross_replica_context` can't be used: outside of all scopes it answers for the default strategy.
         context = tf.distribute.get_replica_context()
         return context is None or context.strategy is not self._strategy
 

@@ -1,4 +1,4 @@
-"""A model's answers and a look band in, how often it looked again out."""
+"""Counts how often a model with a look band looked at a region."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,9 @@ def count_looks(global_probs: Array, box_classes: Array, band: Sequence[float] |
 
     Args:
         global_probs: (B, C).
-        box_classes: (B, N) int, whose map pointed at the region.
-        band: `mcar_tf.models.band`; None: all were.
+        box_classes: (B, N) int, the class whose map the region comes from.
+        band: lowest and highest global probability of a class whose region is looked at, see `mcar_tf.models.band`;
+            None if all regions were looked at.
     """
     low, high = band or (-np.inf, np.inf)
     probs = np.take_along_axis(global_probs, box_classes, axis=1)

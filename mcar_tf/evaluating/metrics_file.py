@@ -1,4 +1,4 @@
-"""`metrics.json`: a run's measures by split, written by fit and evaluate, read by all that shows them."""
+"""`metrics.json`: a run's measures by split. fit and evaluate write it; all code that shows measures reads it."""
 
 import json
 import math
@@ -12,10 +12,10 @@ from pipelines.reading import read_json_object
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, Any]]:
-    """Split -> what `mcar_tf.evaluating.results.summarize` gave, None for what is unknown. Empty without a file.
+    """Split -> what `mcar_tf.evaluating.results.summarize` returned, with None for unknown numbers. Empty if no file.
 
     Raises:
-        ValueError: names the file and the entry that is no number, or the stream that a split lacks.
+        ValueError: an entry does not hold numbers as it should; the error names the file and the entry.
     """
     if not path.is_file():
         return {}
@@ -37,7 +37,7 @@ def write_metrics(path: Path, split: str, measured: Mapping[str, Any]) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """The same without NaN, which JSON has no word for: unknown numbers become None."""
+    """The same value with None instead of NaN, because JSON can't express NaN."""
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -46,7 +46,7 @@ def to_json(value: Any) -> Any:
 
 
 def _check_numbers(path: Path, name: str, value: Any) -> None:
-    """Refuse what is neither a number, nor None, nor an object of these."""
+    """Refuse a value that is neither a number, nor None, nor an object that holds only such values."""
     if isinstance(value, dict):
         for key, item in value.items():
             _check_numbers(path, f"{name}.{key}", item)

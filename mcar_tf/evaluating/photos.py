@@ -1,4 +1,4 @@
-"""Image files in, what a model says of each out, batch by batch as they are read."""
+"""Runs a model on image files, batch by batch as they are read."""
 
 import collections
 import functools
@@ -38,18 +38,18 @@ def predict_files(
     all_classes: bool = False,
     looks: list[int] | None = None,
 ) -> Iterator[Answer]:
-    """What the model says of each file, or why it can't be read, in the order of the files.
+    """The model's answer for each file, or why the file can't be read, in the order of the files.
 
     Args:
-        model: gives the outputs of `mcar_tf.models.mcar.MCAR`.
-        files: of images.
+        model: a model with the outputs of `mcar_tf.models.mcar.MCAR`.
+        files: the image files.
         classes: C names.
-        unreadable: gets the name of each file that can't be read, with the reason.
+        unreadable: the name of each file that can't be read is appended, with the reason.
         image_size: side in px that images are resized to.
-        batch_size: images at a time.
-        threshold: from which probability on a class is a label; one number, or one per class (C,).
+        batch_size: images per batch.
+        threshold: the probability at which a class becomes a label; one number, or one per class (C,).
         all_classes: whether classes below their threshold are listed too.
-        looks: gets the number of regions of each image that were looked at.
+        looks: if given, the number of regions that were looked at is appended for each readable image.
     """
     look = tf.function(
         lambda images: model(images, training=False),
@@ -79,12 +79,14 @@ def predict_files(
 
 
 def read_ahead(files: Sequence[Path], image_size: int, ahead: int) -> Iterator[tuple[Path, Array | str]]:
-    """Each file with its pixels, see `read_pixels`, or why it has none: read by all cores while others are used.
+    """Each file with its pixels, as `read_pixels` returns them, or why it can't be read.
+
+    All cores read files ahead, while the caller uses the earlier ones.
 
     Args:
-        files: of images.
+        files: the image files.
         image_size: side S in px.
-        ahead: files that are read before they are asked for.
+        ahead: how many files are read before they are asked for.
     """
 
     def read(file: Path) -> Array | str:
@@ -115,7 +117,8 @@ def read_pixels(file: Path, image_size: int) -> Array:
     """A picture upright and resized to a square, (S, S, 3) float32 in [0, 255].
 
     Raises:
-        BadPicture, FileNotFoundError: it can't be.
+        BadPicture: the file can't be decoded.
+        FileNotFoundError: the file does not exist.
     """
     picture = read_picture(read_file(file))
     try:
@@ -129,7 +132,7 @@ def read_pixels(file: Path, image_size: int) -> Array:
 
 @functools.cache
 def _decoder(image_size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """`decode_and_resize` as one graph, which takes half the time of its operations one by one."""
+    """`decode_and_resize` as one graph, which takes half as long as running its operations one by one."""
     signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
     return tf.function(
         lambda encoded, orientation: decode_and_resize(encoded, orientation, image_size),
@@ -145,9 +148,10 @@ def describe(
     thresholds: Array,
     all_classes: bool = False,
 ) -> Answer:
-    """The model's outputs for one image in words: labels above their threshold and all regions, likeliest first.
+    """The answer for one image from the model's outputs: labels that reach their threshold, and all regions.
 
-    With `all_classes`, labels are all classes, and `present` says which reach their threshold.
+    Labels are sorted by probability, the highest first; regions have the model's order. With `all_classes`, every
+    class is a label, and `present` says which of them reach their threshold.
     """
     present = outputs["probs"] >= thresholds
     order = (-outputs["probs"]).argsort(kind="stable")

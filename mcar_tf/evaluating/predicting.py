@@ -1,4 +1,4 @@
-"""A model and a dataset in, its predictions out: for fit, evaluate and calibrate."""
+"""Runs a model over a dataset and collects its predictions, for fit, evaluate and calibrate."""
 
 import functools
 import sys
@@ -21,22 +21,22 @@ OUTPUTS = ("global_probs", "local_probs", "probs", "boxes", "box_classes", "box_
 def predict_dataset(
     model: keras.Model, dataset: tf.data.Dataset, *, flip: bool = False, images: int | None = None
 ) -> Predictions:
-    """Run a model over a dataset once; every image counts once, on however many replicas the model lies.
+    """Run a model over a dataset once. Every image counts once, however many replicas the model has.
 
     Args:
-        model: gives the outputs of `mcar_tf.models.mcar.MCAR`.
-        dataset: of `pipelines.input_pipeline.make_eval_dataset`; its last batch may be partial.
+        model: a model with the outputs of `mcar_tf.models.mcar.MCAR`.
+        dataset: made by `pipelines.input_pipeline.make_eval_dataset`; its last batch may be partial.
         flip: average each stream's probabilities over the image and its mirror image, then fuse by the
             model's rule. Regions stay those of the image.
-        images: how many to expect, for a progress bar; None: no bar.
+        images: expected number of images, for a progress bar; None for no bar.
 
     Raises:
-        ValueError: an empty dataset, or a model whose probabilities are no numbers.
+        ValueError: the dataset is empty, or the model's probabilities are NaN.
     """
     strategy = model.distribute_strategy
     dataset = strategy.experimental_distribute_dataset(dataset)
     predict = _compiled_predict(model, dataset.element_spec["image"], flip)
-    # On a pipe or in a log a line every 30 s instead of ten updates a second.
+    # In a pipe or a log file, write a line every 30 s instead of ten updates per second.
     interval = 0.1 if sys.stderr.isatty() else 30
     bar = tqdm(
         total=images,
@@ -63,10 +63,10 @@ def predict_dataset(
 
 
 class _Collected:
-    """Batches put behind each other into arrays that grow in place: what was predicted is never there twice.
+    """Appends batches to arrays that grow in place, so that no second copy of the predictions takes memory.
 
     Args:
-        expected: how many images there may be.
+        expected: expected number of images; more are possible.
     """
 
     def __init__(self, expected: int) -> None:
@@ -75,7 +75,7 @@ class _Collected:
         self.arrays: dict[str, Array] = {}
 
     def add(self, batch: dict[str, Array]) -> None:
-        """Put a batch behind the others."""
+        """Append a batch."""
         self.ids += [identifier.decode() for identifier in batch.pop("id")]
         probs = batch.pop("probs")
         for name in ("labels", "weights"):
@@ -93,7 +93,7 @@ class _Collected:
         self.fused.put(rows, probs)
 
     def predictions(self) -> Predictions:
-        """All of them."""
+        """The predictions of all batches."""
         self._resize(self.count)
         labels, weights = (Flags(self.arrays.pop(name), self.classes) for name in ("labels", "weights"))
         return Predictions(np.array(self.ids), labels, weights, probs=self.fused.kept, **self.arrays)
@@ -101,13 +101,13 @@ class _Collected:
     def _resize(self, rows: int) -> None:
         kept = [] if self.fused.kept is None else [self.fused.kept]
         for array in [*self.arrays.values(), *kept]:
-            array.resize((rows, *array.shape[1:]), refcheck=False)  # the memory grows where it lies
+            array.resize((rows, *array.shape[1:]), refcheck=False)  # in place, without a copy
         self.expected = rows
 
 
-@functools.lru_cache(maxsize=2)  # fit evaluates after every epoch: one trace for all of them
+@functools.lru_cache(maxsize=2)  # fit evaluates after every epoch: trace only once
 def _compiled_predict(model: keras.Model, images_spec: tf.TypeSpec, flip: bool) -> Callable[[Any], Any]:
-    """The model on a distributed batch, by one graph for batches of any size, the last one too."""
+    """A function that runs the model on a distributed batch, as one graph for batches of any size."""
     fuse = getattr(model, "fuse_probs", tf.maximum)
 
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -117,7 +117,7 @@ def _compiled_predict(model: keras.Model, images_spec: tf.TypeSpec, flip: bool) 
         return _average_streams(outputs, model(images[:, :, ::-1], training=False), fuse)
 
     def predict_share(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        # A replica may get nothing of the last batch, which not every op can do: a black image stands in.
+        # A replica may get no image of the last batch, but not every op accepts an empty batch: add a black image.
         size = tf.shape(images)[0]
         black = tf.zeros([tf.maximum(1 - size, 0), *images.shape[1:]])
         return {name: value[:size] for name, value in predict(tf.concat([images, black], axis=0)).items()}
@@ -135,5 +135,5 @@ def _average_streams(
 
 
 def _collect(strategy: tf.distribute.Strategy, value: Any) -> Array:
-    """The replicas' shares of a batch, in the batch's order."""
+    """Join the replicas' shares of a batch, in the batch's order."""
     return np.concatenate([share.numpy() for share in strategy.experimental_local_results(value)])

@@ -1,6 +1,6 @@
-"""What a model said about the images of a split, beside what is true. Loads no TensorFlow.
+"""A model's predictions for the images of a split, together with the true labels. Loads no TensorFlow.
 
-Letters: N images, C classes, R regions an image.
+Letters: N images, C classes, R regions per image.
 """
 
 import dataclasses
@@ -14,16 +14,16 @@ from mcar_tf.evaluating.columns import STREAMS
 
 Array = npt.NDArray[Any]
 
-BLOCK = 2**22  # pairs of image and class that are worked on at a time: 32 MB in double precision
+BLOCK = 2**22  # pairs of image and class that are processed at a time: 32 MB in double precision
 WHOLE = slice(None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Yes or no for every image and class, eight to a byte.
+    """Yes or no for every image and class, stored as eight values per byte.
 
     Attributes:
-        bits: (N, C / 8, rounded up) uint8, as `np.packbits` has them.
+        bits: (N, C / 8 rounded up) uint8, as `np.packbits` makes them.
         classes: C.
     """
 
@@ -32,26 +32,26 @@ class Flags:
 
     @classmethod
     def of(cls, values: npt.ArrayLike) -> "Flags":
-        """Of an (N, C) array: yes where it is above 0."""
+        """Make flags from an (N, C) array: yes where it is above 0."""
         values = np.asarray(values)
         return cls(np.packbits(values > 0, axis=1), values.shape[1])
 
     def unpack(self, rows: slice = WHOLE, classes: slice = WHOLE) -> Array:
-        """Some rows and classes, or all, as an array of bool."""
+        """The given rows and classes, by default all, as an array of bool."""
         start, stop, _ = classes.indices(self.classes)
         bits = self.bits[rows, start // 8 : -(-stop // 8)]
         return np.unpackbits(bits, axis=1).view(bool)[:, start % 8 : start % 8 + stop - start]
 
     def pairs(self, rows: Array, classes: Array) -> Array:
-        """Single pairs, as `array[rows, classes]` gives them."""
+        """The values of single pairs, like `array[rows, classes]`."""
         return (self.bits[rows, classes // 8] >> (7 - classes % 8).astype(np.uint8)) & 1 == 1
 
 
 class Predictions:
-    """What a model said about every image of a split, beside what is true; rows in the dataset's order.
+    """A model's predictions for every image of a split, and the true labels; rows are in the dataset's order.
 
-    It takes three numbers of 4 bytes and two bits for each image and class, and two numbers where the fused
-    probability is the larger one of the two streams'. What works on all pairs of image and class does so by blocks:
+    Each pair of image and class takes three numbers of 4 bytes and two bits; only two numbers if the fused
+    probability is always the larger one of the two streams'. Code that works on all pairs should do so by blocks:
     `class_blocks`, `row_blocks`.
 
     Args:
@@ -59,7 +59,7 @@ class Predictions:
         labels: (N, C), above 0 where the class is in the image; an array, or `Flags`.
         weights: (N, C), 0 where a label doesn't count; an array, or `Flags`.
         global_probs, local_probs: (N, C) float32.
-        probs: (N, C) float32, fused; None: the larger one of the two others.
+        probs: (N, C) float32, fused; None if they are the larger one of the two streams'.
         boxes: (N, R, 4) float32, ymin xmin ymax xmax as fractions of the image.
         box_classes: (N, R) int32.
         box_probs: (N, R) float32.
@@ -103,16 +103,16 @@ class Predictions:
 
     @property
     def probs(self) -> Array:
-        """(N, C) float32, fused; where it is the larger one of both streams', a new array each time."""
+        """(N, C) float32, fused; a new array each time if they are the larger one of the two streams'."""
         return self.stream("fused")
 
     def stream(self, name: str, rows: slice = WHOLE, classes: slice = WHOLE) -> Array:
-        """Some rows and classes, or all, of a stream's probabilities, float32.
+        """A stream's probabilities for the given rows and classes, by default all, float32.
 
         Args:
             name: one of `STREAMS`.
-            rows: of the images.
-            classes: of the classes.
+            rows: which images.
+            classes: which classes.
         """
         by_name = {"global": self.global_probs, "local": self.local_probs, "fused": self.fused_probs}
         if (probs := by_name[name]) is None:
@@ -120,11 +120,11 @@ class Predictions:
         return probs[rows, classes]
 
     def truth(self, rows: slice = WHOLE, classes: slice = WHOLE) -> tuple[Array, Array]:
-        """Some rows and classes, or all, of the labels and of whether they count, bool."""
+        """The labels, and whether each counts, for the given rows and classes, by default all; both bool."""
         return self.label_flags.unpack(rows, classes), self.weight_flags.unpack(rows, classes)
 
     def pairs(self, rows: Array, classes: Array) -> Array:
-        """Fused probabilities of single pairs, as `probs[rows, classes]` gives them."""
+        """Fused probabilities of single pairs, like `probs[rows, classes]`."""
         if self.fused_probs is not None:
             return self.fused_probs[rows, classes]
         return np.maximum(self.global_probs[rows, classes], self.local_probs[rows, classes])
@@ -136,22 +136,22 @@ class Predictions:
         return streams | {name: getattr(self, name)[row] for name in ("boxes", "box_classes", "box_probs")}
 
     def class_blocks(self) -> Iterator[slice]:
-        """Slices of the classes, all images of which are worked on at a time."""
+        """Slices of the classes, each small enough to be processed for all images at once."""
         width = max(8, BLOCK // max(1, len(self)) // 8 * 8)
         return (slice(start, start + width) for start in range(0, self.num_classes, width))
 
     def row_blocks(self) -> Iterator[slice]:
-        """Slices of the images, all classes of which are worked on at a time."""
+        """Slices of the images, each small enough to be processed for all classes at once."""
         height = max(1, BLOCK // max(1, self.num_classes))
         return (slice(start, start + height) for start in range(0, len(self), height))
 
 
 class FusedProbs:
-    """Takes fused probabilities in, and keeps them only if they differ from the larger one of both streams'.
+    """Collects fused probabilities, and stores them only if they differ from the larger one of the two streams'.
 
     Args:
         global_probs: (N, C).
-        local_probs: (N, C). Both are filled in for the rows that are put.
+        local_probs: (N, C). Both must be filled in for the rows that are passed to `put`.
     """
 
     def __init__(self, global_probs: Array, local_probs: Array) -> None:
@@ -169,18 +169,18 @@ class FusedProbs:
 
 
 def check_numbers(outputs: Mapping[str, Array], ids: Sequence[str] | Array) -> None:
-    """Refuse probabilities that are NaN: a comparison with a threshold would make a "no" of each.
+    """Refuse probabilities that are NaN, since a comparison with a threshold would treat each of them as a "no".
 
     Args:
-        outputs: of the model, for N images: `global_probs` and `local_probs`, (N, C) each.
-        ids: what to call the images.
+        outputs: the model's outputs for N images: `global_probs` and `local_probs`, (N, C) each.
+        ids: names of the images, for the error.
 
     Raises:
-        ValueError: naming the first image.
+        ValueError: a probability is NaN; the error names the first such image.
     """
     wrong = np.zeros(len(ids), bool)
     for name in ("global_probs", "local_probs"):
-        wrong |= np.isnan(outputs[name].sum(axis=1))  # without an array of its size
+        wrong |= np.isnan(outputs[name].sum(axis=1))  # a sum with NaN is NaN: needs no (N, C) array of bool
     if wrong.any():
         raise ValueError(
             f"The model's probabilities are no numbers for {wrong.sum()} of {len(wrong)} images, the first of them"

@@ -1,4 +1,4 @@
-"""`predictions.npz`, written from predictions and read again, by blocks and typed. Loads no TensorFlow."""
+"""Writes and reads `predictions.npz` block by block, and checks what it reads. Loads no TensorFlow."""
 
 import math
 import zipfile
@@ -16,7 +16,7 @@ from pipelines.files import written_whole
 
 Array = npt.NDArray[Any]
 
-# Name of an array in the file -> what it measures, in letters, and the kinds of numbers that it may hold.
+# Name of an array in the file -> its shape, in letters, and the kinds of numbers that it may hold.
 ARRAYS = {
     "classes": ("C", "U"),
     "split": ("", "U"),
@@ -30,13 +30,13 @@ ARRAYS = {
     "box_classes": ("NR", "i"),
     "box_probs": ("NR", "f"),
 }
-# What Python's archives raise for a damaged file; an OSError for a place in it that can't be.
+# What Python's `zipfile` raises for a damaged file; an OSError if the file points to an impossible position.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-MOST_PAIRS = 2**33  # of image and class: 100 GB
+MOST_PAIRS = 2**33  # largest number of pairs of image and class: 100 GB
 
 
 class SplitPredictions(NamedTuple):
-    """What a `predictions.npz` holds."""
+    """The content of a `predictions.npz`."""
 
     predictions: Predictions
     classes: tuple[str, ...]
@@ -75,7 +75,7 @@ def read_predictions(path: Path) -> SplitPredictions:
     """Read what `write_predictions` wrote.
 
     Raises:
-        ValueError: the file holds anything else, down to a number that no model gives; naming the file and the array.
+        ValueError: the file holds anything else, even a number that no model gives; names the file and the array.
     """
     with path.open("rb") as content:
         try:
@@ -117,13 +117,13 @@ def _read(file: zipfile.ZipFile) -> SplitPredictions:
 
 def _fractions(name: str, values: Array) -> Array:
     # Sums of products of fractions, such as a box's sides, may be off by a rounding error.
-    if not (values.size == 0 or -1e-5 <= values.min() <= values.max() <= 1 + 1e-5):  # false for NaN, too
+    if not (values.size == 0 or -1e-5 <= values.min() <= values.max() <= 1 + 1e-5):  # refuses NaN, too
         raise ValueError(f"`{name}` holds numbers that do not lie in [0, 1]")
     return values
 
 
 class _Array:
-    """An array of the file, whose shape and kind are known before its content is read."""
+    """An array in the file; its shape and type are read first, so that they can be checked before its content."""
 
     def __init__(self, file: zipfile.ZipFile, name: str) -> None:
         self.name = name
@@ -145,7 +145,7 @@ class _Array:
         self.file.close()
 
     def check(self, letters: str, kinds: str, sizes: dict[str, int]) -> None:
-        """Hold the shape to those of the arrays before it, and the kind and size to what they should be."""
+        """Check that the shape fits those of earlier arrays, and that type and size are as they should be."""
         expected = tuple(sizes.setdefault(letter, n) for letter, n in zip(letters, self.shape, strict=False))
         content = math.prod(self.shape) * self.dtype.itemsize
         if self.shape != expected or len(letters) != len(self.shape) or self.dtype.kind not in kinds:
@@ -154,14 +154,14 @@ class _Array:
             raise ValueError(f"`{self.name}` is not as long as it says")
 
     def read(self) -> Array:
-        """All of it."""
+        """The whole array."""
         values = np.empty(self.shape, self.dtype)
         for rows, block in self.blocks():
             values.reshape(self.lines)[rows] = block
         return values
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """The rows, each as one line of numbers, some at a time, and which they are."""
+        """Blocks of rows, each row flattened to one line of numbers, with the slice of rows that each one holds."""
         rows, columns = self.lines
         step = max(1, BLOCK // max(1, columns))
         for start in range(0, rows, step):

@@ -1,4 +1,4 @@
-"""Predictions in, how good they are out: over all classes, of each class, of regions. Loads no TensorFlow."""
+"""Measures how good predictions are: over all classes, for each class, and of regions. Loads no TensorFlow."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +17,13 @@ CALIBRATION_BINS = 15
 
 
 class Counted(NamedTuple):
-    """What all numbers about a set of predictions are made of.
+    """The counts that all measures of a set of predictions are computed from.
 
     Attributes:
         images: N.
-        streams: name -> what its measures are made of.
-        top3: name of a stream -> (3, C), the counts of decisions where each image is assigned three classes.
-        thresholds: (C,), of the decisions.
+        streams: name of a stream -> the numbers that its measures are computed from.
+        top3: name of a stream -> (3, C), the counts of decisions when each image is assigned three classes.
+        thresholds: (C,), the thresholds of the decisions.
     """
 
     images: int
@@ -35,7 +35,7 @@ class Counted(NamedTuple):
 def count(
     predictions: Predictions, threshold: npt.ArrayLike = 0.6, top_3_min_prob: float | None = None
 ) -> Counted:
-    """Go through all predictions once, some classes at a time. Arguments as for `evaluate_predictions`."""
+    """Make the counts in one pass, some classes at a time. Arguments as for `evaluate_predictions`."""
     classes = predictions.num_classes
     thresholds = np.broadcast_to(np.asarray(threshold, np.float64), classes)
     precisions = {stream: np.full((2, classes), np.nan) for stream in STREAMS}
@@ -44,7 +44,7 @@ def count(
     for block in predictions.class_blocks():
         labels, weights = predictions.truth(classes=block)
         for stream in STREAMS:
-            # Double precision, in which a threshold of 0.6 is not the nearest number of single precision.
+            # Compare in double precision: rounded to single precision, a threshold of 0.6 would be another number.
             probs = predictions.stream(stream, classes=block).astype(np.float64)
             precisions[stream][:, block] = metrics.average_precisions(labels, probs, weights)
             decisions[stream][:, block] = metrics.count_decisions(labels, probs >= thresholds[block], weights)
@@ -68,15 +68,15 @@ def evaluate_predictions(
     threshold: npt.ArrayLike = 0.6,
     top_3_min_prob: float | None = None,
 ) -> dict[str, Any]:
-    """Everything that the paper's tables hold, for the global stream, the local stream and both fused.
+    """All measures of the paper's tables, for the global stream, the local stream and both fused.
 
     Args:
-        predictions: of a labelled set.
-        threshold: of the decisions over all labels; one number, or one per class (C,).
-        top_3_min_prob: assign none of the top three below this (the authors' code: 0.6).
+        predictions: predictions on a labelled set.
+        threshold: threshold of the decisions over all labels; one number, or one per class (C,).
+        top_3_min_prob: don't assign a top-three class below this probability (the authors' code: 0.6).
 
     Returns:
-        As `summarize`.
+        What `summarize` returns.
     """
     return summarize(count(predictions, threshold, top_3_min_prob))
 
@@ -85,9 +85,9 @@ def summarize(counted: Counted) -> dict[str, Any]:
     """All measures of all streams.
 
     Returns:
-        `images`, `classes_without_positives` (how many; left out of all means), and for each of `global`, `local` and
-        `fused` all of `mcar_tf.evaluating.columns.MEASURES`, and under `top3` those of decisions.
-        Fractions; NaN for what is unknown because no image shows any class.
+        `images`, `classes_without_positives` (their number; they are left out of all means), and for each of
+        `global`, `local` and `fused` all of `mcar_tf.evaluating.columns.MEASURES`, and under `top3` those of
+        decisions. Measures are fractions, or NaN if unknown because no image shows any class.
     """
     _, _, present = counted.streams["fused"].decisions
     return {
@@ -101,9 +101,9 @@ def summarize(counted: Counted) -> dict[str, Any]:
 
 
 def class_rows(counted: Counted, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a class: its positives, AP in each stream and by 11 points, precision, recall and F1 of the fused one.
+    """One row per class: positives, AP in each stream; 11-point AP, precision, recall and F1 of the fused stream.
 
-    NaN where a class has no positives; precision 0 where it is never predicted.
+    Numbers are NaN if a class has no positives; precision is 0 if it is never predicted.
     """
     fused = counted.streams["fused"]
     correct, predicted, present = fused.decisions
@@ -129,15 +129,15 @@ def class_rows(counted: Counted, classes: Sequence[str]) -> list[dict[str, Any]]
 
 
 def count_confusions(predictions: Predictions, thresholds: Array, most: int) -> tuple[Array, Array, Array]:
-    """Which class is falsely claimed beside which, among the classes that most false claims have to do with.
+    """How often each class is falsely claimed in pictures of each other class, for classes with many false claims.
 
     Args:
-        predictions: of the set.
+        predictions: predictions on the set.
         thresholds: (C,).
-        most: classes, K at most. All there are, if they are not more.
+        most: largest number of classes, K; if there are no more than these, all are taken.
 
     Returns:
-        The K classes, ascending, and for these two (K, K) arrays, see `mcar_tf.metrics.count_false_claims`.
+        The K classes, ascending, and for them the two (K, K) arrays of `mcar_tf.metrics.count_false_claims`.
     """
     claimed, beside = np.zeros((2, predictions.num_classes), int)
     for rows in predictions.row_blocks():
@@ -145,7 +145,7 @@ def count_confusions(predictions: Predictions, thresholds: Array, most: int) -> 
         wrong = (predictions.stream("fused", rows) >= thresholds) & ~labels & weights
         claimed += wrong.sum(axis=0)
         beside += wrong.sum(axis=1) @ (labels & weights)
-    # Half for being claimed, half for standing beside what is claimed.
+    # Half of the classes are those most often falsely claimed, half those shown where others are falsely claimed.
     leading = [np.argsort(-counts, kind="stable")[: max(1, most // 2)] for counts in (claimed, beside)]
     chosen = np.unique(leading) if predictions.num_classes > most else np.arange(predictions.num_classes)
     pairs = [np.concatenate(parts, axis=1) for parts in zip(*_of_classes(predictions, chosen), strict=True)]
@@ -154,7 +154,7 @@ def count_confusions(predictions: Predictions, thresholds: Array, most: int) -> 
 
 
 def _of_classes(predictions: Predictions, chosen: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Labels, weights and fused probabilities of some classes, one after the other."""
+    """Labels, weights and fused probabilities of the chosen classes, one class after the other."""
     for c in chosen:
         column = slice(int(c), int(c) + 1)
         yield (*predictions.truth(classes=column), predictions.stream("fused", classes=column))
@@ -163,23 +163,23 @@ def _of_classes(predictions: Predictions, chosen: Array) -> Iterator[tuple[Array
 def evaluate_localization(
     predictions: Predictions, objects: Mapping[str, tuple[Array, Array]]
 ) -> dict[str, Any]:
-    """How well regions find objects, though no box was ever trained on.
+    """How well regions find objects, although the model never trained on boxes.
 
-    `pointing_accuracy` is the share, among the regions whose class is in the image, of those whose centre
-    lies in an object of that class: the pointing game (Zhang et al., "Top-down Neural Attention by Excitation
-    Backprop", ECCV 2016), played with what every exported form of the model gives, its boxes, in place of the
-    map's maximum. `objects_covered_30` and `_50` are the shares, among all objects, of those that have an IoU
-    of 0.3 and 0.5 at least with the region of their class. An image has one region a class at most, and only
-    for `top_n` classes, so these can't reach 1 where there are several objects of a class. `whole_image`
-    holds the same numbers for regions that are the whole image: what pointing at nothing gives.
+    `pointing_accuracy`: of the regions whose class is in the image, the share whose centre lies in an object of that
+    class. This is the pointing game (Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016),
+    but with the centre of the box, which every exported form of the model gives, in place of the map's maximum.
+    `objects_covered_30` and `_50`: of all objects, the share that has an IoU of at least 0.3 or 0.5 with the region
+    of their class. An image has at most one region per class, and only for `top_n` classes, so these can't reach 1
+    if there are several objects of a class. `whole_image` holds the same numbers for regions that are the whole
+    image, as a baseline.
 
     Args:
-        predictions: of the set.
+        predictions: predictions on the set.
         objects: id -> (boxes (n, 4), classes (n,)) of the objects in the image.
 
     Returns:
-        The numbers above, `regions` (those whose class is in the image) and `objects` they are shares of;
-        shares are NaN where there is nothing to share.
+        The numbers above, and the counts that they are shares of: `regions` (those whose class is in the image) and
+        `objects`. Shares of nothing are NaN.
     """
     counts = {"region": np.zeros(3, int), "whole_image": np.zeros(3, int)}
     regions = total = 0

@@ -1,7 +1,7 @@
-"""A model and pictures in several variants in; how often its answers change out.
+"""Measures how often a model's answers change between variants of the same pictures.
 
-A picture that was rounded, resized by another library or saved again shows the same things. A model that decides
-otherwise about it is not steady.
+A picture that was rounded, resized by another library or saved again still shows the same things. A model whose
+decisions change with it is not steady.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,17 +25,18 @@ def measure_steadiness(
     thresholds: Sequence[float],
     images: int | None = None,
 ) -> dict[str, dict[str, float]]:
-    """What each variant of the pictures changes in a model's fused answers.
+    """How each variant of the pictures changes a model's fused answers.
 
     Args:
-        model: gives the outputs of `mcar_tf.models.mcar.MCAR`.
-        batches: of `pipelines.variants.make_variants_dataset`.
-        thresholds: C probabilities, from which on a class is predicted.
-        images: how many to expect, for a progress bar; None: no bar.
+        model: a model with the outputs of `mcar_tf.models.mcar.MCAR`.
+        batches: made by `pipelines.variants.make_variants_dataset`.
+        thresholds: C probabilities at which each class is predicted.
+        images: expected number of images, for a progress bar; None for no bar.
 
     Returns:
-        Per key of `VARIANT_TITLES`: `changed`, the share of pictures whose set of labels is another, in [0, 1], and
-        `change_50`, `change_90`, `change_99`: quantiles over the pictures of the largest change of a probability.
+        Per key of `VARIANT_TITLES`: `changed`, the share of pictures whose set of labels changes, in [0, 1], and
+        `change_50`, `change_90`, `change_99`: quantiles, over the pictures, of a picture's largest change of a
+        probability.
     """
     predict = tf.function(lambda pictures: model(pictures, training=False)["probs"], reduce_retracing=True)
     probs: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (AS_IT_IS, *VARIANT_TITLES)}
@@ -53,7 +54,7 @@ def measure_steadiness(
 def compare_answers(
     before: npt.NDArray[Any], after: npt.NDArray[Any], thresholds: Sequence[float]
 ) -> dict[str, float]:
-    """How two sets of probabilities (N, C) of the same pictures differ; as in `measure_steadiness`."""
+    """How two arrays of probabilities (N, C) for the same pictures differ; results as in `measure_steadiness`."""
     limits = np.asarray(thresholds)
     changed = ((before >= limits) != (after >= limits)).any(axis=1)
     largest = np.abs(before - after).max(axis=1)
@@ -63,7 +64,7 @@ def compare_answers(
 
 
 def steadiness_lines(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """A table of what `measure_steadiness` gave."""
+    """A table of what `measure_steadiness` returned, as lines to print."""
     title, heads = "steadiness", ("labels change", *(f"{q} %" for q in QUANTILES))
     width = max(map(len, [title, *VARIANT_TITLES.values()]))
     lines = [f"{title:{width}}" + "".join(f"{head:>15}" for head in heads)]

@@ -1,4 +1,4 @@
-"""Predictions in, the files that evaluation servers take out."""
+"""Writes predictions in the formats that evaluation servers accept."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,25 +20,25 @@ def write_voc_results(
     split: str = "test",
     competition: str = "comp2",
 ) -> list[Path]:
-    """Write Pascal VOC classification results: `<folder>/Main/comp2_cls_test_aeroplane.txt`, one file a class.
+    """Write Pascal VOC classification results: one file per class, `<folder>/Main/comp2_cls_test_aeroplane.txt`.
 
     A line is `<image identifier> <confidence>`, as `VOCevalcls.m` reads it with `textread(file, '%s %f')`.
-    With `folder` named `results/VOC2012`, a tar of `results` is what the evaluation server takes.
+    With `folder` named `results/VOC2012`, the evaluation server accepts a tar of `results`.
 
     Args:
-        folder: is made where it isn't there.
-        ids: N file stems, `2012_000001`.
+        folder: made if it does not exist.
+        ids: N file stems, such as `2012_000001`.
         classes: C names.
         probs: (N, C).
-        split: the image set that the ids are of.
-        competition: "comp1" for models trained on VOC's trainval alone, "comp2" for those that saw anything
-            else but VOC's test: ImageNet, for one.
+        split: the image set that the ids belong to.
+        competition: "comp1" for models trained only on VOC's trainval, "comp2" for models that saw any other data
+            except VOC's test, for example ImageNet.
 
     Returns:
         The files.
 
     Raises:
-        ValueError: another competition, an id that a line can't hold, or probabilities that are no numbers.
+        ValueError: the competition is another one, a line can't hold an id, or a probability is not finite.
     """
     if competition not in COMPETITIONS:
         raise ValueError(
@@ -52,7 +52,7 @@ def write_voc_results(
     files = []
     for c, name in enumerate(classes):
         file = folder / "Main" / f"{competition}_cls_{split}_{name}.txt"
-        # 9 digits tell any two float32 probabilities apart that a ranking should; the devkit's %f has 6.
+        # 9 digits keep apart all float32 probabilities whose order matters; the devkit's own %f has only 6.
         file.write_text("".join(f"{i} {p:.9f}\n" for i, p in zip(ids, probs[:, c], strict=True)))
         files.append(file)
     return files
@@ -69,18 +69,18 @@ def coco_results(
     """Attentional regions in COCO's format of detection results.
 
     Args:
-        ids: N image ids, whole numbers as COCO's are.
+        ids: N image ids, whole numbers as in COCO.
         boxes: (N, R, 4), fractions of the image.
         box_classes: (N, R).
-        box_probs: (N, R), the results' scores: each region's own probability of its class.
+        box_probs: (N, R), each region's own probability of its class, used as the result's score.
         sizes: id -> (height, width) of the upright image in px.
         category_ids: the official id of each class.
 
     Returns:
-        One `{"image_id", "category_id", "bbox": [x, y, width, height] in px, "score"}` a region.
+        One `{"image_id", "category_id", "bbox": [x, y, width, height] in px, "score"}` per region.
 
     Raises:
-        ValueError: an id that is no whole number.
+        ValueError: an id is not a whole number.
     """
     results = []
     for row, identifier in enumerate(ids):

@@ -1,4 +1,4 @@
-"""Metrics in, the tables that `evaluate` prints and writes out."""
+"""Makes the tables of metrics that `evaluate` prints and writes."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from mcar_tf.evaluating.metrics_file import to_json
 from pipelines.files import write_text
 from pipelines.words import csv_text, listed, percent, printable
 
-MOST_CLASSES = 200  # that are printed
+MOST_CLASSES = 200  # largest number of classes that are printed
 
 
 def table_lines(
@@ -26,10 +26,10 @@ def table_lines(
     """The paper's Tables I and II in percent, localization, and the AP of each class.
 
     Args:
-        metrics: of `mcar_tf.evaluating.results.evaluate_predictions`, and `localization` where it was measured.
-        rows: of `mcar_tf.evaluating.results.class_rows`.
-        streams: that are shown.
-        decided_by: says what a class must reach to be predicted.
+        metrics: what `mcar_tf.evaluating.results.evaluate_predictions` returned, with `localization` if measured.
+        rows: what `mcar_tf.evaluating.results.class_rows` returned.
+        streams: the streams to show.
+        decided_by: says which threshold a class must reach to be predicted.
         top3_min_prob: as for `evaluate_predictions`.
     """
     ranked, decided = (columns.measures(Detail.FULL, of_decisions=kind) for kind in (False, True))
@@ -63,7 +63,7 @@ def table_lines(
 
 
 def most_positives(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """Rows of classes in their order; of more than `most`, those of the classes that most images show."""
+    """The rows of the classes, in their order; of more than `most`, only those with the most positives."""
     leading = sorted(range(len(rows)), key=lambda c: -rows[c]["positives"])[:most]
     return [rows[c] for c in sorted(leading)]
 

@@ -1,1 +1,1 @@
-"""Predictions in; figures, drawn pictures and one HTML page out."""
+"""Makes figures, drawn pictures and one HTML page from predictions."""

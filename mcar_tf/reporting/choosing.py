@@ -1,4 +1,4 @@
-"""An evaluated run in, the pictures of it that are worth showing out, each of them once."""
+"""Chooses the pictures of an evaluated run that are worth showing, each of them once."""
 
 import dataclasses
 from pathlib import Path
@@ -16,18 +16,18 @@ from pipelines.manifest import load_manifest
 
 Array = npt.NDArray[Any]
 
-MAX_SIDE = 2048  # px of a picture in memory: dozens of photographs are
+MAX_SIDE = 2048  # px of a picture in memory, which holds dozens of photographs at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Pictures to show, as rows of the predictions; each is in one place alone.
+    """Pictures to show, as rows of the predictions. No picture is in two of the attributes.
 
     Attributes:
-        missed: row -> class that is in the picture and not predicted; the worst first.
-        claimed: row -> class that is predicted and not in the picture; the worst first.
-        localized: the picture with the clearest region, and which of its regions that is; None: there is no region.
-        looked_at: drawn at random among the others that have a region to show.
+        missed: row -> class that is in the picture but not predicted; the worst first.
+        claimed: row -> class that is predicted but not in the picture; the worst first.
+        localized: the picture with the clearest region, and the index of that region; None if there is no region.
+        looked_at: pictures drawn at random from the others that have a region to show.
     """
 
     missed: dict[int, int]
@@ -37,7 +37,7 @@ class Selection:
 
     @property
     def rows(self) -> set[int]:
-        """All pictures."""
+        """The rows of all pictures to show."""
         return {
             *self.missed,
             *self.claimed,
@@ -47,15 +47,15 @@ class Selection:
 
 
 def select_pictures(run: EvaluatedRun, count: int, seed: int) -> Selection:
-    """Which pictures to show.
+    """Choose the pictures to show.
 
     Args:
-        run: whose predictions and thresholds decide.
-        count: how many, at most, of each kind.
-        seed: of those that are drawn at random.
+        run: the run whose predictions and thresholds decide.
+        count: how many pictures of each kind to show at most.
+        seed: seed for the pictures that are drawn at random.
     """
     predictions, thresholds = run.predictions, run.thresholds
-    # By how much the picture's worst miss, and its worst false claim, lies on the wrong side of the threshold.
+    # How far each picture's worst miss and worst false claim lie on the wrong side of the threshold.
     missed_by, claimed_by = np.empty((2, len(predictions)))
     missed_class, claimed_class = np.empty((2, len(predictions)), int)
     for rows in predictions.row_blocks():
@@ -102,7 +102,7 @@ def read_images(run: EvaluatedRun, data_dir: Path, rows: set[int]) -> dict[int, 
     """Upright pictures, reduced to `MAX_SIDE`: row of the predictions -> (H, W, 3) uint8.
 
     Raises:
-        ValueError: the set is no longer the one that the run learnt from, or was evaluated on.
+        ValueError: the set is no longer the one that the run learnt from or was evaluated on.
     """
     import tensorflow as tf
 
@@ -131,7 +131,7 @@ def read_images(run: EvaluatedRun, data_dir: Path, rows: set[int]) -> dict[int, 
 
 
 def find_class_map(run: EvaluatedRun, image: Array, class_index: int) -> Array:
-    """The class activation map of a picture after the sigmoid, (h, w) in [0, 1]."""
+    """The activation map of one class for a picture after the sigmoid, (h, w) in [0, 1]."""
     import tensorflow as tf
 
     from mcar_tf.runs.loading import load_run
@@ -144,12 +144,15 @@ def find_class_map(run: EvaluatedRun, image: Array, class_index: int) -> Array:
 
 
 def _worst(by: Array, wrong: Array) -> list[int]:
-    """The rows where `wrong`, that with the largest `by` first."""
+    """The rows where `wrong` is true, the row with the largest `by` first."""
     return [int(row) for row in np.argsort(-by, kind="stable") if wrong[row]]
 
 
 def _clarity(predictions: Predictions) -> Array:
-    """How well each region explains the method, (N, R): its class is there and sure, it is a part of the picture."""
+    """How well each region illustrates the method, (N, R).
+
+    Best is a region whose class is in the picture, with a high global probability, and that covers a quarter of it.
+    """
     rows = np.arange(len(predictions))[:, None]
     ymin, xmin, ymax, xmax = np.moveaxis(predictions.boxes, -1, 0)
     is_there = predictions.label_flags.pairs(rows, predictions.box_classes)

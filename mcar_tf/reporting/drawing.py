@@ -1,4 +1,4 @@
-"""Pictures for people: an image and what the model saw in it in, an image with boxes and labels out.
+"""Draws pictures for people: an image with the boxes and labels of what the model saw in it.
 
 Images are (H, W, 3) uint8 RGB arrays, boxes ymin xmin ymax xmax as fractions of the image.
 """
@@ -19,8 +19,8 @@ from pipelines.words import printable
 Array = npt.NDArray[Any]
 Color = tuple[int, int, int]
 
-# Far from each other, from skin, grass and sky, and bright enough for black letters. In this order, as boxes
-# come.
+# Boxes get these colors in this order. They differ clearly from each other and from skin, grass and sky, and are
+# bright enough for black letters.
 COLORS: tuple[Color, ...] = (
     (255, 213, 0),
     (0, 229, 255),
@@ -31,7 +31,7 @@ COLORS: tuple[Color, ...] = (
     (255, 255, 255),
     (255, 82, 82),
 )
-# What a region's class is: in the picture, not in it, not known. Told apart by people of any colour vision.
+# For a region whose class is in the picture, not in it, or not known. Distinguishable with any colour vision.
 RIGHT: Color = (0, 229, 255)
 WRONG: Color = (255, 145, 0)
 UNCERTAIN: Color = (255, 255, 255)
@@ -40,7 +40,7 @@ WHITE: Color = (255, 255, 255)
 MIN_SIDE, MAX_SIDE = 240, 4096  # px of a picture that is drawn on
 
 
-MOST_LETTERS = 1000  # of a label; none shows more
+MOST_LETTERS = 1000  # longest label; no picture has room for more letters
 
 
 def draw_regions(
@@ -52,14 +52,14 @@ def draw_regions(
 ) -> Array:
     """Frame regions of an image and label them, at the image's own resolution.
 
-    Line width and letters grow with the image, and need one of 150 px or more (`give_room`). Labels stand where
-    they hide least: outside of their box if there is room, off the other labels and boxes if they can be.
+    Line width and letters grow with the image, which should have 150 px or more (`give_room`). Labels are placed
+    where they hide least: outside their box if there is room, and away from other labels and boxes if possible.
 
     Args:
         image: (H, W, 3) uint8.
         boxes: (N, 4), fractions of the image.
-        titles: the N labels; an empty one leaves its box without.
-        colors: of the boxes, then of the captions; by default distinct ones, and white.
+        titles: the N labels; an empty one leaves its box without a label.
+        colors: colors of the boxes, then of the captions; by default distinct colors for boxes, white for captions.
         captions: labels without a box, in the image's corners.
 
     Returns:
@@ -75,10 +75,10 @@ def draw_regions(
 
     frames = [_frame(box, height, width) for box in boxes]
     for i, color in enumerate(colors[: len(boxes)]):
-        # Boxes that coincide are drawn inside each other: each stays visible.
+        # Boxes that coincide are drawn inside each other, so that each stays visible.
         inset = 2 * line * sum(_nearly_equal(frames[i], other, 2 * line) for other in frames[:i])
         frames[i] = _inset(frames[i], inset)
-        edge = max(1, line // 3)  # a dark hair around it, for bright backgrounds
+        edge = max(1, line // 3)  # a thin dark outline around the frame, for bright backgrounds
         draw.rectangle(_inset(frames[i], -edge), outline=BLACK, width=edge)
         draw.rectangle(frames[i], outline=color, width=line)
     placed: list[tuple[int, ...]] = []
@@ -107,7 +107,7 @@ def make_panel(
     Args:
         images: each (H, W, 3) uint8, of any size.
         captions: a line under each image.
-        columns: images a row; by default the sheet is about as wide as high.
+        columns: images per row; by default the sheet is about as wide as high.
         tile: side of the squares in px.
 
     Returns:
@@ -132,11 +132,11 @@ def make_panel(
 
 
 def make_region_panel(images: Array, outputs: Mapping[str, Array], classes: Sequence[str]) -> Array:
-    """A batch with the regions that are worth showing, side by side.
+    """The images of a batch side by side, with the regions that are worth showing.
 
     Args:
         images: (B, S, S, 3) in [0, 255], of any type.
-        outputs: of the model, for the batch: `global_probs`, `probs`, `boxes`, `box_classes`.
+        outputs: the model's outputs for the batch: `global_probs`, `probs`, `boxes`, `box_classes`.
         classes: the C names.
 
     Returns:
@@ -152,17 +152,17 @@ def make_region_panel(images: Array, outputs: Mapping[str, Array], classes: Sequ
 
 
 def at_most(image: Array, side: int) -> Array:
-    """A picture with its longer side reduced to `side` px; a smaller one as it is."""
+    """A picture with its longer side reduced to `side` px; a smaller picture is returned unchanged."""
     if max(image.shape[:2]) <= side:
         return image
     return np.asarray(_fit(Image.fromarray(image), side))
 
 
 def give_room(image: Array) -> Array:
-    """A picture of a size that can be drawn on.
+    """Bring a picture to a size that can be drawn on.
 
-    A small one is enlarged by a whole factor, so that labels have room; one with a side of more than `MAX_SIDE` is
-    reduced; a strip that then is narrower than `MIN_SIDE` is widened, which distorts it. Others stay as they are.
+    A small picture is enlarged by a whole factor, so that labels have room; one with a side of more than `MAX_SIDE`
+    is reduced; one that is then narrower than `MIN_SIDE` is widened, which distorts it. Others stay as they are.
     """
     height, width = image.shape[:2]
     factor = min(math.ceil(MIN_SIDE / min(height, width)), MAX_SIDE // max(height, width))
@@ -170,7 +170,7 @@ def give_room(image: Array) -> Array:
     size = max(round(scale * width), MIN_SIDE), max(round(scale * height), MIN_SIDE)
     if size == (width, height):
         return image
-    # Pixel art, such as digits of 32 px, keeps its pixels; a photograph stays smooth.
+    # Tiny pictures, such as digits of 32 px, keep sharp pixels; photographs are interpolated smoothly.
     how = Image.Resampling.NEAREST if factor > 3 else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(image).resize(size, how))
 
@@ -183,15 +183,15 @@ def draw_localization(
     tau: float | None,
     image_size: int | None = None,
 ) -> Array:
-    """How a region was found: the class's activation map over the image, its two marginals, the box (Fig. 2).
+    """Draw how a region was found: the class's activation map over the image, its two marginals, the box (Fig. 2).
 
     Args:
         image: (H, W, 3) uint8.
         class_map: (h, w), the class's activation map after the sigmoid.
         box: (4,), fractions of the image.
-        title: what stands above.
-        tau: the threshold on the normalized marginals that made the box; None: it was not made by one.
-        image_size: side S of the model's input, at which marginals are taken; None: the image's own sides.
+        title: the text above the picture.
+        tau: the threshold on the normalized marginals that made the box; None if no threshold did.
+        image_size: side S of the model's input, at which marginals are taken; None for the image's own sides.
 
     Returns:
         (about 900, about 900, 3) uint8.
@@ -249,14 +249,14 @@ Rectangle = tuple[int, ...]  # left, top, right, bottom, all inside
 
 
 def _frame(box: Array, height: int, width: int) -> Rectangle:
-    """The pixels on the edge of a box, inside the image whatever the box."""
+    """The pixels on the edge of a box, clipped to the image."""
     ymin, xmin, ymax, xmax = np.clip(box, 0, 1)
     left, top = min(int(xmin * width), width - 1), min(int(ymin * height), height - 1)
     return left, top, max(left, math.ceil(xmax * width) - 1), max(top, math.ceil(ymax * height) - 1)
 
 
 def _inset(frame: Rectangle, by: int) -> Rectangle:
-    """The frame, smaller by `by` px on each side as far as it can be."""
+    """The frame, made smaller by up to `by` px on each side, as far as its size allows."""
     left, top, right, bottom = frame
     horizontally, vertically = min(by, (right - left) // 2), min(by, (bottom - top) // 2)
     return left + horizontally, top + vertically, right - horizontally, bottom - vertically
@@ -273,14 +273,14 @@ def _place_label(
     labels: Sequence[Rectangle],
     frames: Sequence[Rectangle],
 ) -> Rectangle:
-    """Where a label hides least: off other labels first, off the boxes second, near its box's top left third."""
+    """The place where a label hides least: first of other labels, then of boxes; else near its box's top left."""
     (width, height), (left, top, right, bottom) = size, frame
     places = [
         (x, y)
         for y in (top - height, bottom + 1, top, bottom + 1 - height)
         for x in (left, right + 1 - width)
     ]
-    # Should all of those be taken: down along the box.
+    # In case all of those are taken, also try the places down the left side of the box.
     places += [(left, y) for y in range(top, bottom, height)]
 
     def hidden(place: Rectangle) -> tuple[int, int]:
@@ -297,7 +297,7 @@ def _place_label(
 
 
 def _overlap(one: Rectangle, other: Rectangle) -> int:
-    """Common pixels."""
+    """Number of pixels that two rectangles have in common."""
     across = min(one[2], other[2]) - max(one[0], other[0]) + 1
     down = min(one[3], other[3]) - max(one[1], other[1]) + 1
     return max(across, 0) * max(down, 0)
@@ -312,7 +312,7 @@ def _padding(font: ImageFont.FreeTypeFont) -> int:
 
 
 def _label_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
-    """Pixels of a label, padding included; of one height for every text, with or without descenders."""
+    """Size of a label in pixels, padding included; the height is the same for every text, whatever its letters."""
     ascent, descent = font.getmetrics()
     return math.ceil(font.getlength(text)) + 2 * _padding(font), ascent + descent
 
@@ -322,7 +322,7 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     text = printable(" ".join(text[:MOST_LETTERS].split()))
     if _label_size(text, font)[0] <= width:
         return text
-    # No text is narrower than a part of it: the longest that fits is found by halving.
+    # A text is never narrower than its beginning, so bisection finds the longest beginning that fits.
     kept = bisect.bisect_right(
         range(1, len(text)), width, key=lambda count: _label_size(text[:count] + "…", font)[0]
     )
@@ -330,15 +330,15 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def _fit(image: Image.Image, side: int) -> Image.Image:
-    """The image with its longer side `side` px."""
+    """The image scaled so that its longer side has `side` px."""
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    # Small pictures, such as digits of 32 px, keep their pixels.
+    # Small pictures, such as digits of 32 px, keep sharp pixels.
     return image.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
 
 
 def _upsample(values: Array, height: int, width: int) -> Array:
-    """Bilinear with aligned corners, (h, w) -> (height, width), as the localizer has it."""
+    """Bilinear upsampling with aligned corners, (h, w) -> (height, width), as in the localizer."""
     rows, columns = np.linspace(0, values.shape[0] - 1, height), np.linspace(0, values.shape[1] - 1, width)
     wide = np.stack([np.interp(columns, np.arange(values.shape[1]), row) for row in values])
     return np.stack([np.interp(rows, np.arange(values.shape[0]), column) for column in wide.T], axis=1)

@@ -1,4 +1,4 @@
-"""What `predict` found in image files in, the pictures with their labelled regions out."""
+"""Draws the labelled regions that `predict` found into copies of the pictures."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -13,22 +13,22 @@ MAX_STEM_BYTES = 200
 
 
 def draw_each(predictions: Iterable[Answer], folder: Path) -> Iterator[Answer]:
-    """The predictions as they come, each drawn into a numbered picture in `folder`."""
+    """Pass each prediction on as it comes, after drawing it into a numbered picture in `folder`."""
     for number, prediction in enumerate(predictions, start=1):
         if "error" in prediction:
             yield prediction
             continue
         file = Path(prediction["image"])
-        # As a name may have 255 bytes, one that has all of them leaves no room for a number.
+        # A file name may have up to 255 bytes: a long one is shortened to leave room for the number.
         stem = os.fsdecode(os.fsencode(file.stem)[:MAX_STEM_BYTES])
         draw(file, prediction, folder / f"{number:05d}-{stem}.png")
         yield prediction
 
 
 def draw(file: Path, prediction: Answer, path: Path) -> None:
-    """Draw the regions of the predicted classes that the global stream saw too (Fig. 6 and its rule).
+    """Draw the regions of predicted classes whose global probability is high enough to be shown (rule of Fig. 6).
 
-    Predicted classes without such a region stand in a corner: none of the answer is missing from the picture.
+    Predicted classes without such a region are named in a corner, so that the picture shows the whole answer.
     """
     labels = [label for label in prediction["labels"] if label.get("present", True)]
     predicted = {label["class"] for label in labels}

@@ -1,4 +1,4 @@
-"""An evaluated run folder in, what the report shows of it out. Loads no TensorFlow."""
+"""Reads from an evaluated run folder what the report shows of it. Loads no TensorFlow."""
 
 import csv
 import dataclasses
@@ -28,18 +28,18 @@ class EvaluatedRun:
     """A run folder's content, as far as the report shows it.
 
     Attributes:
-        name: for people, different for each run in a report.
+        name: name for readers, different for each run in a report.
         folder: the run folder.
-        config: what it was trained with.
+        config: the options that the run was trained with.
         classes: C names.
-        split: that the predictions are of.
-        predictions: of `predictions.npz`.
-        thresholds: (C,) float64; a class is predicted from its own on.
+        split: the split that the predictions are for.
+        predictions: content of `predictions.npz`.
+        thresholds: (C,) float64; a class is predicted at its own threshold or above.
         decided_by: says which thresholds these are.
-        counted: of the predictions, by these thresholds.
-        metrics: of these, by stream.
-        history: rows of `history.csv`, numbers already.
-        localization: of `metrics.json`, or None.
+        counted: counts of the predictions, made with these thresholds.
+        metrics: metrics of the predictions, made with these thresholds, by stream.
+        history: rows of `history.csv`, with numbers instead of texts.
+        localization: the entry of that name in `metrics.json`, or None.
         calibration: content of `thresholds.json`, or None.
     """
 
@@ -59,10 +59,10 @@ class EvaluatedRun:
 
 
 def name_runs(folders: Sequence[Path]) -> list[str]:
-    """The last parts of the folders' paths, as many as tell them apart.
+    """A name for each run: the last parts of its folder's path, as many as are needed to tell the runs apart.
 
     Raises:
-        ValueError: a folder is there twice.
+        ValueError: a folder is given twice.
     """
     parts = [folder.resolve().parts for folder in folders]
     if len(set(parts)) < len(parts):
@@ -74,16 +74,16 @@ def name_runs(folders: Sequence[Path]) -> list[str]:
 
 
 def read_evaluated_run(folder: Path, name: str, threshold: float | None = None) -> EvaluatedRun:
-    """Read a run folder that `evaluate` has filled.
+    """Read a run folder on which `evaluate` has been run.
 
     Args:
-        folder: of the run.
-        name: for people.
-        threshold: from which probability on a class is predicted; None: what holds for the run's weights, see
-            `mcar_tf.runs.thresholds`.
+        folder: the run folder.
+        name: the run's name for readers.
+        threshold: the probability at which a class is predicted; None for the thresholds that
+            `mcar_tf.runs.thresholds` finds for the run's weights.
 
     Raises:
-        FileNotFoundError: no run there, or not evaluated yet.
+        FileNotFoundError: there is no run, or it has not been evaluated yet.
         ValueError: the split that it was evaluated on has no labels.
     """
     config = read_run_config(folder)
@@ -104,7 +104,7 @@ def read_evaluated_run(folder: Path, name: str, threshold: float | None = None) 
     found = summarize(counted)
     written = read_metrics(results / "metrics.json").get(split, {})
     before, now = written.get("fused", {}).get("mAP"), found["fused"]["mAP"]
-    # On another machine the last digit may differ.
+    # On another machine the last digits may differ.
     if not (math.isnan(now) if before is None else abs(now - before) < 1e-9):
         raise ValueError(
             f"{results}/predictions.npz does not give the mAP of metrics.json: the run went on after its evaluation."
@@ -128,7 +128,7 @@ def read_evaluated_run(folder: Path, name: str, threshold: float | None = None) 
 
 
 def regions_of(run: EvaluatedRun, row: int) -> list[Region]:
-    """The regions of a picture that people are shown, the most probable first."""
+    """The regions of a picture that the report shows, the most probable first."""
     return select_regions(run.predictions.outputs(row), run.classes, threshold=run.thresholds)
 
 

@@ -1,4 +1,4 @@
-"""A set and the predictions of it in, its first pictures with their regions out."""
+"""Draws the first pictures of a set with their regions."""
 
 import itertools
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ def draw_examples(
     """The first pictures of a set side by side, upright and undistorted, with the regions worth showing (Fig. 6).
 
     Args:
-        files: of the set.
-        predictions: of the set.
+        files: the set's files.
+        predictions: predictions for the set's pictures.
         classes: the C names.
-        count: how many pictures, at most.
+        count: how many pictures to draw at most.
 
     Returns:
         One (H, W, 3) uint8 image.

@@ -1,4 +1,4 @@
-"""Numbers in, figures of the report out: SVG files as bytes, drawn to be read at a phone's width."""
+"""Plots the report's figures: SVG files as bytes, legible at a phone's width."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ from pipelines.words import printable
 
 Array = npt.NDArray[Any]
 
-# Told apart by people of any colour vision (Okabe and Ito). The run comes first, then those it is compared
-# with.
+# Distinguishable with any colour vision (Okabe and Ito). The first is the run's, the others those of the runs that it
+# is compared with.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 WIDTH = 4.4  # inches: 422 CSS px, about what a phone shows, so that letters keep their size there
 STYLE: dict[Any, Any] = {
@@ -26,17 +26,17 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "svg.fonttype": "none",  # text stays text: small, sharp, selectable
-    "svg.hashsalt": "mcar_tf",  # the same numbers give the same file
+    "svg.fonttype": "none",  # write text as text: the file is small, the text sharp and selectable
+    "svg.hashsalt": "mcar_tf",  # fixed, so that the same numbers give the same file
     "text.parse_math": False,  # a class may be called "$"
 }
 
 
 def plot_losses(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
-    """Losses by epoch: the sum, and each stream's.
+    """Losses by epoch: their sum, and each stream's loss.
 
     Args:
-        histories: run -> rows of `history.csv`, numbers already.
+        histories: run -> rows of `history.csv`, with numbers instead of texts.
     """
     lines = {"loss": ("total", "-"), "global_loss": ("global", "--"), "local_loss": ("local", ":")}
     return _plot_history(histories, lines, "loss", 1)
@@ -55,7 +55,7 @@ def plot_validation_map(histories: Mapping[str, Sequence[Mapping[str, float]]]) 
 def plot_class_ap(
     classes: Sequence[str], aps: Mapping[str, Array], positives: Sequence[int] | Array
 ) -> bytes:
-    """AP of each class, the best on top, in one run or several side by side (Fig. 4).
+    """AP of each class, the best class on top, for one run or for several side by side (Fig. 4).
 
     Args:
         classes: C names.
@@ -64,7 +64,7 @@ def plot_class_ap(
     """
     runs = list(aps)
     known = np.flatnonzero(~np.isnan(aps[runs[0]]))
-    order = known[np.argsort(aps[runs[0]][known], kind="stable")]  # drawn from the bottom
+    order = known[np.argsort(aps[runs[0]][known], kind="stable")]  # bars are drawn from the bottom up
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.9 + 0.17 * len(order)), layout="constrained")
         axes = figure.subplots()
@@ -77,7 +77,7 @@ def plot_class_ap(
         axes.set(xlim=(0, 100), ylim=(-0.7, len(order) - 0.3), xlabel="average precision, %")
         axes.grid(axis="y", visible=False)
         if len(runs) > 1:
-            handles, labels = axes.get_legend_handles_labels()  # lines first; wanted: as the runs come
+            handles, labels = axes.get_legend_handles_labels()  # lists lines first: restore the order of runs
             handles = [handles[labels.index(run)] for run in runs]
             figure.legend(handles, runs, loc="outside upper center", ncols=2, fontsize=7)
         return _svg(figure)
@@ -86,12 +86,12 @@ def plot_class_ap(
 def plot_precision_recall(
     classes: Sequence[str], aps: Array, curves: Mapping[str, Sequence[tuple[Array, Array]]]
 ) -> bytes:
-    """Precision over recall, a small panel a class, in one run or several.
+    """Precision over recall, in one small panel per class, for one run or several.
 
     Args:
-        classes: C names, one at least.
+        classes: C names, at least one.
         aps: (C,), for the panels' titles.
-        curves: run -> for each class precision and recall, by descending threshold.
+        curves: run -> precision and recall of each class, by descending threshold.
     """
     columns = 4
     rows = -(-len(classes) // columns)
@@ -101,7 +101,7 @@ def plot_precision_recall(
         for c, (axes, name) in enumerate(zip(panels, classes, strict=False)):
             for run, color in zip(curves, _colors(curves), strict=True):
                 precision, recall = curves[run][c]
-                # From recall 0 at the precision of the first threshold on.
+                # The curve starts at recall 0 with the precision of the first threshold.
                 axes.plot([0, *recall], [precision[0], *precision], color=color, linewidth=1, label=run)
             axes.set_title(f"{_short(name, 14)} {100 * aps[c]:.0f}", fontsize=7)
             axes.set(xlim=(0, 1), ylim=(0, 1.03), xticks=[0, 1], yticks=[0, 1])
@@ -120,14 +120,15 @@ def plot_precision_recall(
 def plot_confusions(
     classes: Sequence[str], claimed: Array, pictures: Array, most: int = 20, least_pictures: int = 5
 ) -> bytes:
-    """Which class is falsely claimed where which is shown.
+    """For each class that pictures show, how often each other class is falsely claimed in them.
 
     Args:
         classes: C names.
-        claimed: (C, C), row shown, column falsely claimed: in how many pictures.
-        pictures: (C, C), of how many. Both of `mcar_tf.metrics.count_false_claims`.
-        most: rows and columns, of the classes with the most false claims.
-        least_pictures: pairs with fewer stay white: one of two says little.
+        claimed: (C, C): in how many pictures that show the row's class the column's class is falsely claimed.
+        pictures: (C, C): how many pictures show the row's class and not the column's. Both arrays come from
+            `mcar_tf.metrics.count_false_claims`.
+        most: largest number of rows and columns; the classes with the most false claims are shown.
+        least_pictures: pairs with fewer pictures stay white, because a share of so few says little.
     """
     rates = np.full(claimed.shape, np.nan)
     np.divide(claimed, pictures, out=rates, where=pictures >= least_pictures)
@@ -173,7 +174,7 @@ def _plot_history(
     ylabel: str,
     factor: float,
 ) -> bytes:
-    """Columns of histories by epoch: a colour a run, a line style a column."""
+    """Columns of histories by epoch: each run has its own colour, each column its own line style."""
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3 + 0.25 * (len(histories) - 1)), layout="constrained")
         axes = figure.subplots()
@@ -188,7 +189,7 @@ def _plot_history(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.lines and len(histories) == 1:
             axes.legend(fontsize=7)
-        elif axes.lines:  # many names: above the curves instead of over them
+        elif axes.lines:  # many names: put the legend above the plot, so that it hides no curves
             figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=7)
         return _svg(figure)
 

@@ -1,4 +1,4 @@
-"""The parts of a report in, one self-contained HTML page out: no script, no file or address beside it.
+"""Builds a report's HTML page from its parts. The page is self-contained: no scripts, no other files, no addresses.
 
 Every text that comes in is escaped here, and nowhere else.
 """
@@ -58,9 +58,9 @@ def page(title: str, introduction: Sequence[Html], sections: Sequence[tuple[str,
     """The whole page.
 
     Args:
-        title: of the page.
+        title: the page's title.
         introduction: what stands above the table of contents.
-        sections: titles and contents; one without content is left out.
+        sections: titles and contents; a section without content is left out.
     """
     sections = [(name, parts) for name, parts in sections if parts]
     links = "".join(f'<a href="#{i}">{_text(name)}</a>' for i, (name, _) in enumerate(sections))
@@ -68,7 +68,7 @@ def page(title: str, introduction: Sequence[Html], sections: Sequence[tuple[str,
         f'<section id="{i}"><h2>{_text(name)}</h2>{"".join(parts)}</section>\n'
         for i, (name, parts) in enumerate(sections)
     )
-    # The policy says what is promised: nothing is fetched and nothing runs, whatever a class is called.
+    # The policy makes browsers enforce that nothing is fetched and no script runs, whatever a class is called.
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -94,7 +94,7 @@ def paragraph(text: str) -> Html:
 
 
 def warning(text: str) -> Html:
-    """A paragraph that is not to be missed."""
+    """A paragraph that stands out."""
     return Html(f'<p class="warning">{_text(text)}</p>')
 
 
@@ -109,13 +109,13 @@ def bullets(items: Iterable[str]) -> Html:
 
 
 def cards(items: Iterable[tuple[str, str]]) -> Html:
-    """Numbers that are seen first: (number, what it is)."""
+    """The most important numbers, in large type: (number, what it is)."""
     inside = "".join(f"<div><b>{_text(number)}</b><span>{_text(name)}</span></div>" for number, name in items)
     return Html(f'<div class="cards">{inside}</div>')
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
-    """A table, numbers to the right; one that is wider than the page can be moved sideways."""
+    """A table with numbers aligned to the right; if it is wider than the page, it can be scrolled sideways."""
     numbers = [
         all(row[column][:1] in f"0123456789{UNKNOWN}" for row in rows) for column in range(len(header))
     ]
@@ -130,21 +130,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
 
 
 def folded(title: str, content: Html) -> Html:
-    """Something long that opens on a click."""
+    """Long content that opens on a click."""
     return Html(f"<details><summary>{_text(title)}</summary>{content}</details>")
 
 
 def picture(content: bytes, kind: str, caption: str) -> Html:
-    """An image, in the page itself.
+    """An image that is stored in the page itself.
 
     Args:
-        content: the file.
+        content: the bytes of the image file.
         kind: "png", "jpeg" or "svg+xml".
-        caption: what stands below, and is read out in its place.
+        caption: the text below the image, which screen readers read out in its place.
     """
     data = base64.b64encode(content).decode()
     text = _text(caption)
-    # As an image and not as part of the page, an SVG can run nothing and its ids meet no others.
+    # An SVG inside an <img> can't run scripts, and its ids can't clash with those of other SVGs.
     return Html(
         f'<figure><img src="data:image/{kind};base64,{data}" alt="{text}"><figcaption>{text}</figcaption></figure>'
     )
@@ -161,5 +161,5 @@ def gallery(items: Iterable[Html]) -> Html:
 
 
 def _text(text: str) -> str:
-    """As a part of the page: no markup, and no letters that a page may not hold."""
+    """Escape a text: no markup, and no characters that a page may not hold."""
     return html.escape(printable(text))

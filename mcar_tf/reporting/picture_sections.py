@@ -1,4 +1,4 @@
-"""An evaluated run and pictures of its set in, the report's sections with pictures out: errors and regions."""
+"""Makes the report's sections with pictures of an evaluated run: its errors and its regions."""
 
 import io
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ def gallery_parts(run: EvaluatedRun, selection: Selection, images: Mapping[int, 
 
 
 def localization_parts(found: Mapping[str, Any]) -> list[Html]:
-    """How well regions find objects, beside what looking nowhere finds."""
+    """How well regions find objects, compared with the whole image as the region."""
     keys = ("pointing_accuracy", "objects_covered_30", "objects_covered_50")
     rows = [
         [name, *(percent(part[key]) for key in keys)]
@@ -113,11 +113,11 @@ def _region_picture(
     """A picture with its regions in the colors of `LEGEND`.
 
     Args:
-        run: that looked at it.
-        row: of the predictions.
+        run: the run whose regions are drawn.
+        row: the picture's row in the predictions.
         image: (H, W, 3).
-        caption: what stands below.
-        error: a class to show in any case: its region, or, where it has none, its name in a corner.
+        caption: the text below the picture.
+        error: a class to show in any case: its region, or its name in a corner if it has no region.
     """
     labels, weights = (flags[0] for flags in run.predictions.truth(slice(row, row + 1)))
     regions = regions_of(run, row)

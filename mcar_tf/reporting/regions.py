@@ -1,4 +1,4 @@
-"""A model's outputs for an image in, the regions that are worth showing out."""
+"""Selects the regions that are worth showing from a model's outputs for an image."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ Array = npt.NDArray[Any]
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """An attentional region that is worth showing.
+    """An attentional region of an image.
 
     Attributes:
         box: ymin xmin ymax xmax, fractions of the image.
-        class_index: of the class whose map pointed at it.
-        class_name: its name.
-        global_prob: that class's probability in the global stream.
-        prob: its fused probability.
+        class_index: index of the class whose map the region comes from.
+        class_name: the class's name.
+        global_prob: the class's probability in the global stream.
+        prob: the class's fused probability.
     """
 
     box: tuple[float, float, float, float]
@@ -30,12 +30,12 @@ class Region:
 
     @property
     def title(self) -> str:
-        """See `make_title`."""
+        """The region's label in a picture, as `make_title` makes it."""
         return make_title(self.class_name, self.global_prob, self.prob)
 
 
 def make_title(class_name: str, global_prob: float, prob: float) -> str:
-    """As Fig. 6 has it, global and fused probability: `train: 0.14 / 0.99`."""
+    """The class with its global and fused probability, as in Fig. 6: `train: 0.14 / 0.99`."""
     return f"{class_name}: {global_prob:.2f} / {prob:.2f}"
 
 
@@ -59,10 +59,10 @@ def select_regions(
     global_threshold: float = 0.1,
     threshold: npt.ArrayLike = 0.6,
 ) -> list[Region]:
-    """The regions that people are shown: global probability > 0.1 and fused probability above the threshold (Fig. 6).
+    """The regions to show: those with global probability > 0.1 and fused probability above the threshold (Fig. 6).
 
     Args:
-        outputs: of one image: `global_probs` and `probs` (C,), `boxes` (N, 4), `box_classes` (N,).
+        outputs: the outputs for one image: `global_probs` and `probs` (C,), `boxes` (N, 4), `box_classes` (N,).
         classes: the C names.
         global_threshold: what the class's global probability must exceed.
         threshold: what its fused probability must exceed: one number, or one per class (C,). The paper's is 0.6.

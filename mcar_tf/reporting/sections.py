@@ -1,4 +1,4 @@
-"""Evaluated runs in, the report's sections about numbers out: summary, comparison, training, classes, confusions."""
+"""Makes the report's sections about numbers: summary, comparison, training, classes and confusions."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ from pipelines.words import listed, percent
 
 Array = npt.NDArray[Any]
 
-# Of more classes a page shows a part: bars and panels the best and the worst, rows of the table the most frequent.
+# Most classes that a page shows. Of more, bars and panels show the best and worst, tables the most frequent.
 MOST_BARS, MOST_PANELS, MOST_ROWS, MOST_CONFUSED = 80, 20, 500, 500
 
 
 def summary_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
-    """The numbers that are asked for first, and what to know about them."""
+    """The most important numbers, and what to know about them."""
     run = runs[0]
     fused = run.metrics["fused"]
     two_streams = run.config.top_n > 0
@@ -73,9 +73,9 @@ def summary_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
 
 
 def warning_parts(run: EvaluatedRun) -> list[Html]:
-    """What makes looking twice worth nothing on these pictures; nothing where it is worth its price."""
+    """A warning if the regions lower the mAP on these pictures; else nothing."""
     fused, alone = run.metrics["fused"]["mAP"], run.metrics["global"]["mAP"]
-    if not run.config.top_n or not fused < alone:  # not for NaN
+    if not run.config.top_n or not fused < alone:  # `not <` also covers NaN
         return []
     return [
         page.warning(
@@ -112,7 +112,7 @@ def comparison_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
 
 def training_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
     """Curves of the losses and of mAP on the validation split."""
-    # The plain backbone has one stream, whose name the other two columns bear too.
+    # The plain backbone has one stream, and the columns of the other two streams repeat its numbers.
     one_stream = {column for stream, column in columns.VALIDATION_MAP.items() if stream != "global"}
     histories = {
         run.name: [
@@ -132,7 +132,7 @@ def training_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
 
 
 def class_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
-    """AP of each class against the other runs', precision over recall, and all numbers."""
+    """AP of each class beside that of the other runs, precision over recall, and all numbers."""
     run, positives = runs[0], positives_of(runs[0])
     if not positives.any():
         return [page.paragraph("No picture shows any class: nothing can be said of any.")]
@@ -185,7 +185,7 @@ def class_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
 
 
 def _best_and_worst(ap: Array, most: int) -> Array:
-    """The classes whose AP is known, the best first; of more than `most` the best and the worst half."""
+    """The classes whose AP is known, the best first; of more than `most`, only the best and the worst `most` / 2."""
     order = np.argsort(-ap, kind="stable")[: int((~np.isnan(ap)).sum())]  # NaN comes last
     return order if len(order) <= most else np.concatenate([order[: most // 2], order[-(most // 2) :]])
 
@@ -203,12 +203,12 @@ def _curve(run: EvaluatedRun, c: int) -> tuple[Array, Array]:
 
 
 def confusion_parts(run: EvaluatedRun) -> list[Html]:
-    """What is claimed without being there, beside what."""
+    """Which classes are claimed without being in the picture, and which classes the picture shows instead."""
     chosen, claimed, pictures = count_confusions(run.predictions, run.thresholds, MOST_CONFUSED)
     if not claimed.any():
         return [page.paragraph("No class is claimed where it is not.")]
     names = [run.classes[c] for c in chosen]
-    # By count and not by rate: one of one would lead.
+    # Sorted by count and not by rate: otherwise pairs with one picture out of one would come first.
     pairs = np.argwhere(claimed > 0)
     pairs = pairs[np.argsort(-claimed[pairs[:, 0], pairs[:, 1]], kind="stable")][:12]
     rows = [

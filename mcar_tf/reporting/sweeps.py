@@ -1,4 +1,4 @@
-"""Options with their values in, the results of all combinations as a table and a figure out. Loads no TensorFlow."""
+"""Parses the options that a sweep varies, and writes its results as a table and a figure. Loads no TensorFlow."""
 
 import csv
 import io
@@ -13,14 +13,14 @@ from mcar_tf.reporting.figures import plot_over_option
 from pipelines.files import write_text
 from pipelines.words import csv_text, percent, spell
 
-Values = dict[str, str]  # option -> its value, as words of a command line
+Values = dict[str, str]  # option -> its value, as typed on a command line
 
 
 def parse_varied(texts: Sequence[str]) -> dict[str, list[str]]:
     """Options and the values that they take.
 
     Raises:
-        ValueError: no `name=value,value`, or a name or value given twice.
+        ValueError: a text is not of the form `name=value,value`, or a name or value is given twice.
     """
     varied: dict[str, list[str]] = {}
     for text in texts:
@@ -36,12 +36,12 @@ def parse_varied(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def as_words(values: Values) -> list[str]:
-    """Options as they stand on a command line."""
+    """Options as the arguments of a command line."""
     return [word for name, value in values.items() for word in (f"--{spell(name)}", value)]
 
 
 def result_columns() -> dict[str, tuple[str, str]]:
-    """Name in the table -> stream and measure: every stream's mAP, and the fused one's other short measures."""
+    """Column of the table -> stream and measure: mAP of each stream, and other `SHORT` measures of the fused one."""
     others = [m.name for m in columns.measures(columns.Detail.SHORT) if m.name != "mAP"]
     return {f"mAP_{stream}": (stream, "mAP") for stream in columns.STREAMS} | {
         n: ("fused", n) for n in others
@@ -49,7 +49,7 @@ def result_columns() -> dict[str, tuple[str, str]]:
 
 
 def read_result(path: Path) -> dict[str, float]:
-    """The numbers of a `metrics.json` that `result_columns` names, NaN for what is unknown."""
+    """The numbers of a `metrics.json` that `result_columns` names; NaN for unknown ones."""
     (metrics,) = read_metrics(path).values()
     found = {name: metrics[stream].get(measure) for name, (stream, measure) in result_columns().items()}
     return {name: math.nan if value is None else value for name, value in found.items()}
@@ -67,7 +67,7 @@ def write_table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table for people, in percent."""
+    """The table as lines to print, in percent."""
     shares = result_columns()
     cells = [list(rows[0])] + [
         [percent(value) if name in shares else value for name, value in row.items()] for row in rows

@@ -1,4 +1,4 @@
-"""Accuracy and time of many ways to use a model in, one figure of them out."""
+"""Plots the accuracy and time of many ways to use a model."""
 
 import io
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ TITLES = {"ours": "looking twice", "plain": "plain backbone"}
 
 
 def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: str) -> bytes:
-    """MAP over milliseconds, every point, its kind by colour and mark; the front as a line. A PNG."""
+    """A PNG file of mAP over milliseconds: colour and marker show the kind of each point, a line shows the front."""
     with rc_context(STYLE):
         figure = Figure(figsize=(7, 4.4), dpi=160, layout="constrained")
         axes = figure.add_subplot()

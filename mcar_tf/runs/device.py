@@ -1,4 +1,4 @@
-"""What a command computes on, in a line; and what to do where a GPU lies idle."""
+"""Describes the device that a command computes on, and gives advice if a GPU is not used."""
 
 import os
 import shutil
@@ -8,10 +8,10 @@ import tensorflow as tf
 
 
 def say_device(*facts: str) -> None:
-    """Print the device, then what a command is about to do; below it, a hint where a GPU is not used.
+    """Print a line with the device and facts about the command; below it, a hint if a GPU is not used.
 
     Args:
-        facts: such as the precision, how many pictures, the run folder.
+        facts: for example the precision, the number of pictures, the run folder.
     """
     print(" | ".join([f"device: {describe_device()}", *facts]), flush=True)
     hint = unused_gpu()
@@ -29,7 +29,7 @@ def describe_device() -> str:
 
 
 def unused_gpu() -> str:
-    """What to do where the driver knows a GPU and TensorFlow found none; else nothing."""
+    """Advice if the driver knows a GPU but TensorFlow found none; else an empty string."""
     if _gpus():
         return ""
     known = _driver_gpus()
@@ -50,7 +50,7 @@ def _cores() -> int:
 
 
 def _driver_gpus() -> list[str]:
-    """Names of the GPUs that NVIDIA's driver knows; none where there is no driver or it does not answer."""
+    """Names of the GPUs that NVIDIA's driver knows; empty if there is no driver or it does not answer."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []

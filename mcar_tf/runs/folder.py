@@ -1,13 +1,13 @@
-"""A run's folder and the small files in it: what they are called, written and read. Loads no TensorFlow.
+"""A run's folder and the small files in it: their names, and how they are written and read. Loads no TensorFlow.
 
-config.yaml         every option, resolved; `fit --config` repeats the run
-classes.txt         class names, one a line, in the order of the model's outputs
-environment.json    versions of what computed it, and hashes of its classes and of the pictures that it learns from
-checkpoints/        state to go on from, last.weights.h5, best.weights.h5
-history.csv         a row an epoch
+config.yaml         the value of every option; `fit --config` repeats the run
+classes.txt         class names, one per line, in the order of the model's outputs
+environment.json    versions of the software, and hashes of the classes and of the pictures that the run learns from
+checkpoints/        the state to continue from, last.weights.h5, best.weights.h5
+history.csv         one row per epoch
 tensorboard/        the same and more, as curves and pictures
-metrics.json        the result, by split: the run is complete
-imported.json       where the weights come from, of a run that `import_run` made
+metrics.json        the result, by split; its presence means that the run is complete
+imported.json       where the weights come from, in a run that `import_run` made
 """
 
 import csv
@@ -31,18 +31,18 @@ from pipelines.reading import read_json_object, read_lines
 from pipelines.words import spell
 
 CONFIG, CLASSES, ENVIRONMENT, METRICS = "config.yaml", "classes.txt", "environment.json", "metrics.json"
-MARKS = (CONFIG, CLASSES, ENVIRONMENT)  # by which a run folder is known
+MARKS = (CONFIG, CLASSES, ENVIRONMENT)  # a folder with all of these is a run folder
 LOCK = ".lock"
 
 
 def deciding_options(config: FitConfig) -> dict[str, Any]:
-    """Every option that may decide what is computed, as it is spelled on the command line."""
+    """Every option that can affect what is computed: its name on the command line -> its value."""
     left_out = {*MAY_CHANGE, *NOT_RECORDED}
     return {spell(name): value for name, value in vars(config).items() if name not in left_out}
 
 
 def versions() -> dict[str, str]:
-    """Of what computes a run."""
+    """Versions of the software that computes a run, by name."""
     packages = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
     return {"mcar_tf": __version__, "python": platform.python_version(), **packages}
 
@@ -51,7 +51,7 @@ def environment_of(config: FitConfig, manifest: Manifest) -> dict[str, str]:
     """The content of `environment.json`."""
     hashes = {"data": learnt_from(config, manifest), "classes": hash_classes(manifest.classes)}
     device = {}
-    if "tensorflow" in sys.modules:  # else nothing has been computed on any
+    if "tensorflow" in sys.modules:  # otherwise nothing has been computed on a device
         from mcar_tf.runs.device import describe_device
 
         device = {"device": describe_device()}
@@ -79,12 +79,13 @@ def learnt_from(config: FitConfig, manifest: Manifest) -> str:
 
 
 def check_same_pictures(folder: Path, config: FitConfig, manifest: Manifest) -> None:
-    """Refuse the run's set where it is no longer the one that the run was started on.
+    """Refuse the run's set if it is no longer what it was when the run was started.
 
-    Another set, one that lacks the run's training split, and a run of before this was noted can't be told apart.
+    This can't be checked, and nothing is refused, for a set of another name, for one without the run's training
+    split, and for a run from before the hash was recorded.
 
     Raises:
-        ValueError: it has been built or divided anew.
+        ValueError: the set has been built or divided anew.
     """
     if manifest.name != config.dataset or config.train_split not in manifest.splits:
         return
@@ -102,7 +103,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run_config(folder: Path) -> FitConfig:
-    """What a run was made with.
+    """The options that a run was made with.
 
     Raises:
         FileNotFoundError: the folder holds no run.
@@ -116,8 +117,9 @@ def read_run_config(folder: Path) -> FitConfig:
 
 
 def own_results(folder: Path, config: FitConfig) -> Path:
-    """Where `evaluate` leaves what a run is worth on its own split: in the run folder, whose `metrics.json` says that
-    the run is complete; so for one that is not, elsewhere.
+    """The folder where `evaluate` writes a run's results on its own split: the run folder if the run is complete.
+
+    Results of an unfinished run go elsewhere, because a `metrics.json` in the run folder means that it is complete.
     """
     if (folder / METRICS).is_file():
         return folder
@@ -125,12 +127,12 @@ def own_results(folder: Path, config: FitConfig) -> Path:
 
 
 def command_on(folder: Path, name: str) -> str:
-    """The line that a user types to run one of the commands on a run folder."""
+    """The command line that runs one of the commands on a run folder."""
     return f"python -m mcar_tf.{name} --run {shlex.quote(str(folder))}"
 
 
 def read_origin(folder: Path) -> dict[str, Any] | None:
-    """What `import_run` noted of the file that a run's weights come from; None for a run that was trained here."""
+    """What `import_run` recorded about the file that the weights come from; None for a run that was trained here."""
     file = folder / "imported.json"
     return read_json_object(file) if file.is_file() else None
 
@@ -139,7 +141,7 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     """Class names of a run, in the order of its model's outputs.
 
     Raises:
-        ValueError: they are not those that the run was started with.
+        ValueError: they are not the names, or not in the order, that the run was started with.
     """
     classes = read_lines(folder / CLASSES)
     if read_environment(folder).get("classes") not in (None, hash_classes(classes)):
@@ -151,12 +153,12 @@ def read_classes(folder: Path) -> tuple[str, ...]:
 
 
 def hash_classes(classes: Sequence[str]) -> str:
-    """By which swapped lines of `classes.txt` are noticed."""
+    """A hash of the class names in their order, which shows when lines of `classes.txt` were changed or swapped."""
     return _hash_of(classes)
 
 
 def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write `history.csv` as of the state that a run goes on from."""
+    """Write `history.csv` anew, with the rows of the state that a run continues from."""
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -166,7 +168,7 @@ def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def append_history(path: Path, row: dict[str, Any]) -> None:
-    """Add an epoch's row."""
+    """Append an epoch's row to `history.csv`."""
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
         if file.tell() == 0:
@@ -179,7 +181,7 @@ def _hash_of(texts: Sequence[str], end: str = "\n") -> str:
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a CSV file, where what is unknown (NaN) is an empty field."""
+    """The row with an empty field for each unknown value (NaN)."""
     return {
         name: "" if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
     }

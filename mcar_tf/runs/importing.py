@@ -1,4 +1,4 @@
-"""A checkpoint of the MCAR authors' PyTorch code in, a run folder out that every command takes as one of ours.
+"""Turns a checkpoint of the MCAR authors' PyTorch code into a run folder that every command accepts as one of ours.
 
 Loads no TensorFlow before `import_checkpoint` is called.
 """
@@ -22,15 +22,15 @@ IMPORTABLE = tuple(
 
 
 def check_checkpoint(path: Path, backbone: str, rows: Sequence[str]) -> StateDict:
-    """What a checkpoint holds, once it is known to be one of MCAR's with these classes.
+    """Read a checkpoint, and check that it is one of MCAR with these classes.
 
     Args:
-        path: of the file.
+        path: the checkpoint file.
         backbone: a key of the backbone table.
         rows: class names in the order of the checkpoint.
 
     Raises:
-        ValueError: a backbone or a number of classes that it can't be, or no checkpoint.
+        ValueError: the backbone can't be imported, the number of classes differs, or it is no checkpoint of MCAR.
     """
     if backbone not in IMPORTABLE:
         raise ValueError(f"`backbone` must be one of {', '.join(IMPORTABLE)}. Received: {backbone!r}")
@@ -55,15 +55,15 @@ def import_checkpoint(
     """Write the run folder.
 
     Args:
-        path: of the checkpoint.
-        checkpoint: its content, checked.
-        config: what the run is to be taken for; `out_dir` is the folder.
+        path: the checkpoint file.
+        checkpoint: its content, as `check_checkpoint` returned it.
+        config: the options that the run will have; `out_dir` is the folder.
         rows: C class names in the order of the checkpoint.
-        classes: the same names in the order that the run is to have.
+        classes: the same names in the order that the run will have.
 
     Raises:
-        FileExistsError: the folder holds something.
-        ValueError: tensors that are not those of the backbone.
+        FileExistsError: the folder is not empty.
+        ValueError: the tensors are not those of the backbone.
     """
     from mcar_tf.runs.loading import build_model
     from mcar_tf.runs.weights import write_weights
@@ -75,7 +75,7 @@ def import_checkpoint(
     order = [rows.index(name) for name in classes]
     model.classifier.set_weights([kernel[order, :, 0, 0].T, bias[order]])
 
-    check_folder(folder)  # somebody may have come before
+    check_folder(folder)  # another process may have written to it meanwhile
     with folder_written_whole(folder) as partial:
         (partial / "checkpoints").mkdir()
         write_text(partial / CONFIG, config_to_yaml(config))
@@ -91,13 +91,13 @@ def import_checkpoint(
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a run folder that holds something."""
+    """Refuse a run folder that is not empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already. Choose another --out-dir.")
 
 
 def describe(path: Path, checkpoint: StateDict) -> dict[str, Any]:
-    """Where imported weights come from: the file, its checksum, and what it says of itself."""
+    """Where imported weights come from: the file, its checksum, and what it says about itself."""
     said = {
         name: value for name, value in checkpoint.notes.items() if name in ("arch", "epoch", "best_score")
     }

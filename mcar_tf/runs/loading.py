@@ -1,4 +1,4 @@
-"""A run folder in, its model with weights, classes and config out: what every command but `fit` starts from."""
+"""Loads a run folder: the model with its weights, the classes and the config. Every command but `fit` starts here."""
 
 import dataclasses
 import functools
@@ -23,10 +23,10 @@ class Run:
 
     Attributes:
         path: the run folder.
-        config: what it was trained with, plus the overrides it was loaded with.
+        config: the options it was trained with, plus the overrides it was loaded with.
         classes: C class names, in the order of the model's outputs.
-        model: with the run's weights.
-        weights_file: where these came from.
+        model: the model with the run's weights.
+        weights_file: the file that the weights were loaded from.
         selection: which classes' maps become regions.
     """
 
@@ -39,17 +39,17 @@ class Run:
 
     @functools.cached_property
     def decision(self) -> Thresholds:
-        """From which probability on each class is predicted, and why."""
+        """The probability at which each class is predicted, and where it comes from."""
         return find_thresholds(self.path, self.config, self.classes, self.weights_file, self.selection)
 
     @property
     def thresholds(self) -> list[float] | None:
-        """The calibrated decision threshold of each class, or None where there are none for this very model."""
+        """The decision thresholds that `calibrate` chose for exactly this model, one per class, or None."""
         return list(self.decision.values) if self.decision.calibrated else None
 
     @property
     def calibration(self) -> Mapping[str, Any] | None:
-        """What `calibrate` found for this very model, or None."""
+        """What `calibrate` found for exactly this model, or None."""
         return self.decision.calibration
 
 
@@ -58,14 +58,14 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
 
     Args:
         path: the run folder.
-        checkpoint: "last", the result of the run, or "best", where it had a validation split.
+        checkpoint: "last", the result of the run, or "best", which exists if the run had a validation split.
         selection: which classes' maps become regions: "top", "bottom" or "random".
         **overrides: other values for `image_size`, `local_size`, `top_n`, `tau`, `fusion`, ... of the config; None
-            changes nothing. A model has no weights that depend on these.
+            changes nothing. No weights of a model depend on these options.
 
     Raises:
-        FileNotFoundError: no run there, or it has not finished an epoch yet.
-        ValueError: a run of another version, or an override outside its range.
+        FileNotFoundError: there is no run, or it has not finished an epoch yet.
+        ValueError: the run is of another version, or an override is outside its range.
     """
     path = Path(path)
     config = read_run_config(path)
@@ -85,7 +85,7 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
 
 
 def check_classes(run: Run, manifest: Manifest) -> None:
-    """Refuse a set of other classes than the run's, and the run's own set where it is not what it was.
+    """Refuse a set whose classes are not the run's, and the run's own set if it has changed.
 
     Raises:
         ValueError: the classes differ, or the set has been built or divided anew since the run was started.
@@ -99,19 +99,19 @@ def check_classes(run: Run, manifest: Manifest) -> None:
 
 
 def take_over(model: MCAR, config: FitConfig, classes: Sequence[str], source: Run) -> str:
-    """Give a new model what another run learnt: the backbone, and of the classes those that both know by name.
+    """Copy another run's weights into a new model: those of the backbone, and of the classes that have the same name.
 
     Args:
-        model: the classes that the other run does not know stay as they are in it.
-        config: what it was built by.
+        model: the new model; its weights for classes that the other run does not know stay unchanged.
+        config: the options that the new model was built with.
         classes: its C class names.
         source: the other run.
 
     Returns:
-        What was taken over, for people.
+        A sentence for users about what was copied.
 
     Raises:
-        ValueError: the run is of another backbone.
+        ValueError: the other run has another backbone.
     """
     theirs, ours = ((one.backbone, one.backbone_width) for one in (source.config, config))
     if theirs != ours:
@@ -160,10 +160,10 @@ def build_model(config: FitConfig, num_classes: int, *, weights: str | None, sel
 
 
 def set_keras_up() -> None:
-    """Let Keras compute as it does by itself, whatever `~/.keras/keras.json` says for other programs.
+    """Give Keras its default settings, whatever `~/.keras/keras.json` sets for other programs.
 
     Raises:
-        ValueError: it does not run on TensorFlow, which can't be changed once it is imported.
+        ValueError: Keras does not run on TensorFlow; the backend can't be changed once Keras is imported.
     """
     if keras.config.backend() != "tensorflow":
         raise ValueError(

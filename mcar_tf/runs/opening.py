@@ -1,7 +1,7 @@
-"""A run folder opened for writing: new, gone on with or begun anew, and held so that nobody else writes it.
+"""Opens a run folder for writing, to start, resume or overwrite a run, and locks it against other processes.
 
-A run that begins anew takes the place of an old one when `begin` is called, which is when its model is there. Until
-then nothing in the folder changes. Only files that a run writes are ever taken away. Loads no TensorFlow.
+A run that overwrites an old one replaces it when `begin` is called, which happens once the new model is built. Until
+then nothing in the folder changes. Only files that a run writes are ever removed. Loads no TensorFlow.
 """
 
 import contextlib
@@ -30,8 +30,9 @@ from pipelines.files import PARTIAL, flush_to_disk, partial_path, remove, write_
 from pipelines.manifest import Manifest
 from pipelines.words import spell
 
-BASELINE = "baseline"  # `--compare-baseline`: a run in the run's folder
-# What a run, and the commands that are given one, write into its folder. Pictures that `predict` drew stay.
+BASELINE = "baseline"  # `--compare-baseline`: a second run in this folder inside the run's folder
+# The files that a run, and the commands that work on a run, write into its folder. Pictures that `predict` drew are
+# not among them, so they stay.
 RUN_FILES = (
     *(CONFIG, CLASSES, ENVIRONMENT, METRICS, "history.csv", "regions.png", "thresholds.json", "report.html"),
     *("predictions.npz", "per_class.csv", "coco_results.json", "results/*/Main/comp?_cls_*.txt"),
@@ -42,11 +43,11 @@ RUN_FILES = (
 
 
 class OpenRun:
-    """A run folder that this process alone writes.
+    """A run folder that only this process writes to.
 
     Attributes:
         path: the folder.
-        resumed: whether the run in it is gone on with.
+        resumed: whether the run in it is continued.
     """
 
     def __init__(self, path: Path, config: FitConfig, manifest: Manifest, resumed: bool) -> None:
@@ -55,9 +56,9 @@ class OpenRun:
         self.identity = self._identity()
 
     def begin(self) -> None:
-        """Make the folder that of the new run, once it has its model; an old run in it goes. Resumed: nothing.
+        """Remove an old run from the folder and write the new run's first files. Does nothing for a resumed run.
 
-        Where that fails, the old run is as it was.
+        Call it once the new run's model is built. If it fails, the old run is left as it was.
         """
         self.check()
         if self.begun:
@@ -69,7 +70,7 @@ class OpenRun:
             environment = json.dumps(environment_of(self.config, self.manifest), indent=1) + "\n"
             write_text(self.path / ENVIRONMENT, environment)
             write_text(self.path / CLASSES, "".join(f"{name}\n" for name in self.manifest.classes))
-            write_text(self.path / CONFIG, config_to_yaml(self.config))  # last: from now on it is a run
+            write_text(self.path / CONFIG, config_to_yaml(self.config))  # last: it makes the folder a run
         except BaseException:
             for file, aside in old:
                 if aside.exists():
@@ -77,15 +78,14 @@ class OpenRun:
                     aside.rename(file)
             raise
         self.begun = True
-        for left in half_written_by_a_run(
-            self.path
-        ):  # the old run, and what another `begin` left that was killed
+        # These are the old run's files, and those that an earlier `begin` left when it was killed.
+        for left in half_written_by_a_run(self.path):
             remove(left)
         _remove_empty_folders(self.path, [file for file, _ in old])
         flush_to_disk(self.path)
 
     def check(self) -> None:
-        """See that the folder is still the one that was opened.
+        """Check that the folder is still the one that was opened.
 
         Raises:
             FileNotFoundError: it was moved, deleted or replaced meanwhile.
@@ -98,9 +98,9 @@ class OpenRun:
             )
 
     def leave_nothing(self) -> None:
-        """Remove the folder where it is still the one that was opened, and empty."""
+        """Remove the folder if it is still the one that was opened and holds only its lock file."""
         if self._identity() == self.identity and [path.name for path in self.path.iterdir()] == [LOCK]:
-            with contextlib.suppress(OSError):  # Windows removes no file that is open
+            with contextlib.suppress(OSError):  # Windows can't remove a file that is open
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
 
@@ -110,19 +110,19 @@ class OpenRun:
 
 @contextlib.contextmanager
 def open_run_folder(config: FitConfig, folder: Path, manifest: Manifest) -> Iterator[OpenRun]:
-    """Open a run folder inside a `with` block; `OpenRun.begin` then makes it that of a new run.
+    """Open a run folder inside a `with` block. `OpenRun.begin` then starts a new run in it.
 
     Raises:
-        FileExistsError: there is a run and neither `resume` nor `overwrite`, or the folder holds something else, or
-            another process writes it.
-        ValueError: the run to resume was made by other options, of another version, or on other data.
+        FileExistsError: the folder holds a run but neither `resume` nor `overwrite` is set, or it holds something
+            else, or another process writes to it.
+        ValueError: the run to resume was made with other options, by another version, or on other data.
     """
     check_place(config, folder)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         held.enter_context(locked(folder))
-        check_place(config, folder)  # somebody may have been faster
+        check_place(config, folder)  # another process may have used the folder before it was locked
         resumed = is_run(folder) and not config.overwrite
         if resumed:
             check_resumable(config, folder, manifest)
@@ -131,13 +131,13 @@ def open_run_folder(config: FitConfig, folder: Path, manifest: Manifest) -> Iter
         if resumed and not (folder / METRICS).is_file():
             for left in half_written_by_a_run(folder):
                 remove(left)
-        # An open folder's number is not given to another one, even if it is deleted.
+        # While a folder is open, its inode number is not reused, even if the folder is deleted.
         held.enter_context(_kept_open(folder))
         place = OpenRun(folder, config, manifest, resumed)
         try:
             yield place
         finally:
-            if made and not place.begun:  # nothing came of it
+            if made and not place.begun:  # the new run never started
                 place.leave_nothing()
 
 
@@ -145,8 +145,8 @@ def check_place(config: FitConfig, folder: Path) -> None:
     """Refuse a folder that this run may not be written into.
 
     Raises:
-        FileExistsError: it holds a run, and neither `resume` nor `overwrite` says what to do with it; or something
-            else.
+        FileExistsError: it holds a run, and neither `resume` nor `overwrite` says what to do with it; or it holds
+            something else.
     """
     if is_run(folder):
         if config.overwrite:
@@ -164,7 +164,7 @@ def check_place(config: FitConfig, folder: Path) -> None:
 
 
 def check_written_by_us(folder: Path) -> None:
-    """Refuse to take anything away where the marks of a run are somebody else's files of these names.
+    """Refuse to remove anything if the files that mark a run folder were not written by this program.
 
     Raises:
         FileExistsError: `environment.json` does not say which version of this program wrote the folder.
@@ -181,20 +181,19 @@ def check_written_by_us(folder: Path) -> None:
 
 
 def is_beginning(folder: Path) -> bool:
-    """Whether a folder holds nothing but what is left where `begin` was killed."""
+    """Whether a folder holds nothing but what a killed `begin` left behind."""
     found = {path for path in folder.rglob("*") if not path.is_dir() and path.name != LOCK}
     found -= {path for path in found if f"/{PARTIAL}" in f"/{path.relative_to(folder).as_posix()}"}
     if {path.relative_to(folder).as_posix() for path in found} <= {ENVIRONMENT, CLASSES}:
         return not found or (folder / ENVIRONMENT) in found
-    cut_off = any(
-        folder.glob(f"{PARTIAL}*-{CONFIG}")
-    )  # amid the files of the old run, whose first was this one
+    # `begin` renames the old run's `config.yaml` first: it was killed while it renamed the old run's files.
+    cut_off = any(folder.glob(f"{PARTIAL}*-{CONFIG}"))
     ours = set(written_by_a_run(folder))
     return cut_off and all(ours & {path, *path.parents} for path in found)
 
 
 def written_by_a_run(folder: Path) -> list[Path]:
-    """What a run wrote into its folder, its baseline's included; `config.yaml`, which makes it a run, first."""
+    """The files that a run and its baseline wrote into the folder; first `config.yaml`, which makes it a run."""
     return [
         file
         for place in (folder, folder / BASELINE)
@@ -204,14 +203,14 @@ def written_by_a_run(folder: Path) -> list[Path]:
 
 
 def half_written_by_a_run(folder: Path) -> list[Path]:
-    """Files of a run under the names that they have until they are whole, or while another run takes their place."""
+    """Files of a run under the temporary names that they have while they are written, or while they are replaced."""
     half_written = f"{PARTIAL}{'[0-9a-f]' * 12}-"
     names = [str(Path(pattern).with_name(half_written + Path(pattern).name)) for pattern in RUN_FILES]
     return [file for place in (folder, folder / BASELINE) for name in names for file in place.glob(name)]
 
 
 def check_resumable(config: FitConfig, folder: Path, manifest: Manifest) -> None:
-    """Refuse to go on with a run of other options, classes or pictures."""
+    """Refuse to resume a run that was started with other options, classes or pictures."""
     before = deciding_options(read_config(folder / CONFIG))
     differing = [
         f"--{name} was {before[name]}, is {value}"
@@ -230,7 +229,7 @@ def check_resumable(config: FitConfig, folder: Path, manifest: Manifest) -> None
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second writer out of a run folder; the lock goes with the process, however it ends."""
+    """Keep a second writer out of a run folder. The lock is released when the process ends, however it ends."""
     message = f"{folder} is being written by another process. Wait for it, or stop it."
     with files.locked(folder / LOCK, message):
         yield
@@ -238,7 +237,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kept_open(folder: Path) -> Iterator[None]:
-    if os.name == "nt":  # opens no folders, and moves none in which a file is open
+    if os.name == "nt":  # Windows can't open folders, and does not move a folder in which a file is open
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -249,7 +248,7 @@ def _kept_open(folder: Path) -> Iterator[None]:
 
 
 def _identity_of(path: Path) -> tuple[int, int] | None:
-    """What tells a file or folder from every other one; None where there is none."""
+    """Numbers that identify a file or folder uniquely; None if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -258,8 +257,8 @@ def _identity_of(path: Path) -> tuple[int, int] | None:
 
 
 def _remove_empty_folders(folder: Path, removed: Sequence[Path]) -> None:
-    """Remove the folders below `folder` that are empty once some files are gone."""
+    """Remove the folders below `folder` that are empty after some files were removed."""
     above = {parent for file in removed for parent in file.relative_to(folder).parents} - {Path()}
     for parent in sorted(above, key=lambda path: len(path.parts), reverse=True):
-        with contextlib.suppress(OSError):  # something else lies in it
+        with contextlib.suppress(OSError):  # the folder is not empty
             (folder / parent).rmdir()

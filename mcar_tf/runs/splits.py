@@ -1,4 +1,4 @@
-"""A run's config and its prepared set in, the pictures of a split out, held-out ones too. Loads no TensorFlow."""
+"""Finds the splits of a prepared set as a run uses them, including one that it holds out. Loads no TensorFlow."""
 
 from mcar_tf.config import FitConfig
 from pipelines.manifest import Manifest, Portion, Split, hold_out
@@ -6,24 +6,24 @@ from pipelines.words import spell
 
 VALIDATION = "validation"
 NO_SPLIT = "none"  # `--eval-split none`: nothing is measured at the end
-# VOC's own lists, which its `train` is made of.
+# Splits made of other splits: VOC's `train` consists of the two lists of its development kit.
 PARTS = {"train": ("devkit_train", "devkit_val")}
 
 
 def split_names(config: FitConfig, manifest: Manifest) -> list[str]:
-    """The splits that a run has: those of the set, and `validation` where the run holds one out."""
+    """The splits that a run has: those of the set, and `validation` if the run holds one out."""
     held_out = [VALIDATION] if holds_out(config, manifest) else []
     return [*manifest.splits, *held_out]
 
 
 def find_split(config: FitConfig, manifest: Manifest, name: str, option: str = "split") -> Split | Portion:
-    """A split as the run saw it: where it held out a validation split, its training split is the rest.
+    """A split as the run saw it: if it held out a validation split, its training split is the rest.
 
     Args:
-        config: of the run.
-        manifest: of the prepared set.
-        name: of the split.
-        option: that the name came by.
+        config: the run's options.
+        manifest: the prepared set's manifest.
+        name: the name of the split.
+        option: the option that gave the name, for the error.
 
     Raises:
         ValueError: the run has no split of that name.
@@ -41,16 +41,16 @@ def find_split(config: FitConfig, manifest: Manifest, name: str, option: str = "
 
 
 def holds_out(config: FitConfig, manifest: Manifest) -> bool:
-    """Whether the run takes its validation split out of the training split: only where the set has none."""
+    """Whether the run takes its validation split from the training split, which it does only if the set has none."""
     return config.val_fraction > 0 and VALIDATION not in manifest.splits
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two splits of a set have pictures in common: they are one, or one is a part of the other."""
+    """Whether two splits of a set share pictures: they are the same, or one is a part of the other."""
     return one == other or other in PARTS.get(one, ()) or one in PARTS.get(other, ())
 
 
 def has_labels(split: Split | Portion) -> bool:
-    """Whether anybody knows what is in the split's pictures: VOC 2012's test has no labels."""
-    # What a run holds out for validation is of a split that it trains on.
+    """Whether the labels of a split are known; those of VOC 2012's test split are not."""
+    # A `Portion` is a part of a split that the run trains on, so it has labels.
     return isinstance(split, Portion) or any(unknown < split.examples for unknown in split.unknown)

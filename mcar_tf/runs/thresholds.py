@@ -1,8 +1,8 @@
-"""From which probability on a class is predicted: its calibrated threshold where that fits the model, else 0.6.
+"""The probability at which a class is predicted: its calibrated threshold if that was chosen for the model, else 0.6.
 
-`calibrate` writes `thresholds.json` into the run folder, together with what the thresholds were chosen for: the
-weights, by their checksum, and every option that the model's answers depend on. Every command that decides takes its
-thresholds from here, and prints `said`. Loads no TensorFlow.
+`calibrate` writes `thresholds.json` into the run folder, and records there what the thresholds were chosen for: the
+checksum of the weights, and every option that the model's answers depend on. Every command that needs thresholds
+takes them from here and prints `said`. Loads no TensorFlow.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ DEFAULT_THRESHOLD = 0.6  # section IV-A2 of the paper
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-    """What decides.
+    """The decision thresholds of a model, and where they come from.
 
     Attributes:
-        values: C probabilities, in the order of the model's outputs; a class is predicted from its own on.
-        said: what is used and why, as the end of "thresholds: ...".
-        calibration: content of `thresholds.json` where they come from there, else None.
+        values: C probabilities, in the order of the model's outputs; a class is predicted at its own or above.
+        said: which thresholds are used and why, as the end of "thresholds: ...".
+        calibration: content of `thresholds.json` if the thresholds come from there, else None.
     """
 
     values: tuple[float, ...]
@@ -36,7 +36,7 @@ class Thresholds:
 
     @property
     def calibrated(self) -> bool:
-        """Whether `calibrate` chose them for this very model."""
+        """Whether `calibrate` chose them for exactly this model."""
         return self.calibration is not None
 
 
@@ -48,13 +48,13 @@ def same_for_all(classes: Sequence[str], threshold: float, said: str = "") -> Th
 def find_thresholds(
     folder: Path, config: FitConfig, classes: Sequence[str], weights_file: Path, selection: str = "top"
 ) -> Thresholds:
-    """The thresholds of a run's model: calibrated ones where they were chosen for this very model.
+    """The thresholds of a run's model: the calibrated ones if they were chosen for exactly this model.
 
     Args:
-        folder: of the run.
-        config: what the model was built with, overrides included.
+        folder: the run folder.
+        config: the options that the model was built with, overrides included.
         classes: C names.
-        weights_file: whose weights the model has.
+        weights_file: the file that the model's weights come from.
         selection: which classes' maps become regions.
 
     Raises:
@@ -80,30 +80,30 @@ def find_thresholds(
 
 
 def chosen_for(config: FitConfig, weights_file: Path, selection: str = "top") -> dict[str, Any]:
-    """What thresholds depend on: the weights, and the options that decide what the model makes of a picture."""
+    """What thresholds depend on: the weights, and the options that the model's answers depend on."""
     fields = {field.name: field for field in dataclasses.fields(config)}
     options = {
         name: getattr(config, name) for name, field in fields.items() if field.metadata["group"] == MODEL
     }
     if config.glance_size == config.image_size:
-        options["glance_size"] = None  # all the same
+        options["glance_size"] = None  # both mean the same
     options["local_size"] = config.local_size or config.glance_size or config.image_size
     named = {spell(name): value for name, value in options.items()}
     return {"weights": file_sha256(weights_file), "options": named | {"selection": selection}}
 
 
 def differences(calibration: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """In which respect thresholds were chosen for another model than this one; nothing where it is the same.
+    """How the model that thresholds were chosen for differs from this one, in words; empty if it is the same.
 
     Args:
         calibration: content of `thresholds.json`.
-        model: of `chosen_for`.
+        model: what `chosen_for` returns for this model.
     """
     before = calibration.get("chosen_for")
     if not isinstance(before, Mapping):
         return "something that it does not tell"
     found = [] if before.get("weights") == model["weights"] else ["other weights"]
-    # An option that came later had its default's effect before.
+    # An option that is newer than the file then acted as its default does.
     defaults = {spell(field.name): field.default for field in dataclasses.fields(FitConfig)}
     options = defaults | dict(before.get("options", {}))
     found += [
@@ -118,9 +118,9 @@ def write_calibration(folder: Path, content: Mapping[str, Any], model: Mapping[s
     """Write `thresholds.json`.
 
     Args:
-        folder: of the run.
-        content: JSON; `thresholds` holds a probability for each class by name.
-        model: of `chosen_for`: what they were chosen for.
+        folder: the run folder.
+        content: serializable as JSON; `thresholds` maps each class name to a probability.
+        model: what `chosen_for` returns for the model that they were chosen for.
     """
     text = json.dumps({**content, "chosen_for": model}, indent=1, allow_nan=False)
     write_text(folder / THRESHOLDS, text + "\n")
@@ -130,7 +130,7 @@ def read_calibration(folder: Path, classes: Sequence[str]) -> dict[str, Any] | N
     """The content of `thresholds.json`, or None where `calibrate` has not been run.
 
     Raises:
-        ValueError: it is not what `write_calibration` writes for these classes.
+        ValueError: the file is not what `write_calibration` writes for these classes.
     """
     path = folder / THRESHOLDS
     if not path.is_file():
@@ -143,9 +143,8 @@ def read_calibration(folder: Path, classes: Sequence[str]) -> dict[str, Any] | N
             f"{path}: `thresholds` must name the run's {len(classes)} classes in order. {advice}"
         )
     for name, value in thresholds.items():
-        if (
-            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
-        ):  # NaN is neither
+        # `not 0 <= value <= 1` refuses NaN too.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise ValueError(
                 f"{path}: the threshold of `{name}` must lie in [0, 1]. Received: {value}. {advice}"
             )

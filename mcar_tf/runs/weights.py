@@ -1,7 +1,7 @@
-"""A model's weights, written whole with a checksum beside them, and loaded where they are what was written.
+"""Saves a model's weights with a checksum beside them, and loads them only if the checksum fits.
 
 checkpoints/last.weights.h5             Keras' format
-checkpoints/last.weights.h5.sha256      as `sha256sum -c` takes it; amid a renewal a line for either version
+checkpoints/last.weights.h5.sha256      as `sha256sum -c` reads it; during an update, one line for each version
 """
 
 import contextlib
@@ -23,14 +23,14 @@ def write_weights(model: keras.Model, path: Path) -> None:
     """Save a model's weights as `path`, which ends in `.weights.h5`, whole or not at all.
 
     Raises:
-        OSError: the disk is full or takes no writing; the weights before are as they were.
+        OSError: the disk is full or can't be written to; the earlier weights are unchanged.
     """
     content = weights_as_bytes(model)
     new = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
     beside = checksum_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with full_disk_named(path.parent):
-        # Cut off between two of these lines, the file and the checksums beside it still fit.
+        # If the process is killed between two of these writes, one of the checksums still fits the file.
         old = f"{beside.read_text().splitlines()[0]}\n" if beside.is_file() and path.is_file() else ""
         write_text(beside, new + old)
         write_bytes(path, content)
@@ -41,15 +41,15 @@ def load_weights(model: keras.Model, path: Path, described_by: Path) -> None:
     """Load what `write_weights` wrote.
 
     Args:
-        model: built as `described_by` says.
-        path: of the file.
+        model: a model built as `described_by` says.
+        path: the weights file.
         described_by: the file that describes the model, for errors.
 
     Raises:
-        ValueError: the file is damaged, of another model, or holds numbers that are not finite.
+        ValueError: the file is damaged, belongs to another model, or holds numbers that are not finite.
     """
     beside = checksum_path(path)
-    if beside.is_file():  # absent for weights of an older version
+    if beside.is_file():  # older versions wrote no checksum
         known = [line.split(" ")[0] for line in read_lines(beside)]
         if file_sha256(path) not in known:
             raise ValueError(
@@ -71,15 +71,15 @@ def load_weights(model: keras.Model, path: Path, described_by: Path) -> None:
 
 
 def checksum_path(path: Path) -> Path:
-    """Where the checksum of a weights file lies."""
+    """The path of the checksum of a weights file."""
     return path.with_name(f"{path.name}.sha256")
 
 
 @contextlib.contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
-    """Where the disk is full, say so in the operating system's words.
+    """Inside a `with` block, report a full disk by the operating system's error.
 
-    TensorFlow has words of its own: a full disk is a `ResourceExhaustedError` to it, as is a full memory.
+    TensorFlow reports a full disk by a `ResourceExhaustedError`, which also stands for exhausted memory.
     """
     try:
         yield

@@ -1,1 +1,1 @@
-"""One run's training: model, optimizer, data and callbacks in, a finished run folder out."""
+"""Trains one run: model, optimizer, data and callbacks, up to the finished run folder."""

@@ -1,4 +1,4 @@
-"""A run's splits in, batches of their pictures out: of each epoch, of validation, of the result."""
+"""Makes batches of pictures from a run's splits: for each epoch, for validation and for the final result."""
 
 import dataclasses
 import functools
@@ -23,11 +23,11 @@ class Batches:
     """The pictures of a run.
 
     Attributes:
-        config: of the run.
+        config: the run's options.
         num_classes: C.
         train: the split that is trained on.
         test: the split whose metrics are the result, if there is one.
-        train_files, validation_files: to read; none where the run has no validation split.
+        train_files, validation_files: files to read; `validation_files` is empty if the run has no validation split.
     """
 
     config: FitConfig
@@ -39,24 +39,24 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches of the training split."""
+        """Number of whole batches in the training split."""
         return self.train.examples // self.config.batch_size
 
     def of_epoch(self, strategy: tf.distribute.Strategy, epoch: int, steps_done: int) -> tf.data.Dataset:
-        """What is left of an epoch, in batches that make one step on all devices together."""
+        """The rest of an epoch, after `steps_done` steps. Each batch makes one step on all devices together."""
         share = functools.partial(self._share, epoch, steps_done)
         return strategy.distribute_datasets_from_function(share)
 
     def to_evaluate(self, files: Sequence[Path | Part]) -> tf.data.Dataset:
-        """A split to measure on, the validation or the test split: its mAP does not count difficult objects."""
+        """The validation or test split in batches. Difficult objects do not count in its mAP."""
         return self._whole(files, self.config.batch_size, "ignore")
 
     def first_pictures(self) -> tf.Tensor:
-        """Some pictures of the validation split, else of the training split: (B, S, S, 3) in [0, 255]."""
+        """The first pictures of the validation split, or of the training split: (B, S, S, 3) in [0, 255]."""
         return next(iter(self._whole(self.validation_files or self.train_files, PANEL)))["image"]
 
     def _share(self, epoch: int, steps_done: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        """This worker's share of what is left of an epoch, in batches for one replica."""
+        """This worker's share of the rest of an epoch, in batches for one replica."""
         workers = context.num_input_pipelines
         return make_train_dataset(
             self.train_files,
@@ -75,7 +75,7 @@ class Batches:
     def _whole(
         self, files: Sequence[Path | Part], batch_size: int, difficult: Difficult = "positive"
     ) -> tf.data.Dataset:
-        """All pictures of a split, on every worker: each evaluates all, and all come to the same result."""
+        """All pictures of a split. Every worker evaluates all of them, so all get the same result."""
         dataset = make_eval_dataset(
             files,
             num_classes=self.num_classes,
@@ -89,7 +89,7 @@ class Batches:
 
 
 def open_batches(config: FitConfig, manifest: Manifest) -> Batches:
-    """Find a run's splits; with `cache_dir`, write the pictures that are read again and again in their final size."""
+    """Find a run's splits. With `cache_dir`, cache the pictures that are read in every epoch at their final size."""
     train = find_split(config, manifest, config.train_split)
     validates = VALIDATION in split_names(config, manifest)
     train_files: Sequence[Path | Part] = train.files

@@ -1,4 +1,4 @@
-"""What happens between two training steps: the progress bar, checkpoints by the clock, stopping, guards."""
+"""Callbacks that run between training steps: progress bar, timed checkpoints, stopping, guards."""
 
 import contextlib
 import math
@@ -17,13 +17,13 @@ LOOK_AT_LOSS_EVERY = 50  # steps
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """A bar over the steps of an epoch, with images/s, time left and the loss; nothing where no terminal is.
+    """A bar over the steps of an epoch, with images/s, time left and the loss; hidden if there is no terminal.
 
     Args:
-        steps: of one epoch.
-        batch_size: images a step.
-        epochs: of the run, for the bar's title.
-        first_step: where the bar starts: how many steps of the epoch are done.
+        steps: number of steps in one epoch.
+        batch_size: images per step.
+        epochs: number of epochs in the run, for the bar's title.
+        first_step: how many steps of the epoch are already done: the bar starts there.
     """
 
     def __init__(self, steps: int, batch_size: int, epochs: int, first_step: int = 0) -> None:
@@ -44,21 +44,21 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Move on by a batch."""
+        """Advance the bar by one batch."""
         self.bar.update(self.batch_size)
         if batch % 10 == 0 and not self.bar.disable and logs:
             self.bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
 
     def close(self) -> None:
-        """Take the bar away: another line follows."""
+        """Remove the bar, so that other lines can be printed."""
         self.bar.close()
 
 
 class ResumedMeans(keras.callbacks.Callback):
-    """Keeps the running means of an epoch that is resumed: Keras sets metrics to zero as an epoch begins.
+    """Keeps the running means of a resumed epoch, because Keras resets all metrics when an epoch begins.
 
     Args:
-        model: whose metrics have been restored.
+        model: the model, with its metrics already restored.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -75,10 +75,10 @@ class MovingAverage(keras.callbacks.Callback):
     """An exponential moving average of a model's weights and BatchNorm statistics, updated after each step.
 
     After step t (from 1) the average keeps min(decay, (1 + t) / (10 + t)) of itself, so that the first weights are
-    forgotten early on. Keras' own `use_ema` averages no statistics, and overwrites the weights after each `fit`.
+    soon forgotten. Keras' own `use_ema` does not average statistics, and overwrites the weights after each `fit`.
 
     Args:
-        model: built, with an optimizer.
+        model: a built model that has an optimizer.
         decay: in [0, 1).
     """
 
@@ -88,15 +88,15 @@ class MovingAverage(keras.callbacks.Callback):
         self.variables = [keras.Variable(weight, trainable=False) for weight in model.weights]
         self.optimizer = model.optimizer
         self.decay = decay
-        self.trained: list[Any] = []  # weights, while the averages are in their place
+        self.trained: list[Any] = []  # the trained weights, while the model holds the averages instead
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Move towards the weights."""
+        """Move the averages towards the weights."""
         self._update()
 
     @tf.function(autograph=False)
     def _update(self) -> None:
-        # Where gradients are accumulated, `iterations` is no variable but made of one, anew each time.
+        # With gradient accumulation, `iterations` is not a variable: it is computed from one at each access.
         steps = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
         kept = tf.minimum(self.decay, (1 + steps) / (10 + steps))
         for average, weight in zip(self.variables, self.weights, strict=True):
@@ -104,7 +104,7 @@ class MovingAverage(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside a `with` block the model has the averages for weights."""
+        """Inside a `with` block, the model's weights are the averages."""
         self.trained = [weight.numpy() for weight in self.weights]
         try:
             for weight, average in zip(self.weights, self.variables, strict=True):
@@ -114,19 +114,19 @@ class MovingAverage(keras.callbacks.Callback):
             self.give_way()
 
     def give_way(self) -> None:
-        """Give the model its trained weights back; to be called again where a signal broke in, else idle."""
+        """Give the model its trained weights back. Call it again after a signal interrupted; else it does nothing."""
         for weight, value in zip(self.weights, self.trained, strict=False):
             weight.assign(value)
         self.trained = []
 
 
 class StallWatch(keras.callbacks.Callback):
-    """Says so where no step ends for long, and which file can't be read if that is why.
+    """Reports when no step has ended for a long time, and names the file that blocks reading if that is the cause.
 
     Args:
-        files: that the input pipeline reads.
-        seconds: without a step.
-        say: what to do with the line.
+        files: the files that the input pipeline reads.
+        seconds: how long no step must have ended before this is reported.
+        say: called with the line to report.
     """
 
     def __init__(
@@ -140,17 +140,17 @@ class StallWatch(keras.callbacks.Callback):
         self.closed = threading.Event()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Begin to watch."""
+        """Start watching."""
         self.last_step = time.monotonic()
         self.closed.clear()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Remember when."""
+        """Remember when the step ended."""
         self.last_step = time.monotonic()
 
     def close(self) -> None:
-        """Stop watching: no more steps follow."""
+        """Stop watching, because no more steps follow."""
         self.closed.set()
 
     def _watch(self) -> None:
@@ -171,19 +171,19 @@ class StallWatch(keras.callbacks.Callback):
 
 
 def _read_a_byte(path: Path) -> None:
-    # A file that is gone or forbidden stalls nothing: the pipeline itself reports it.
+    # A file that is missing or not permitted does not stall anything: the pipeline itself reports it.
     with contextlib.suppress(OSError), path.open("rb") as file:
         file.read(1)
 
 
 class StepGuard(keras.callbacks.Callback):
-    """After each step of an epoch: save by the clock, save and stop when asked to, end where the loss is not finite.
+    """After each step: saves if the time is up, saves and stops if asked to, and fails if the loss is not finite.
 
     Args:
         save: writes a checkpoint; takes the number of steps done in this epoch.
-        minutes: between two saves inside an epoch.
-        stop_requested: whether to save and leave, asked after each step.
-        steps_done: of the epoch, before the first step that is seen here.
+        minutes: time between two saves inside an epoch.
+        stop_requested: called after each step; returns whether to save and stop.
+        steps_done: how many steps of the epoch were done before training started here.
     """
 
     def __init__(
@@ -197,16 +197,16 @@ class StepGuard(keras.callbacks.Callback):
         self.save, self.seconds, self.stop_requested = save, 60.0 * minutes, stop_requested
         self.last_saved = time.monotonic()
         self.steps_done = steps_done
-        self.losses: list[Any] = []  # after each step since the last look
+        self.losses: list[Any] = []  # one for each step since they were last checked
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count the step, look at its loss now and then, save or stop where it is time."""
+        """Count the step; check the losses now and then; save or stop if it is time to."""
         self.steps_done += 1
         self.losses.append(logs["loss"] if logs else 0.0)
         due = time.monotonic() - self.last_saved > self.seconds
         stop = self.stop_requested()
-        # The loss is the epoch's running mean: once no number, it stays so, and a look now and then finds it. To look
-        # is to wait for the device.
+        # The loss is the epoch's running mean: once it is not finite, it stays so. A check now and then is enough;
+        # each check has to wait for the device.
         if due or stop or self.steps_done % LOOK_AT_LOSS_EVERY == 1:
             self._check_loss()
         if due or stop:
@@ -217,7 +217,7 @@ class StepGuard(keras.callbacks.Callback):
             raise StopRequestedError
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """The last look at the epoch's loss, before anything is saved."""
+        """Check the remaining losses and the weights of the epoch before anything is saved."""
         self._check_loss()
         check_finite(self.model)
 
@@ -232,18 +232,18 @@ class StepGuard(keras.callbacks.Callback):
 
 
 def check_finite(model: keras.Model) -> None:
-    """Refuse weights that are no numbers: an update can break what the loss before it did not show.
+    """Refuse weights that are not finite: an update can break them although the loss before it was finite.
 
     Raises:
-        NonFiniteLossError: naming the first such weight.
+        NonFiniteLossError: a weight is NaN or infinite; the error names the first one.
     """
-    for weight in model.weights:  # counts among them are always finite, and TensorFlow asks floats alone
+    for weight in model.weights:  # integer counters are always finite, and TensorFlow can check only floats
         if weight.value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(weight.value))):
             raise NonFiniteLossError(f"{weight.path} is no longer finite. {advice_on_divergence(model)}")
 
 
 def advice_on_divergence(model: keras.Model) -> str:
-    """What to try once training has diverged."""
+    """Advice for the user when training has diverged."""
     scale = getattr(model.optimizer, "dynamic_scale", None)
     first = "" if scale is None else f"The loss scale is {float(scale):g}: try --precision float32 first. "
     return (
@@ -253,7 +253,7 @@ def advice_on_divergence(model: keras.Model) -> str:
 
 
 class StopRequestedError(Exception):
-    """A signal asked to stop; the step was finished and saved."""
+    """A signal asked to stop; the current step was finished and saved."""
 
 
 class NonFiniteLossError(ValueError):

@@ -1,10 +1,10 @@
-"""A run's state, written so that a run stopped anywhere goes on as if it had not been.
+"""Checkpoints of a run: a run that was stopped anywhere continues as if it had never been stopped.
 
     checkpoints/epoch-0007-step-0000120/    after 7 epochs and 120 steps of the next: variables.* (TensorFlow's
                                             checkpoint format), state.json, checksums.json
 
-A checkpoint is written beside its place and renamed: it is there whole or not at all. `checksums.json` holds those
-of its other files, which are verified before anything is restored.
+A checkpoint is written under a temporary name and then renamed, so it is never there in part. `checksums.json` holds
+the checksums of its other files, which are verified before anything is restored.
 """
 
 import errno
@@ -31,9 +31,9 @@ class Checkpoints:
     """The last few checkpoints of a run.
 
     Args:
-        folder: where they lie.
-        variables: all that changes during training: of the model, the optimizer, the metrics. The order counts.
-        keep: how many to keep.
+        folder: the folder that holds them.
+        variables: all variables that training changes: those of model, optimizer and metrics. Their order matters.
+        keep: how many checkpoints to keep.
     """
 
     def __init__(self, folder: Path, variables: Sequence[keras.Variable], keep: int = 2) -> None:
@@ -43,18 +43,19 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(**{f"v{i:05d}": v.value for i, v in enumerate(variables)})
 
     def save(self, epoch: int, step: int, state: dict[str, Any]) -> None:
-        """Write the variables and `state`, which JSON must be able to hold; nothing where that was done at this step.
+        """Write the variables and `state`. Does nothing if there is a checkpoint of this step already.
 
         Args:
-            epoch: whole epochs done.
-            step: steps done of the current one.
-            state: what else a run needs to go on.
+            epoch: number of whole epochs done.
+            step: number of steps done in the current epoch.
+            state: what else a run needs to continue; must be serializable as JSON.
 
         Raises:
-            OSError: the disk is full or takes no writing; the checkpoints before are as they were.
+            OSError: the disk is full or can't be written to; earlier checkpoints are unchanged.
         """
         target = self.folder / f"epoch-{epoch:04d}-step-{step:07d}"
-        if target.is_dir():  # after an epoch's last step, and now by a signal amid its validation
+        # It exists if it was saved after an epoch's last step, and a signal now interrupts the epoch's validation.
+        if target.is_dir():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.folder).free < 1.1 * self.bytes + 2**20:
@@ -71,10 +72,10 @@ class Checkpoints:
             remove(old)
 
     def restore(self, path: Path) -> dict[str, Any]:
-        """Restore a checkpoint that `find_checkpoint` found, and give its state.
+        """Restore a checkpoint that `find_checkpoint` found, and return its state.
 
         Raises:
-            ValueError: it is of another model or optimizer, or its state is damaged.
+            ValueError: it belongs to another model or optimizer, or its state is damaged.
         """
         try:
             self._checkpoint.read(str(path / "variables")).assert_consumed()
@@ -88,13 +89,13 @@ class Checkpoints:
 
 
 def find_checkpoint(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
-    """The newest whole checkpoint in a folder, None if there is none. What killed processes left there is removed.
+    """The newest intact checkpoint in a folder, or None. Partial files that killed processes left there are removed.
 
-    A broken one is renamed to `broken-...`, said in one line, and the one before it is taken.
+    A broken checkpoint is renamed to `broken-...`, reported in one line, and the one before it is tried.
 
     Args:
-        folder: where they lie; nobody else writes there.
-        warn: what to do with a line about a broken checkpoint.
+        folder: the folder that holds the checkpoints; no other process may write there.
+        warn: called with the line about a broken checkpoint.
     """
     remove_partial(folder)
     for path in reversed(_saved(folder)):
@@ -109,7 +110,7 @@ def find_checkpoint(folder: Path, warn: Callable[[str], None] = print) -> Path |
 
 
 def _saved(folder: Path) -> list[Path]:
-    """Checkpoints, the oldest first."""
+    """The checkpoints in a folder, the oldest first."""
     found = [(name, path) for path in folder.glob("epoch-*") if (name := NAME.fullmatch(path.name))]
     return [path for _, path in sorted(((int(name[1]), int(name[2])), path) for name, path in found)]
 

@@ -1,5 +1,6 @@
-"""A run's config in, the manifest of its prepared set out, checked for what the run asks of it. Loads no TensorFlow
-unless it has to build the set.
+"""Finds or builds the prepared set that a run trains on, and checks that it fits the run's options.
+
+Loads TensorFlow only if the set has to be built.
 """
 
 import dataclasses
@@ -12,12 +13,12 @@ from pipelines.command import load_tensorflow
 from pipelines.manifest import MANIFEST, Manifest, Split, load_manifest
 from pipelines.words import nearest, printable
 
-RAREST = 5  # classes that are named
-FEW = 20  # pictures of a class, below which it is learnt badly
+RAREST = 5  # how many of the rarest classes are named
+FEW = 20  # a class with fewer pictures than this is learnt badly
 
 
 def prepare_data(config: FitConfig) -> Manifest:
-    """The prepared set's manifest; the set is built first where it is absent and its source is known."""
+    """The prepared set's manifest. The set is built first if it is absent and its source is known."""
     from pipelines.building.sets import build_set
     from pipelines.readers.registry import READERS, read_raw_set
 
@@ -35,7 +36,7 @@ def prepare_data(config: FitConfig) -> Manifest:
 
 
 def limit_regions(config: FitConfig, manifest: Manifest) -> FitConfig:
-    """A run that looks at as many regions as nobody chose, in a set of fewer classes: one for each class."""
+    """Reduce the default number of regions to the number of classes if the set has fewer classes than that."""
     usual, classes = FitConfig().top_n, len(manifest.classes)
     if config.top_n != usual or classes >= usual:
         return config
@@ -46,7 +47,7 @@ def limit_regions(config: FitConfig, manifest: Manifest) -> FitConfig:
 
 
 def check_against_data(config: FitConfig, manifest: Manifest) -> None:
-    """Refuse splits that the set has not or that overlap, more regions than classes, too large a batch."""
+    """Refuse splits that are missing or overlap, more regions than classes, and too large a batch."""
     if config.val_fraction and not holds_out(config, manifest):
         raise ValueError(f"--val-fraction does nothing: {config.dataset} has a validation split of its own.")
     train_split = find_split(config, manifest, config.train_split, option="train_split")
@@ -68,10 +69,10 @@ def check_against_data(config: FitConfig, manifest: Manifest) -> None:
 
 
 def check_eval_split(config: FitConfig, manifest: Manifest) -> None:
-    """Refuse a split to measure the run on that it learns from, or whose labels nobody knows.
+    """Refuse to measure the run on a split that it learns from or that has no labels.
 
     Raises:
-        ValueError: what else to choose.
+        ValueError: the split can't be used; the error says which splits can.
     """
     if config.eval_split == NO_SPLIT:
         return
@@ -91,7 +92,7 @@ def check_eval_split(config: FitConfig, manifest: Manifest) -> None:
 
 
 def describe_data(config: FitConfig, manifest: Manifest) -> list[str]:
-    """What a run will learn from, in lines: pictures, classes, the rarest of them, and what validation there is."""
+    """Lines about what a run will learn from: pictures, classes, the rarest classes, and the validation split."""
     used = dict.fromkeys((config.train_split, VALIDATION, config.eval_split))
     shown = [name for name in used if name in split_names(config, manifest)]
     pictures = [f"{name} {find_split(config, manifest, name).examples:,}" for name in shown]
@@ -122,7 +123,7 @@ def describe_data(config: FitConfig, manifest: Manifest) -> list[str]:
 
 
 def count_known(config: FitConfig, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """(C,) each: the pictures of a split that show a class, and those that do not, as the run's loss sees them."""
+    """How many pictures of a split show each class and how many do not, as the run's loss sees them: (C,) each."""
     present, difficult, unknown = (np.array(x) for x in (split.present, split.difficult, split.unknown))
     absent = split.examples - present - unknown
     if config.difficult == "positive":

@@ -1,17 +1,17 @@
-"""The devices of this process in, the strategy that trains on them out; and what does not work on several."""
+"""Chooses the strategy that trains on this process's devices, and refuses what does not work on several."""
 
 import tensorflow as tf
 
 
 def make_strategy(kind: str, sync_batch_norm: bool) -> tf.distribute.Strategy:
-    """The strategy of a process that trains alone: one device costs nothing.
+    """The strategy of a process that trains alone. On one device it is the default strategy, without overhead.
 
     Args:
         kind: the option `strategy`: "auto", "one_device" or "mirrored".
-        sync_batch_norm: whether BatchNorm is to see the batch of all devices.
+        sync_batch_norm: whether BatchNorm computes its statistics over the batches of all devices.
 
     Raises:
-        ValueError: several devices are asked for, and there is one.
+        ValueError: several devices are asked for, but there is only one.
     """
     hardware = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     devices = [device.name for device in tf.config.list_logical_devices(hardware)]
@@ -29,17 +29,17 @@ def check_replicas(replicas: int, *, batch_size: int, accumulate_steps: int, xla
 
     Args:
         replicas: how many devices train, on all workers together.
-        batch_size: images a step, over all of them.
-        accumulate_steps: steps to an update of the weights.
-        xla: whether the step is to be compiled.
+        batch_size: images per step, over all devices.
+        accumulate_steps: steps per update of the weights.
+        xla: whether the training step is to be compiled.
     """
-    if (
-        replicas > 1 and xla
-    ):  # Keras compiles all replicas' step as one, and XLA may not touch two devices' variables
+    # Keras compiles the steps of all replicas as one, and one XLA program can't use variables of two devices.
+    if replicas > 1 and xla:
         raise ValueError(
             f"--xla works on one device, not on {replicas}: leave it out, or give --strategy one_device."
         )
-    if replicas > 1 and accumulate_steps > 1:  # Keras' is a condition around a sum over replicas
+    # Keras accumulates inside a condition, which here would enclose a sum over replicas.
+    if replicas > 1 and accumulate_steps > 1:
         raise ValueError(
             f"--accumulate-steps works on one device, not on {replicas}: raise --batch-size, or give"
             " --strategy one_device."

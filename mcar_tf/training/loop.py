@@ -1,8 +1,8 @@
-"""The training of one run: a config and a prepared set in, a finished run folder out.
+"""Trains one run from a config and a prepared set, up to the finished run folder.
 
-A run is a sequence of epochs, each of them one call of Keras' `fit` on that epoch's own dataset. All that carries
-over from step to step lies in variables, and all that carries over from epoch to epoch in `RunState`, so a
-checkpoint of both is the whole run.
+A run is a sequence of epochs, and each epoch is one call of Keras' `fit` on a dataset of its own. Variables hold all
+that carries over from step to step, and `RunState` holds all that carries over from epoch to epoch, so a checkpoint
+of both is the whole run.
 """
 
 import contextlib
@@ -57,11 +57,11 @@ from pipelines.command import Terminated
 from pipelines.files import write_bytes, write_text
 from pipelines.manifest import Manifest, Part
 
-say = functools.partial(print, flush=True)  # a log that is read while the run stands still
+say = functools.partial(print, flush=True)  # so that a log file shows each line at once
 
 
 class Stopwatch:
-    """The seconds inside its `with` blocks, all together."""
+    """Adds up the seconds spent inside its `with` blocks."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -75,12 +75,12 @@ class Stopwatch:
 
 @dataclasses.dataclass
 class Training:
-    """A run in training: what its parts need of each other.
+    """Everything that the functions below share about a run in training.
 
     Attributes:
-        average: of the weights, where the run keeps one: what is evaluated and kept.
+        average: moving average of the weights, or None; if there is one, it is evaluated and saved instead of them.
         panel: pictures whose regions are shown after each epoch, (B, S, S, 3) in [0, 255].
-        writing: the time that checkpoints and logs take.
+        writing: measures the time that checkpoints and logs take.
     """
 
     config: FitConfig
@@ -99,25 +99,29 @@ class Training:
     writing: Stopwatch = dataclasses.field(default_factory=Stopwatch)
 
     def save(self, steps: int) -> None:
-        """Write a checkpoint: so many steps of the current epoch are done."""
+        """Write a checkpoint.
+
+        Args:
+            steps: how many steps of the current epoch are done.
+        """
         self.place.check()
         with self.writing:
             state = dataclasses.asdict(self.state) | {"steps": steps}
             self.checkpoints.save(self.state.epoch, steps, state)
 
     def must_stop(self) -> bool:
-        """Whether to save and leave. Of several workers the one that saves leaves first, and says when."""
+        """Whether to save and stop. Only the leading worker, the one that saves, decides this, and it stops first."""
         return self.workers.leads and self.stopping.requested
 
     def weights_in_use(self) -> AbstractContextManager[None]:
-        """Inside a `with` block the model has the weights that are evaluated and kept."""
+        """Inside a `with` block, the model has the weights that are evaluated and saved."""
         return self.average.in_place() if self.average else contextlib.nullcontext()
 
 
 def train(
     config: FitConfig, place: OpenRun, manifest: Manifest, stopping: Stopping, workers: OneProcess
 ) -> None:
-    """Bring a run from wherever it stands to its end: the last file written is `metrics.json`."""
+    """Train a run from its current state to its end. `metrics.json` is written last."""
     run = prepare(config, place, manifest, stopping, workers)
     began, epochs_before = time.monotonic(), run.state.epoch
     while run.state.epoch < config.epochs and not run.state.out_of_patience(config.early_stopping_epochs):
@@ -133,9 +137,10 @@ def train(
 def prepare(
     config: FitConfig, place: OpenRun, manifest: Manifest, stopping: Stopping, workers: OneProcess
 ) -> Training:
-    """Connect devices, open the pictures, build the model, and go where the last checkpoint stands.
+    """Connect the devices, open the pictures, build the model and restore the last checkpoint.
 
-    A new run takes the folder once its model is there: what was in it is lost to nothing that fails before.
+    A new run replaces what is in its folder only once its model is built, so that nothing is lost if an earlier step
+    fails.
     """
     strategy = workers.connect(config.strategy, config.sync_batch_norm)
     check_replicas(
@@ -192,15 +197,15 @@ def prepare(
 
 
 def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
-    """Do what is left of an epoch, and validate.
+    """Train the rest of an epoch, and validate.
 
     Returns:
-        The epoch's row of the history, and what was predicted on the validation split, where the run has one.
+        The epoch's row of the history, and the predictions on the validation split, or None if the run has none.
     """
     freeze_backbone(run.model, run.state.epoch < run.config.freeze_backbone_epochs)
     steps_left = run.batches.steps_per_epoch - run.state.steps
     started = time.monotonic()
-    if steps_left:  # none, if the run was stopped between the last step and the end of validation
+    if steps_left:  # 0 if the run was stopped between the last step and the end of validation
         run_steps(run, steps_left)
     predictions = None
     with _epoch_saved(run):
@@ -208,7 +213,7 @@ def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
         row = {"epoch": run.state.epoch + 1} | {mean.name: float(mean.result()) for mean in run.model.metrics}
         row["learning_rate"] = float(run.model.optimizer.learning_rate)
         row["images_per_second"] = steps_left * run.config.batch_size / (trained - started)
-        if run.must_stop():  # since the last step asked
+        if run.must_stop():  # a signal may have come after the last step checked for one
             run.stopping.leave()
         if run.batches.validation_files:
             with run.weights_in_use():
@@ -222,10 +227,10 @@ def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
 
 
 def run_steps(run: Training, steps_left: int) -> None:
-    """Train the last steps of an epoch; saved and left amid them where a signal asks for it.
+    """Train the last `steps_left` steps of an epoch. If a signal arrives, save after the current step and stop.
 
     Raises:
-        NonFiniteLossError: training diverged; it names the last good checkpoint.
+        NonFiniteLossError: training diverged; the error names the last good checkpoint.
     """
     config, done = run.config, run.state.steps
     bar = ProgressBar(run.batches.steps_per_epoch, config.batch_size, config.epochs, first_step=done)
@@ -240,7 +245,7 @@ def run_steps(run: Training, steps_left: int) -> None:
                 run.batches.of_epoch(run.strategy, run.state.epoch, done),
                 initial_epoch=run.state.epoch,
                 epochs=run.state.epoch + 1,
-                # Without it Keras asks for one batch too many, and the step that gets none still counts.
+                # Without it, Keras asks for one batch too many, and counts a step for it although there is none.
                 steps_per_epoch=steps_left,
                 callbacks=[*callbacks, bar, watch, guard],
                 verbose=0,
@@ -255,7 +260,7 @@ def run_steps(run: Training, steps_left: int) -> None:
 
 @contextlib.contextmanager
 def _epoch_saved(run: Training) -> Iterator[None]:
-    """Save the epoch's steps where a signal breaks in; from its end on a signal waits until the epoch is closed."""
+    """Save the finished steps if a signal interrupts the block. After it, signals wait until the epoch is closed."""
     try:
         yield
         run.stopping.can_wait = True
@@ -267,7 +272,7 @@ def _epoch_saved(run: Training) -> Iterator[None]:
 
 
 def close_epoch(run: Training, row: dict[str, Any], predictions: Predictions | None) -> None:
-    """Write all that an epoch leaves: weights, its row, its curves, a checkpoint."""
+    """Write the results of an epoch: weights, row of the history, curves and a checkpoint."""
     folder = run.place.path
     run.place.check()
     with run.stopping.waiting():
@@ -285,7 +290,7 @@ def close_epoch(run: Training, row: dict[str, Any], predictions: Predictions | N
 
 
 def write_result(run: Training) -> None:
-    """Evaluate on the split whose metrics are the run's result, and write them: the run is complete."""
+    """Evaluate on the run's `eval_split` and write the metrics, which completes the run."""
     run.place.check()
     folder, split = run.place.path, run.config.eval_split
     test = run.batches.test

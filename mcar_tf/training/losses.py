@@ -1,20 +1,20 @@
-"""Labels and the logits of one stream in, one number out."""
+"""Losses: each computes one number from the labels and the logits of one stream."""
 
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-MOST_WEIGHT = 20.0  # of a positive: a class of three pictures must not drown all others
+MOST_WEIGHT = 20.0  # largest weight of a positive: a class of three pictures must not outweigh all others
 
 
 def binary_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Weighted sum over images and classes, divided by batch x classes: (9), with the authors' mean.
+    """Weighted sum over images and classes, divided by batch x classes: equation (9), with the authors' mean.
 
     Args:
         labels: (B, C) in {0, 1}.
         logits: (B, C), before the sigmoid.
-        weights: (B, C); 0 leaves a label out of the sum, the divisor stays.
+        weights: (B, C); 0 leaves a label out of the sum, but the divisor stays the same.
 
     Returns:
         Scalar float32.
@@ -31,29 +31,29 @@ def asymmetric(
     gamma_negative: float = 4.0,
     margin: float = 0.05,
 ) -> tf.Tensor:
-    """Asymmetric loss: cross-entropy in which what is easy counts less, negatives most of all (ICCV 2021).
+    """Asymmetric loss (ICCV 2021): cross-entropy in which easy labels count less, easy negatives least of all.
 
     For each label y with probability p = sigmoid(logit), and p_m = max(p - margin, 0)::
 
         y * (1 - p)^gamma_positive * -log(p)  +  (1 - y) * p_m^gamma_negative * -log(1 - p_m)
 
-    The two powers are constants to the gradient, as in the authors' training code (Alibaba-MIIL/ASL,
-    `disable_torch_grad_focal_loss=True`), with which they got their results; equation (8) of the paper differentiates
-    them too. With both gammas and the margin 0 this is `binary_cross_entropy`.
+    The gradient treats the two powers as constants, as in the authors' training code (Alibaba-MIIL/ASL,
+    `disable_torch_grad_focal_loss=True`), which gave their results; equation (8) of the paper differentiates them
+    too. With both gammas and the margin 0 this is `binary_cross_entropy`.
 
     Args:
         labels: (B, C) in [0, 1].
         logits: (B, C), before the sigmoid.
-        weights: (B, C); 0 leaves a label out of the sum, the divisor stays.
-        gamma_positive: focus on positives that are hard, 0 or more.
-        gamma_negative: focus on negatives that are hard, 0 or more.
+        weights: (B, C); 0 leaves a label out of the sum, but the divisor stays the same.
+        gamma_positive: how strongly to focus on hard positives, 0 or more.
+        gamma_negative: how strongly to focus on hard negatives, 0 or more.
         margin: negatives below this probability cost nothing, in [0, 1).
 
     Returns:
         Scalar float32: the weighted sum, divided by batch x classes.
 
     Raises:
-        ValueError: a gamma or the margin outside its range.
+        ValueError: a gamma or the margin is outside its range.
 
     Source: T. Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021, equations (4) to (7).
     """
@@ -78,10 +78,10 @@ def asymmetric(
 def weigh_positives(
     loss: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor], positive_weights: np.ndarray
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """A loss in which a positive of class c counts `positive_weights[c]` times; negatives as before.
+    """A loss in which a positive of class c counts `positive_weights[c]` times; negatives count as before.
 
     Args:
-        loss: of labels, logits and weights, such as `binary_cross_entropy`.
+        loss: a function of labels, logits and weights, such as `binary_cross_entropy`.
         positive_weights: (C,).
     """
     factors = tf.constant(positive_weights, tf.float32)
@@ -93,11 +93,11 @@ def weigh_positives(
 
 
 def balanced_weights(present: np.ndarray, absent: np.ndarray) -> np.ndarray:
-    """Weights of positives by which both sides of a class count alike: absent / present, in [1, MOST_WEIGHT].
+    """Weights of positives that balance each class: absent / present, limited to [1, MOST_WEIGHT].
 
     Args:
-        present: (C,), pictures that are known to show each class.
-        absent: (C,), pictures that are known not to.
+        present: (C,), number of pictures known to show each class.
+        absent: (C,), number of pictures known not to show it.
 
     Returns:
         (C,) float32; 1 for a class that no picture shows.

@@ -1,4 +1,4 @@
-"""A config in, a compiled model with first weights out; and which of its weights are trained."""
+"""Builds and compiles the model of a config with its initial weights, and freezes or unfreezes its backbone."""
 
 import functools
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ def build_trainable(
     first_weights: bool = True,
     learnt: Split | None = None,
 ) -> MCAR:
-    """A compiled model with first weights, its optimizer's variables made.
+    """A compiled model with initial weights, whose optimizer has its variables.
 
     Args:
-        config: of the run.
+        config: the run's options.
         classes: C names.
-        steps_per_epoch: what the schedule of the rate is counted by.
-        first_weights: False where a checkpoint follows: weights that need a file, a run or a download are left out.
-        learnt: the split that is trained on, whose counts `class_weights` goes by.
+        steps_per_epoch: number of steps in one epoch, for the learning rate's schedule.
+        first_weights: False if a checkpoint will be restored: then no weights are read from a file, run or download.
+        learnt: the split that is trained on, whose counts `class_weights` uses.
     """
     init_from = config.init_from if first_weights else None
     weights = config.backbone_weights if first_weights and not init_from else None
@@ -51,7 +51,7 @@ def build_trainable(
 
 
 def make_optimizer(config: FitConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a config, its schedule counted in updates of the weights."""
+    """The optimizer of a config. Its schedule counts updates of the weights."""
     updates_per_epoch = steps_per_epoch / config.accumulate_steps
     common: dict[str, Any] = {
         "weight_decay": config.weight_decay,
@@ -80,7 +80,7 @@ def make_optimizer(config: FitConfig, steps_per_epoch: int) -> keras.optimizers.
 def make_schedule(
     config: FitConfig, updates_per_epoch: float
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The rate of a config over its updates of the weights."""
+    """The learning rate's schedule of a config, over updates of the weights."""
     updates = round(config.epochs * updates_per_epoch)
     if config.rate_schedule == "step":
         return StepDecay(config.learning_rate, config.drop_epochs, updates_per_epoch, config.drop_factor)
@@ -90,7 +90,7 @@ def make_schedule(
 
 
 def make_loss(config: FitConfig, learnt: Split | None = None) -> StreamLoss:
-    """The loss of one stream; `learnt`: the split that is trained on."""
+    """The loss of one stream. `learnt` is the split that is trained on; `class_weights` needs its counts."""
     loss = _make_unweighted(config)
     if config.class_weights == "none":
         return loss
@@ -112,7 +112,7 @@ def _make_unweighted(config: FitConfig) -> StreamLoss:
 
 
 def freeze_backbone(model: MCAR, frozen: bool) -> None:
-    """Leave the backbone's weights and statistics as they are, or train them; a change costs another trace."""
+    """Freeze the backbone's weights and statistics, or train them. A change makes Keras trace the step again."""
     if model.backbone.trainable == frozen:
         model.backbone.trainable = not frozen
         model.make_train_function(force=True)

@@ -1,12 +1,12 @@
-"""Several machines, one run: what `tf.distribute.MultiWorkerMirroredStrategy` needs beside the strategy itself.
+"""Trains one run on several machines: what `tf.distribute.MultiWorkerMirroredStrategy` needs in addition to itself.
 
-Every worker runs the same command. The chief, worker 0, alone reads and writes the run folder; what the others would
-write goes into a folder that is thrown away, so that nothing else has to know who is who. Loads no TensorFlow.
+Every worker runs the same command. Only the chief, worker 0, reads and writes the run folder; the other workers write
+into a temporary folder that is deleted, so that no other code has to tell the workers apart. Loads no TensorFlow.
 
-Keras 3 can't train under this strategy as it comes (https://github.com/keras-team/keras/issues/20585, with 3.15 too):
-before the first step it reduces a batch to build a model that is long built, and after each it reduces scalars along
-an axis that they don't have. `BuiltModel` does away with the first, `take_logs_as_given` with the second, both in
-`models/keras_internals.py`. Once Keras trains here, both can go.
+Unmodified, Keras 3 can't train under this strategy (https://github.com/keras-team/keras/issues/20585, still so in
+3.15): before the first step it reduces a batch in order to build a model that is already built, and after each step
+it reduces scalars along an axis that they don't have. `BuiltModel` prevents the first, `take_logs_as_given` the
+second; both are in `models/keras_internals.py`, and can be removed once Keras trains under this strategy by itself.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Worker:
-    """This process among the workers.
+    """Which of the workers this process is.
 
     Attributes:
-        index: 0 is the chief.
-        count: of all workers.
+        index: this worker's number; 0 is the chief.
+        count: number of workers.
     """
 
     index: int
@@ -44,10 +44,10 @@ class WorkerLostError(ValueError):
 
 
 def read_worker() -> Worker:
-    """Who this process is, by the environment variable `TF_CONFIG`; in a step of Slurm that has none, it is set here.
+    """Which worker this process is, from the environment variable `TF_CONFIG`; in a Slurm step without it, set it.
 
     Raises:
-        ValueError: it is absent, no JSON, or does not say what TensorFlow asks for.
+        ValueError: `TF_CONFIG` is absent, is not JSON, or lacks what TensorFlow needs.
     """
     example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
     if "TF_CONFIG" not in os.environ and "SLURM_STEP_NODELIST" in os.environ:
@@ -68,24 +68,24 @@ def read_worker() -> Worker:
 
 
 def tf_config_of_slurm() -> str:
-    """What `TF_CONFIG` is to this task of a step of Slurm, by TensorFlow's own resolver.
+    """The value of `TF_CONFIG` for this task of a Slurm step, found by TensorFlow's own resolver.
 
     Raises:
-        ValueError: a variable that `srun` sets is absent, or they contradict each other.
+        ValueError: a variable that `srun` sets is absent, or these variables contradict each other.
     """
     import tensorflow as tf
 
     try:
-        # Of the job, so that two jobs on a node don't meet.
+        # Depends on the job, so that two jobs on one node use different ports.
         port = 10_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
-        # The resolver would ask nvidia-smi for GPUs and share them out, which is Slurm's affair: it is told of one a
-        # task.
+        # The resolver would count GPUs by nvidia-smi and assign them, but Slurm has done that already: so it is told
+        # that there is one per task.
         gpus = {"gpus_per_node": int(os.environ["SLURM_STEP_NUM_TASKS"]), "gpus_per_task": 1}
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
             port_base=port, auto_set_gpu=False, **gpus
         )
         workers = resolver.cluster_spec().as_dict()["worker"]
-        # It sorts nodes as words, n10 before n9, which Slurm's ranks don't: what counts is the node, not the rank.
+        # The resolver sorts nodes as strings, n10 before n9, unlike Slurm's ranks: so look up the node, not the rank.
         own = f"{os.environ['SLURMD_NODENAME']}:{port + int(os.environ['SLURM_LOCALID'])}"
         index = workers.index(own)
     except (KeyError, ValueError, RuntimeError) as error:
@@ -98,7 +98,7 @@ def tf_config_of_slurm() -> str:
 
 @contextlib.contextmanager
 def own_folder(worker: Worker, folder: Path) -> Iterator[Path]:
-    """Where a worker writes: the chief into the run folder, the others into one that is thrown away."""
+    """The folder that a worker writes to: the run folder for the chief, a temporary folder for the others."""
     if worker.index == 0:
         yield folder
     else:
@@ -107,7 +107,7 @@ def own_folder(worker: Worker, folder: Path) -> Iterator[Path]:
 
 
 def make_multi_worker_strategy() -> "tf.distribute.Strategy":
-    """Connect to the other workers; to be called before TensorFlow does anything else.
+    """Connect to the other workers. Must be called before TensorFlow does anything else.
 
     Raises:
         ValueError: this worker's address can't be listened on.
@@ -123,21 +123,21 @@ def make_multi_worker_strategy() -> "tf.distribute.Strategy":
         raise ValueError(
             f"this worker can't listen on its address in TF_CONFIG, is it in use? [{reason}]"
         ) from error
-    # TensorFlow has taken SIGTERM for a notice of preemption that nobody reads: back to who handled it.
+    # TensorFlow now handles SIGTERM as a notice of preemption, which nothing here reads: restore Python's handler.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     take_logs_as_given()
     return strategy
 
 
 def agree(strategy: "tf.distribute.Strategy", about: dict[str, Any]) -> None:
-    """See that all workers were started alike, before they build anything together.
+    """Check that all workers were started in the same way, before they build anything together.
 
     Args:
-        strategy: of the workers, which all call this.
+        strategy: the workers' strategy; every worker must call this.
         about: versions and options by name.
 
     Raises:
-        ValueError: on every worker, naming what differs.
+        ValueError: something differs; raised on every worker, and names what differs.
     """
     import numpy as np
     import tensorflow as tf
@@ -163,7 +163,7 @@ def agree(strategy: "tf.distribute.Strategy", about: dict[str, Any]) -> None:
 
 
 def find_differences(workers: Sequence[dict[str, Any]]) -> str:
-    """What other workers have that worker 0 has not, or nothing."""
+    """In what other workers differ from worker 0, in words; empty if nothing differs."""
     chief = workers[0]
     return "; ".join(
         f"{name} is {other.get(name)} on worker {index}, {chief.get(name)} on worker 0"
@@ -176,7 +176,7 @@ def find_differences(workers: Sequence[dict[str, Any]]) -> str:
 def as_on_the_chief(
     strategy: "tf.distribute.Strategy", variables: "Sequence[keras.Variable]", state: Any
 ) -> Any:
-    """Give all workers the chief's variables and its state, which JSON must be able to hold; returns the state."""
+    """Copy the chief's variables to all workers, and return the chief's state, which must be serializable as JSON."""
     import numpy as np
     import tensorflow as tf
 
@@ -195,7 +195,7 @@ def as_on_the_chief(
 
     text = np.frombuffer(json.dumps(state).encode(), np.uint8).astype(np.int32)
     length = int(receive(tf.constant(len(text)))[0])
-    padded = np.resize(text, length)  # the others' own text is of no account
+    padded = np.resize(text, length)  # only the chief's text is used; the others need one of the same length
     text = receive(tf.constant(padded, tf.int32))[0].numpy().astype(np.uint8)
     values = receive(*[tf.convert_to_tensor(variable.value) for variable in variables])
     for variable, value in zip(variables, values, strict=True):
@@ -205,7 +205,7 @@ def as_on_the_chief(
 
 @contextlib.contextmanager
 def losing_workers(stopping: Stopping) -> Iterator[None]:
-    """Say in one line that another worker is gone, which TensorFlow says in many; or leave, if asked to meanwhile."""
+    """Report a lost worker in one line instead of TensorFlow's many; if a stop was requested meanwhile, stop."""
     import tensorflow as tf
 
     try:

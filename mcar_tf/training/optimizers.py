@@ -1,5 +1,5 @@
-"""What updates the weights: SGD as the paper's recipe has it and AdamW, both with a rate of its own for the
-classifier; and the schedules of the rate.
+"""Optimizers and learning-rate schedules: SGD as in the paper's recipe, and AdamW, both with a separate learning rate
+for the classifier.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ class TwoRateSGD(keras.optimizers.Optimizer):
         v <- momentum * v + g
         w <- w - learning_rate * v
 
-    as `torch.optim.SGD`. Keras' own SGD differs twice: its decay is decoupled, and its velocity contains the
-    learning rate, so that a drop of the rate acts only after the velocity has decayed.
+    like `torch.optim.SGD`. Keras' own SGD differs in two ways: its decay is decoupled, and its velocity contains the
+    learning rate, so that a drop of the rate takes effect only after the velocity has decayed.
 
     Args:
-        learning_rate: of the backbone: a float or a schedule.
+        learning_rate: the backbone's rate: a float or a schedule.
         head_factor: the classifier's rate is this many times `learning_rate`.
         momentum: in [0, 1).
-        weight_decay: L2, added to the gradient of every trained weight, biases and BatchNorm's included.
-        decay_kernels_only: whether biases and BatchNorm's weights are spared the decay.
-        head: weights with this name in their path make up the second group.
-        **kwargs: of `keras.optimizers.Optimizer`: `clipnorm`, `use_ema`, `gradient_accumulation_steps`, ...
+        weight_decay: L2 decay, added to the gradient of every trained weight, including biases and BatchNorm's.
+        decay_kernels_only: whether to exclude biases and BatchNorm's weights from the decay.
+        head: weights with this name in their path belong to the classifier.
+        **kwargs: arguments of `keras.optimizers.Optimizer`: `clipnorm`, `use_ema`, `gradient_accumulation_steps`, ...
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TwoRateSGD(keras.optimizers.Optimizer):
             raise ValueError(f"`momentum` must lie in [0, 1). Received: {momentum}")
         if weight_decay < 0.0:
             raise ValueError(f"`weight_decay` must not be negative. Received: {weight_decay}")
-        # The base class's own `weight_decay` is the decoupled one: it stays None.
+        # The base class's `weight_decay` is decoupled, so it stays None.
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.head_factor = head_factor
         self.momentum = momentum
@@ -56,7 +56,7 @@ class TwoRateSGD(keras.optimizers.Optimizer):
         self.head = head
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """One velocity, one factor of the rate and one decay a weight."""
+        """Create a velocity, a factor of the rate and a decay for each weight."""
         if self.built:
             return
         super().build(variables)
@@ -88,18 +88,18 @@ class TwoRateSGD(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable("mcar_tf")
 class TwoRateAdamW(keras.optimizers.Adam):
-    """Keras' AdamW with a second learning rate, and decay, for the 1x1 convolution.
+    """Keras' AdamW with a second learning rate, which its decay follows too, for the 1x1 convolution.
 
-    The decay is decoupled: each weight w shrinks by rate * weight_decay * w, at the rate of its own group, as a
-    parameter group of `torch.optim.AdamW` does. `keras.optimizers.AdamW` knows one rate.
+    The decay is decoupled: each weight w shrinks by rate * weight_decay * w, at the rate of its own group, as in the
+    parameter groups of `torch.optim.AdamW`. `keras.optimizers.AdamW` has only one rate.
 
     Args:
-        learning_rate: of the backbone: a float or a schedule.
+        learning_rate: the backbone's rate: a float or a schedule.
         head_factor: the classifier's rate is this many times `learning_rate`.
-        weight_decay: of every trained weight, biases and BatchNorm's included.
-        decay_kernels_only: whether biases and BatchNorm's weights are spared the decay.
-        head: weights with this name in their path make up the second group.
-        **kwargs: of `keras.optimizers.Adam`.
+        weight_decay: decay of every trained weight, including biases and BatchNorm's.
+        decay_kernels_only: whether to exclude biases and BatchNorm's weights from the decay.
+        head: weights with this name in their path belong to the classifier.
+        **kwargs: arguments of `keras.optimizers.Adam`.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class TwoRateAdamW(keras.optimizers.Adam):
             raise ValueError(f"`weight_decay` must not be negative. Received: {weight_decay}")
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.head_factor = head_factor
-        self.decoupled_decay = weight_decay  # the base class's own has one rate for all: it stays None
+        self.decoupled_decay = weight_decay  # the base class's decay has one rate for all: it stays None
         self.decay_kernels_only = decay_kernels_only
         self.head = head
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Two moments, one factor of the rate and one decay a weight."""
+        """Create two moments, a factor of the rate and a decay for each weight."""
         if self.built:
             return
         super().build(variables)
@@ -148,12 +148,12 @@ class TwoRateAdamW(keras.optimizers.Adam):
 
 
 def _rate_factors(variables: Sequence[keras.Variable], head: str, factor: float) -> list[float]:
-    """What each weight's rate is multiplied by."""
+    """The factor that each weight's learning rate is multiplied by."""
     return [factor if head in variable.path.split("/") else 1.0 for variable in variables]
 
 
 def _decays(variables: Sequence[keras.Variable], decay: float, kernels_only: bool) -> list[float]:
-    """Each weight's decay: kernels are those of more than one axis, depthwise ones too."""
+    """Each weight's decay. Kernels, depthwise ones included, are the weights with more than one axis."""
     return [0.0 if kernels_only and len(variable.shape) < 2 else decay for variable in variables]
 
 
@@ -163,9 +163,9 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         learning_rate: initial rate.
-        drop_epochs: epochs of the drops, ascending.
-        steps_per_epoch: updates of the weights in one epoch; a fraction where several steps make one.
-        factor: of each drop.
+        drop_epochs: the epochs that start with a drop, ascending.
+        steps_per_epoch: updates of the weights in one epoch; not whole if several steps make one update.
+        factor: what each drop multiplies the rate by.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.factor = factor
 
     def __call__(self, step: int | keras.KerasTensor) -> keras.KerasTensor:
-        """Rate of a step, counted from 0."""
+        """The rate at a step; steps count from 0."""
         drops = ops.convert_to_tensor([round(e * self.steps_per_epoch) for e in self.drop_epochs], "int64")
         passed = ops.sum(ops.cast(ops.cast(step, "int64") >= drops, "float32"))
         return self.learning_rate * ops.power(self.factor, passed)
@@ -199,12 +199,12 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
 def cosine(
     learning_rate: float, updates: int, warmup_updates: int = 0
 ) -> keras.optimizers.schedules.CosineDecay:
-    """From 0 in a straight line up to `learning_rate`, and down along half a cosine to 0.
+    """A rate that rises linearly from 0 to `learning_rate`, then falls to 0 along half a cosine.
 
     Args:
         learning_rate: the highest rate.
-        updates: of the weights in the whole run.
-        warmup_updates: of them, those of the way up; none: it starts at the top.
+        updates: number of updates of the weights in the whole run.
+        warmup_updates: how many of them the rise takes; with 0, the rate starts at its highest.
     """
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_updates else learning_rate,
@@ -215,14 +215,14 @@ def cosine(
 
 
 def one_cycle(learning_rate: float, updates: int) -> keras.optimizers.schedules.CosineDecay:
-    """Three tenths of the run from a 25th of `learning_rate` up to it, the rest down along half a cosine to 0.
+    """A rate that rises from 1/25 of `learning_rate` to it in 3/10 of the run, then falls to 0 along half a cosine.
 
-    The "super-convergence" of L. N. Smith (2017) with the shares of `torch.optim.lr_scheduler.OneCycleLR`; the way up
-    is straight, as Smith's, and momentum stays as it is.
+    This is the "super-convergence" of L. N. Smith (2017) with the proportions of
+    `torch.optim.lr_scheduler.OneCycleLR`. The rise is linear, as in Smith's work, and momentum stays constant.
 
     Args:
         learning_rate: the highest rate.
-        updates: of the weights in the whole run.
+        updates: number of updates of the weights in the whole run.
     """
     warmup_updates = max(1, round(0.3 * updates))
     return keras.optimizers.schedules.CosineDecay(

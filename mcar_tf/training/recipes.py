@@ -1,4 +1,4 @@
-"""A set's name and a recipe's in, the options that they decide out. Loads no TensorFlow."""
+"""The options that follow from the name of a set and the name of a recipe. Loads no TensorFlow."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ OF_THE_PAPER = (
     "coco2017",
     "voc2007",
     "voc2012",
-)  # sets that the paper, or others by its recipe, report on
+)  # sets with results by the paper, or by others who used its recipe
 
 # `digits` is learnt from scratch in minutes on two CPU cores: hence a small network, Adam, few epochs, small images.
-# A mirrored digit is none, and the scenes have every colour already: no augmentation.
+# No augmentation: a mirrored digit is not a digit, and the scenes have every colour already.
 DIGITS: dict[str, Any] = {
     "augment": "none",
     "backbone": "tiny_resnet",
@@ -26,7 +26,7 @@ DIGITS: dict[str, Any] = {
     "weight_decay": 0.01,
     "warmup_epochs": 0.5,
 }
-# What measured best on photographs: docs/worth.md.
+# The options that gave the best results on photographs: docs/worth.md.
 MODERN: dict[str, Any] = {
     "epochs": 20,
     "learning_rate": 0.005,
@@ -38,10 +38,10 @@ MODERN_REGIONS: dict[str, Any] = {"fusion": "mean", "localizer": "moments"}
 
 
 def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options are that nobody gives.
+    """The values of options that the user does not give, as far as the recipe or the set decides them.
 
     Args:
-        given: option -> value, at least `dataset`, `recipe` (None: the set's own) and `top_n`.
+        given: option -> value, at least for `dataset`, `recipe` (None: the set's own) and `top_n`.
 
     Raises:
         ValueError: there is no such recipe.
@@ -58,7 +58,7 @@ def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_recipe(dataset: str) -> tuple[str, str]:
-    """The recipe of a set for which none is asked, and why it is that one, as the end of a sentence."""
+    """The recipe that a set gets by default, and why, as the end of a sentence."""
     if dataset == "digits":
         return "paper", "with what digits need, which are learnt from scratch"
     if dataset in OF_THE_PAPER:
@@ -67,6 +67,6 @@ def own_recipe(dataset: str) -> tuple[str, str]:
 
 
 def recipe_line(dataset: str, recipe: str) -> str:
-    """Which recipe a run takes, and why."""
+    """A line that says which recipe a run uses, and why."""
     usual, why = own_recipe(dataset)
     return f"recipe: {recipe}, {why if recipe == usual else 'as asked for'}"

@@ -1,6 +1,6 @@
-"""A config, a folder and a prepared set in, a finished run out: opened or resumed, trained, evaluated.
+"""Runs a config to its end in a folder: opens or resumes the run, trains and evaluates it.
 
-Loads TensorFlow only where there is something left to train.
+Loads TensorFlow only if there is something left to train.
 """
 
 import sys
@@ -25,11 +25,11 @@ def run_to_end(
     """Bring the run in a folder to its end.
 
     Returns:
-        Its metrics on `config.eval_split`, and the seconds that this process trained and evaluated.
+        The run's metrics on `config.eval_split`, and for how many seconds this process trained and evaluated.
     """
     started = time.monotonic()
     with open_run_folder(config, folder, manifest) as place:
-        # Of several workers each comes along, for the others may not be as far.
+        # With several workers, each one takes part even if its own run is complete: the others' may not be.
         if workers.several or not (place.resumed and (folder / METRICS).is_file()):
             load_tensorflow()
             from mcar_tf.runs.device import describe_device, say_device
@@ -54,7 +54,7 @@ def run_to_end(
 
 
 def read_result(folder: Path, config: FitConfig) -> dict[str, Any]:
-    """The metrics of a finished run on its `eval_split`, by stream; nothing where it has none.
+    """The metrics of a finished run on its `eval_split`, by stream; empty if it has no such split.
 
     Raises:
         ValueError: `metrics.json` is damaged.

@@ -9,11 +9,11 @@ from pipelines.command import Terminated
 
 
 class Stopping:
-    """Whether someone asked to stop, and whether there is a step to finish first.
+    """Whether a signal asked to stop, and whether a step can be finished first.
 
     Attributes:
-        requested: a signal arrived while `can_wait`.
-        can_wait: whether someone is about to ask.
+        requested: whether a signal arrived while `can_wait` was true.
+        can_wait: whether the running code will soon check `requested`, so that a signal can wait.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Stopping:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Inside the `with` block a first signal waits: who is inside asks for `requested`, and leaves."""
+        """Inside the `with` block, a first signal only sets `requested`; the code inside must check it and leave."""
         self.can_wait = True
         try:
             yield
@@ -31,19 +31,19 @@ class Stopping:
             self.can_wait = False
 
     def handle(self, signum: int, frame: types.FrameType | None) -> None:
-        """Remember the first signal; leave at once at the second, or if nobody would ask."""
+        """Remember the first signal. Leave at once on the second one, or if no code would check `requested`."""
         if self.requested or not self.can_wait:
             self.leave(signum)
         self.requested, self.signum = True, signal.Signals(signum)
 
     def leave(self, signum: int | None = None) -> None:
-        """Raise what ends the command with the signal's exit code."""
+        """Raise the exception that ends the command with the signal's exit code."""
         raise KeyboardInterrupt if (signum or self.signum) == signal.SIGINT else Terminated
 
 
 @contextlib.contextmanager
 def stop_between_steps() -> Iterator[Stopping]:
-    """Handle both signals by a `Stopping` inside a `with` block."""
+    """Inside a `with` block, a `Stopping` handles both signals."""
     stopping = Stopping()
     before = {s: signal.signal(s, stopping.handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

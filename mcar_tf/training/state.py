@@ -1,4 +1,4 @@
-"""Where a run stands beside its variables: epochs, steps, history; and what is read off it. Loads no TensorFlow."""
+"""The progress of a run apart from its variables: epochs, steps and history. Loads no TensorFlow."""
 
 import dataclasses
 from pathlib import Path
@@ -12,12 +12,12 @@ JUDGED_BY = VALIDATION_MAP["fused"]  # the column that decides which epoch is th
 
 @dataclasses.dataclass
 class RunState:
-    """Where a run stands, beside its variables.
+    """The progress of a run, apart from its variables.
 
     Attributes:
-        epoch: whole epochs done.
-        steps: done of the current one.
-        history: a row an epoch, as in `history.csv`.
+        epoch: number of whole epochs done.
+        steps: number of steps done in the current epoch.
+        history: one row per epoch, as in `history.csv`.
         best: the row with the highest mAP on the validation split.
     """
 
@@ -28,10 +28,10 @@ class RunState:
 
     @classmethod
     def read(cls, values: dict[str, Any], where: Path | str) -> "RunState":
-        """A state as a checkpoint holds it.
+        """Read the state that a checkpoint holds.
 
         Raises:
-            ValueError: it is not one; the error names the file and what is wrong.
+            ValueError: the values are not such a state; the error names the file and what is wrong.
         """
         rows = values.get("history")
         best = values.get("best")
@@ -49,7 +49,7 @@ class RunState:
         return cls(values["epoch"], values["steps"], values["history"], values["best"])
 
     def add(self, row: dict[str, Any]) -> bool:
-        """Close an epoch with its row of the history; whether it is the best so far on the validation split."""
+        """Close an epoch with its row of the history; return whether it is the best one so far in validation."""
         self.epoch, self.steps = self.epoch + 1, 0
         self.history.append(row)
         better = JUDGED_BY in row and (self.best is None or row[JUDGED_BY] > self.best[JUDGED_BY])
@@ -58,7 +58,7 @@ class RunState:
         return better
 
     def out_of_patience(self, early_stopping_epochs: int) -> bool:
-        """Whether the last epochs, so many, brought nothing better; never where that is 0."""
+        """Whether the last `early_stopping_epochs` epochs brought no improvement; always False if that is 0."""
         best_epoch = self.best["epoch"] if self.best else 0
         return 0 < early_stopping_epochs <= self.epoch - best_epoch
 

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: losses, rates, speed and mAP by epoch, classes, and where the model looks."""
+"""Writes what TensorBoard shows of a run: losses, rates, speed and mAP by epoch, AP by class, and regions."""
 
 import dataclasses
 import math
@@ -16,8 +16,7 @@ from mcar_tf.evaluating.columns import STREAMS, VALIDATION_MAP
 from mcar_tf.evaluating.predictions import Predictions
 from mcar_tf.reporting.drawing import make_region_panel
 
-# Column of history.csv -> name of the curve. What stands before the slash is a group of its own in
-# TensorBoard.
+# Column of history.csv -> name of the curve. TensorBoard groups curves by what stands before the slash.
 CURVES = {
     "loss": "loss/total",
     "global_loss": "loss/global",
@@ -26,8 +25,8 @@ CURVES = {
     "learning_rate": "rate/backbone",
     "images_per_second": "speed/images_per_second",
 }
-PANEL = 4  # images a panel: letters stay legible on a card of the page
-# Hyperparameters that every run shows, beside those it sets to something else than the default.
+PANEL = 4  # images per panel, so that letters stay legible on one of TensorBoard's cards
+# Hyperparameters that every run shows, in addition to those that it changes from their defaults.
 VARIED = (
     "backbone",
     "dataset",
@@ -40,15 +39,15 @@ VARIED = (
     "tau",
     "top_n",
 )
-MOST_PR_CURVES = 20  # a page of them; sets of more classes get the curve of all decisions alone
+MOST_PR_CURVES = 20  # one page of curves; sets with more classes get only the curve over all decisions
 
 
 class TensorBoardLog:
     """Writes event files.
 
     Args:
-        folder: where they lie.
-        config: shown as text and as hyperparameters.
+        folder: the folder to write them to.
+        config: the run's options, shown as text and as hyperparameters.
         classes: C names.
     """
 
@@ -58,7 +57,7 @@ class TensorBoardLog:
         self.writer = tf.summary.create_file_writer(str(folder))
         self.config, self.classes = config, classes
         options = dataclasses.asdict(config)
-        # The plugin knows numbers, truth values and words.
+        # The plugin accepts only numbers, booleans and strings.
         groups = {field.name: field.metadata["group"] for field in dataclasses.fields(config)}
         deciding = {
             name: value if isinstance(value, bool | int | float) else str(value)
@@ -79,13 +78,13 @@ class TensorBoardLog:
         images: tf.Tensor,
         predictions: Predictions | None = None,
     ) -> None:
-        """Curves of one epoch, and a panel of images with their regions.
+        """Write the values of one epoch, and panels of images with their regions.
 
         Args:
-            row: of `history.csv`.
-            model: as it is after the epoch.
+            row: the epoch's row of `history.csv`.
+            model: the model after the epoch.
             images: (B, S, S, 3) in [0, 255].
-            predictions: of the validation split, for the AP of each class.
+            predictions: predictions on the validation split, for the AP of each class.
         """
         step = row["epoch"]
         with self.writer.as_default():
@@ -99,7 +98,7 @@ class TensorBoardLog:
                 aps = metrics.average_precision(predictions.labels, predictions.probs, predictions.weights)
                 for name, ap in zip(self.classes, aps, strict=True):
                     if not math.isnan(ap):
-                        # "AP" alone would stand above losses and mAP, 80 cards of it
+                        # With the name "AP" alone, 80 cards would come before those of losses and mAP.
                         tf.summary.scalar(f"per_class_AP/{name}", ap, step=step)
             if self.config.top_n:
                 outputs = {name: value.numpy() for name, value in model(images, training=False).items()}
@@ -114,12 +113,12 @@ class TensorBoardLog:
         self.writer.flush()
 
     def write_result(self, split: str, result: Mapping[str, Any], predictions: Predictions) -> None:
-        """The run's result as a table, and its precision-recall curves.
+        """Write the run's result as a table, and its precision-recall curves.
 
         Args:
-            split: that it was measured on.
-            result: of `mcar_tf.evaluating.results.evaluate_predictions`.
-            predictions: that it was measured from.
+            split: the split that the result was measured on.
+            result: what `mcar_tf.evaluating.results.evaluate_predictions` returned.
+            predictions: the predictions that it was measured from.
         """
         step = self.config.epochs
         shown = columns.measures(columns.Detail.PAPER)
@@ -141,7 +140,7 @@ class TensorBoardLog:
 
 
 def precision_recall_summaries(classes: Sequence[str], predictions: Predictions) -> list[bytes]:
-    """Fused precision-recall curves as TensorBoard's plugin has them: over all decisions, then of each class."""
+    """Fused precision-recall curves for TensorBoard's plugin: one over all decisions, then one for each class."""
     from tensorboard.plugins.pr_curve import summary
 
     truth = predictions.labels > 0
@@ -161,6 +160,6 @@ def precision_recall_summaries(classes: Sequence[str], predictions: Predictions)
 
 
 def markdown_table(header: Sequence[str], rows: Any) -> str:
-    """Rows of anything as a Markdown table; a bar in a cell stays a bar."""
+    """Rows of any values as a Markdown table; a `|` in a cell is escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |\n" for line in lines)

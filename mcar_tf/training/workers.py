@@ -1,6 +1,7 @@
-"""Who trains a run: this process alone, or several workers of which it is one. Loads no TensorFlow.
+"""Whether this process trains a run alone or as one of several workers. Loads no TensorFlow.
 
-What follows of it is asked here and nowhere else: the strategy, who writes the run folder, who answers a signal.
+All that depends on this is decided here: the strategy, which process writes the run folder, and which one obeys a
+signal.
 """
 
 import contextlib
@@ -32,24 +33,24 @@ class OneProcess:
         self.strategy: tf.distribute.Strategy | None = None
 
     def folder(self, run_dir: Path) -> AbstractContextManager[Path]:
-        """Where this process writes, inside a `with` block."""
+        """The folder that this process writes to, inside a `with` block."""
         return contextlib.nullcontext(run_dir)
 
     def connect(self, kind: str, sync_batch_norm: bool) -> "tf.distribute.Strategy":
-        """The strategy: always the same one, since a second would meet the first one's collective operations."""
+        """The strategy. It is made only once: a second one would clash with the first one's collective operations."""
         if self.strategy is None:
             self.strategy = self._make_strategy(kind, sync_batch_norm)
         return self.strategy
 
     def agree(self, about: dict[str, Any]) -> None:
-        """See that all workers were started alike."""
+        """Check that all workers were started in the same way; alone there is nothing to check."""
 
     def share(self, variables: "Sequence[keras.Variable]", state: Any) -> Any:
-        """Give all workers the variables of the one that leads; returns its state, which must be JSON."""
+        """Copy the leading worker's variables to all workers, and return its state, which must be JSON."""
         return state
 
     def losing_others(self, stopping: Stopping) -> AbstractContextManager[None]:
-        """Say in one line, inside a `with` block, that another worker is gone."""
+        """Inside a `with` block, report in one line that another worker is gone."""
         return contextlib.nullcontext()
 
     def _make_strategy(self, kind: str, sync_batch_norm: bool) -> "tf.distribute.Strategy":
@@ -66,7 +67,7 @@ class SeveralWorkers(OneProcess):
     def __init__(self) -> None:
         super().__init__()
         self.worker = multi_worker.read_worker()
-        # Who left before the chief would break the chief's step.
+        # Only the chief decides when to stop: a worker that left earlier would break the chief's step.
         self.leads = self.worker.index == 0
 
     def folder(self, run_dir: Path) -> AbstractContextManager[Path]:
@@ -86,9 +87,9 @@ class SeveralWorkers(OneProcess):
 
 
 def find_workers(strategy: str) -> OneProcess:
-    """This process among those that train a run together, by the option `strategy`.
+    """How this process takes part in training, from the option `strategy`.
 
     Raises:
-        ValueError: several workers are asked for, and the environment does not say which.
+        ValueError: several workers are asked for, but the environment does not describe them.
     """
     return SeveralWorkers() if strategy == "multi_worker" else OneProcess()
