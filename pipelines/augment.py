@@ -1,11 +1,11 @@
-"""One picture in, one picture out: augmentations as pure functions of (seed, epoch, picture).
+"""Augmentations of one picture, as pure functions of (seed, epoch, picture).
 
 Letters: S side in px. Pictures are (S, S, 3) float32 in [0, 255].
 
-Where it runs was measured (milliseconds of one CPU core a picture at 256 / 448 px, beside 3.7 / 6.3 for decoding and
-resizing one of 640x480): TensorFlow's ops one by one 3.3 / 8.3, the same for a whole batch, which no longer fits the
-cache, 5.4 / 15.6; compiled by XLA, for each picture 0.7 / 1.1, for a batch 0.9 / 2.2. So: picture by picture, in the
-pipeline's own threads, compiled.
+Measured in milliseconds of one CPU core per picture, at 256 / 448 px: TensorFlow's ops one by one take 3.3 / 8.3, and
+5.4 / 15.6 on a whole batch, which no longer fits the cache; compiled by XLA, they take 0.7 / 1.1 on a picture and
+0.9 / 2.2 on a batch. (Decoding and resizing a picture of 640x480 takes 3.7 / 6.3.) So augmentation runs compiled,
+picture by picture, in the pipeline's own threads.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ def make_augmentation(policy: Policy) -> Change:
 
     Args:
         policy: `none`; `flip` mirrors every other picture; `color` jitters brightness, contrast and saturation
-            (alone, for what must not be mirrored, as digits and text); `paper` does both; `cutout` both, and paints a
-            rectangle over; `gridmask` both, and paints a grid of squares over, the one policy that the seed does not
-            decide; `randaugment` mirrors and applies two operations of Keras' RandAugment; `randaugment_cutout`
-            paints a rectangle over that.
+            (for what must not be mirrored, such as digits and text); `paper` does both; `cutout` does both and paints
+            a rectangle over the picture; `gridmask` does both and paints a grid of squares over it, which the seed
+            does not control; `randaugment` mirrors and applies two operations of Keras' RandAugment;
+            `randaugment_cutout` then also paints a rectangle over the picture.
     """
     if policy not in get_args(Policy):
         raise ValueError(f"`augment` must be one of {', '.join(get_args(Policy))}. Received: {policy!r}")
@@ -61,17 +61,17 @@ def make_augmentation(policy: Policy) -> Change:
 def picture_seed(seed: int, epoch: int, picture_id: tf.Tensor) -> tf.Tensor:
     """The (2,) int64 seed of one picture's random numbers in one epoch.
 
-    A picture counts by a hash of its id, not by its place: neither the order, nor the batch size, nor how many
-    workers share the set changes how it is augmented.
+    It depends on a hash of the picture's id, not on its place, so neither the order, nor the batch size, nor the
+    number of workers changes how a picture is augmented.
     """
     index = tf.strings.to_hash_bucket_fast(picture_id, 2**62)
     return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), index]), epoch)
 
 
-# Compiled into two passes over the pixels. Random numbers come from outside: XLA draws others than TensorFlow.
+# Compiled into two passes over the pixels. Random numbers are passed in: XLA would draw others than TensorFlow.
 @tf.function(jit_compile=True)
 def _flip_and_jitter(image: tf.Tensor, draws: tf.Tensor, mirrored: bool, colored: bool) -> tf.Tensor:
-    """Mirror half of the pictures, change colours, as asked for. draws: (5,) uniform in [0, 1)."""
+    """Mirror half of the pictures and change colours, if asked for. draws: (5,) uniform in [0, 1)."""
     if mirrored:
         image = tf.where(draws[0] < 0.5, image[:, ::-1], image)
     if colored:

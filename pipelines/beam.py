@@ -2,7 +2,7 @@
 
     python -m pipelines.beam --dataset table --source DIR --data-dir DIR -- --runner=FlinkRunner --parallelism=64
 
-Readers, records, shards and manifest are those of `pipelines.build`, to the byte, whatever runs it.
+Readers, records, shards and manifest are those of `pipelines.build`, to the byte, whatever runner is used.
 """
 
 import sys
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         path = getattr(options, name)
         if path is not None and path.exists():
             setattr(options, name, path.absolute())
-    # To look for all the pictures here, one after the other, would take longer than to build them: the workers will.
+    # Looking for all pictures here, one after the other, would take longer than the build, so the workers do it.
     more = {"check_files": False} if options.dataset == "table" else {}
     raw = read_to_build(options, **more)
     if options.dry_run:

@@ -1,6 +1,6 @@
 """How fast pictures come out of a prepared set, and where the time goes: python -m pipelines.benchmark.
 
-`--memory` measures instead how much of it building and reading take, of sets of several sizes.
+With `--memory`, measure instead how much memory building and reading take, for sets of several sizes.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Shards in, shards of the same pictures at one size out: a cache on disk for slow processors and fast disks."""
+"""Cache the pictures of shards on disk at one size: for slow processors and fast disks."""
 
 import dataclasses
 import hashlib
@@ -15,10 +15,10 @@ from pipelines.pictures import Picture
 
 
 def cache_resized(files: Sequence[Path | Part], image_size: int, cache_dir: Path) -> list[Path | Part]:
-    """Write each shard's pictures, upright and resized, as PNG without compression; what is there is kept.
+    """Write each shard's pictures, upright and resized, as PNG without compression; keep caches that exist.
 
     The result goes into `make_train_dataset` in place of `files`, at the same `image_size`. Pixels are rounded to
-    whole levels of 255, otherwise nothing changes. A picture of S px a side takes 3·S² bytes: 197 kB at 256 px,
+    whole levels of 255, otherwise nothing changes. A picture with sides of S px takes 3·S² bytes: 197 kB at 256 px,
     602 kB at 448 px.
 
     Args:
@@ -32,7 +32,7 @@ def cache_resized(files: Sequence[Path | Part], image_size: int, cache_dir: Path
     cached = {}
     for path in dict.fromkeys(file.path if isinstance(file, Part) else file for file in files):
         status = path.stat()
-        # The name tells of which file this is the cache, and of which state of it.
+        # The name tells which file this is a cache of, and which state of that file.
         state = hashlib.sha256(
             f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode()
         ).hexdigest()[:16]

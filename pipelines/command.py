@@ -36,7 +36,7 @@ EXIT_OK, EXIT_INTERNAL, EXIT_USER, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 2, 130, 143
 def option(default: Any, help: str, *, group: str = "options", **more: Any) -> Any:
     """A dataclass field that is also a command-line option: `image_size: int = option(256, "Side in px.")`.
 
-    `was="side"` among `more`: a name that it had before, which is still taken, and answered with the new one.
+    `was="side"` in `more` is a former name of the option, which is still accepted; a message then tells the new name.
     """
     metadata = {"help": help, "group": group, **more}
     if isinstance(default, list):
@@ -52,7 +52,7 @@ def parse_options(
     description: str,
     defaults_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> Options:
-    """Read the options of dataclass `cls` from a command line, over `--config FILE`, over its defaults.
+    """Read the options of dataclass `cls`: from a command line, else from `--config FILE`, else its defaults.
 
     A field `image_size` is `--image-size` on the command line and `image_size:` in a YAML file. A `bool` is a pair
     `--flag` / `--no-flag`, a `list[...]` takes one or more values. `--print_config` prints the result as YAML.
@@ -62,12 +62,12 @@ def parse_options(
         argv: the words of the command line, or None for this process's.
         module: what the user typed after `python -m`.
         description: what the command does, for `--help`.
-        defaults_of: what was given -> defaults that depend on it, in place of the dataclass's.
+        defaults_of: the given values -> defaults that depend on them and replace the dataclass's.
     """
     parser = _make_parser(cls, module, description)
     words = _with_new_names(cls, sys.argv[1:] if argv is None else list(argv))
     if defaults_of:
-        # What prints and leaves is for the second reading, which knows these defaults.
+        # Options that print and exit are left to the second parse, which knows these defaults.
         first = [
             word for word in words if not word.startswith("--print_config") and word not in ("-h", "--help")
         ]
@@ -77,7 +77,7 @@ def parse_options(
 
 
 def _with_new_names(cls: type[Any], words: list[str]) -> list[str]:
-    """A command line in which each option has the name that it has now; an old one is said on standard error."""
+    """Replace former names of options in a command line by the present ones, and say so on standard error."""
     new_names = {
         f"--{spell(field.metadata['was'])}": f"--{spell(field.name)}"
         for field in dataclasses.fields(cls)
@@ -93,7 +93,7 @@ def _with_new_names(cls: type[Any], words: list[str]) -> list[str]:
 
 
 def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> Options:
-    """Options as a file has them -> the dataclass, each of its own type again: a path is a `Path`.
+    """Turn options from a file into the dataclass, each with its declared type: a path becomes a `Path`.
 
     Args:
         cls: a dataclass whose fields are made by `option`. What `values` lacks keeps its default.
@@ -101,7 +101,7 @@ def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> O
         where: the file, for errors.
 
     Raises:
-        ValueError: names the file and the option that is not one of `cls`, or not of its type.
+        ValueError: an option is not one of `cls`, or not of its type; names the file and the option.
     """
     parser = _make_parser(cls, "", "", exit_on_error=False)
     typed: dict[str, Any] = {}
@@ -153,12 +153,12 @@ class _Parser(ArgumentParser):
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` and leave the process: 0, 2 for the user's mistake, 1 for ours, 130 and 143 after a signal.
+    """Run `main` and exit: with 0, 2 for the user's mistake, 1 for ours, 130 or 143 after a signal.
 
     Whatever goes wrong ends in one line on standard error. `MCAR_TF_TRACEBACK=1` shows the traceback too.
     """
     signal.signal(signal.SIGTERM, _raise_terminated)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal can't show is no reason to end
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal can't show must not be an error
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main() or EXIT_OK
@@ -169,7 +169,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         _fail(EXIT_SIGINT, "interrupted")
     except Terminated:
         _fail(EXIT_SIGTERM, "terminated")
-    except BrokenPipeError:  # `... | head` closed our output: not an error of anyone's
+    except BrokenPipeError:  # `... | head` closed our output: nobody's error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_OK
     except Exception as error:
@@ -182,7 +182,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def list_commands(package: str) -> None:
-    """Print the commands of a package, by the sentence that each one's file opens with; nothing is imported."""
+    """Print the commands of a package, each with the first sentence of its file; nothing is imported."""
     (folder,) = importlib.import_module(package).__path__
     for path in sorted(Path(folder).glob("*.py")):
         module = ast.parse(path.read_text())
@@ -193,13 +193,13 @@ def list_commands(package: str) -> None:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow without what its C++ prints on standard error meanwhile, which no log level reaches.
+    """Import TensorFlow, and hide what its C++ code then prints on standard error, which no log level stops.
 
-    Commands call it once their options are known to be right: it takes seconds. GPUs give memory as it is needed, so
-    that a second process finds room.
+    This takes seconds, so commands call it once their options are known to be right. GPU memory is taken only as it
+    is needed, so that a second process finds room.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong comes as a Python exception too
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # goes before what ~/.keras/keras.json says for other programs
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are raised as Python exceptions anyway
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # overrides ~/.keras/keras.json, which is for other programs
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as swallowed:
@@ -217,7 +217,7 @@ def load_tensorflow() -> None:
 
 def describe_error(error: BaseException) -> tuple[int, str]:
     """The exit code and the one line that a user gets for an exception."""
-    full = os.strerror(errno.ENOSPC)  # TensorFlow's writers say so of what is an exhausted resource to them
+    full = os.strerror(errno.ENOSPC)  # TensorFlow's writers put this into another exception
     if getattr(error, "errno", None) == errno.ENOSPC or full in str(error):
         file = getattr(error, "filename", None)
         where = f" while writing {file}" if file else ""
@@ -248,7 +248,7 @@ def describe_error(error: BaseException) -> tuple[int, str]:
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Not an `Exception`, so that nothing but the command's end catches it by accident."""
+    """SIGTERM arrived. Not an `Exception`, so that no `except Exception` catches it before the command ends."""
 
 
 def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:

@@ -1,13 +1,14 @@
-"""Encoded pictures in, upright pixels of one size out: in training, evaluation and serving alike."""
+"""Decode pictures to upright pixels of one size, in the same way in training, evaluation and serving."""
 
 import tensorflow as tf
 
 from pipelines.headers import choose_by_kind, is_keyed_png
 
 # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size (which skips most of the inverse DCT) only where each side is then
-# still so many times the result's. Measured on 152 photographs: the resized pixels then differ by 0.5 levels of 255
-# on average (1.1 at worst), where libjpeg's fast DCT, TensorFlow's default which we don't use, makes a difference of
-# 0.8, and bicubic instead of bilinear resizing one of 1.3 to 2.9. With a margin of 1 it would be 2 to 3.
+# still this many times the result's. Measured on 152 photographs: the resized pixels then differ by 0.5 levels of 255
+# on average (1.1 at worst); with a margin of 1 they would differ by 2 to 3. For comparison, libjpeg's fast DCT,
+# TensorFlow's default which we don't use, makes a difference of 0.8, and bicubic instead of bilinear resizing one of
+# 1.3 to 2.9.
 REDUCED_MARGIN = 3
 RATIOS = (1, 2, 4, 8)
 
@@ -36,8 +37,8 @@ def decode_and_resize(encoded: tf.Tensor, orientation: tf.Tensor, image_size: in
 def resize(pixels: tf.Tensor, image_size: int) -> tf.Tensor:
     """`tf.image.resize(pixels, (S, S), antialias=True)` to the bit, in half the time.
 
-    TensorFlow makes one row of many as vectors as long as a row, but one column of many pixel by pixel, three numbers
-    at a time. So here it resizes columns lying on their side, as rows.
+    TensorFlow combines rows into one with vectors as long as a row, but columns pixel by pixel, three numbers at a
+    time. So here the picture is transposed in between, and both sides are resized as rows.
 
     Args:
         pixels: (H, W, 3) of any type.
@@ -59,13 +60,13 @@ def decode(encoded: tf.Tensor, least_side: int | None = None) -> tf.Tensor:
 
     Args:
         encoded: () string.
-        least_side: a JPEG may come reduced, as long as both its sides have so many px. Whole by default.
+        least_side: a JPEG may be decoded at a reduced size, if both sides keep this many px. By default, full size.
 
     Returns:
         (height, width, 3) uint8 RGB as stored: EXIF's orientation is not applied.
 
     Raises:
-        tf.errors.InvalidArgumentError: it is no such file, or a damaged one.
+        tf.errors.InvalidArgumentError: it is another kind of file, or a damaged one.
     """
 
     def jpeg(ratio: int) -> tf.Tensor:
@@ -122,7 +123,7 @@ def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     def transposed() -> tf.Tensor:
         return tf.transpose(pixels, (1, 0, 2))
 
-    # EXIF 2.32, tag 274, values 1 to 8: on which sides of the picture row 0 and column 0 of what is stored lie.
+    # EXIF 2.32, tag 274, values 1 to 8: on which sides of the picture the stored row 0 and column 0 lie.
     turns = [
         lambda: pixels,
         lambda: pixels[:, ::-1],
@@ -133,6 +134,6 @@ def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         lambda: transposed()[::-1, ::-1],
         lambda: transposed()[::-1],
     ]
-    # Whatever is no orientation is shown as it is stored.
+    # With any other value, the picture is shown as it is stored.
     index = tf.where((orientation >= 1) & (orientation <= 8), orientation - 1, 0)
     return tf.switch_case(tf.cast(index, tf.int32), turns)

@@ -1,8 +1,8 @@
-"""Files written whole or not at all, locks that go with their process, checksums. Knows nothing of what it writes.
+"""Files written completely or not at all, locks that end with their process, and checksums, for any content.
 
-A file or folder that is being written lies beside its place under a name of its own: `partial-<random>-<name>`. It
-gets its real name once it is whole and on the disk, so a reader sees the old content or the new, never a half, and
-two processes that write one file at once don't mix.
+While a file or folder is being written, it lies beside its place under the name `partial-<random>-<name>`. It gets
+its real name once it is complete and on the disk. So a reader sees the old content or the new, never half of it, and
+two processes that write the same file at once don't mix their content.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL = "partial-"
-NAMING_SECONDS = 10  # more than it takes to write a name into a new lock
+NAMING_SECONDS = 10  # longer than it takes to write a name into a new lock
 
 
 def partial_path(path: Path) -> Path:
-    """A name beside `path`, never used before, for what is to take its place."""
+    """A path beside `path`, never used before, for the content that will replace it."""
     return path.with_name(f"{PARTIAL}{uuid.uuid4().hex[:12]}-{path.name}")
 
 
 def find_partial(folder: Path, name: str = "*") -> list[Path]:
-    """What processes write in a folder now, or left half-written when they were killed.
+    """Files and folders that processes are writing in a folder, or left half-written when they were killed.
 
     Args:
         folder: where to look.
@@ -41,7 +41,7 @@ def remove_partial(folder: Path, name: str = "*") -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link or a whole folder; nothing where none is."""
+    """Delete a file, a link or a whole folder; do nothing if there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -52,15 +52,15 @@ def remove(path: Path) -> None:
 def written_whole(path: Path, keep_partial: bool = False) -> Iterator[Path]:
     """A path to write a file to inside the `with` block; afterwards the file stands at `path`.
 
-    Where the block fails, nothing is left of it and `path` is as it was. A power cut can't leave a whole name on half
-    a file either.
+    If the block fails, nothing is left of the new file and `path` is as it was. Not even a power cut can leave half a
+    file at `path`.
 
     Args:
         path: where the file goes.
         keep_partial: leave what was written before an interruption, under its partial name.
     """
     partial = partial_path(path)
-    # The file is made here: one that is there already, or a link that somebody laid, is an error.
+    # The file is created here: a file that exists already, or a link that somebody placed there, is an error.
     open(partial, "xb", opener=no_follow).close()
     try:
         yield partial
@@ -87,7 +87,7 @@ def write_text(path: Path, text: str) -> None:
 def folder_written_whole(folder: Path) -> Iterator[Path]:
     """A new folder to fill inside the `with` block; afterwards it stands at `folder`, in place of one that was there.
 
-    Where the block fails, or a signal comes, nothing is left of the new folder and the old one is as it was.
+    If the block fails, or a signal comes, nothing is left of the new folder and the old one is as it was.
     """
     folder = folder.resolve()  # `.` has no name, and what a link points at may lie on another disk
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
             if folder.exists():
                 folder.rename(old)
             new.rename(folder)
-        except BaseException:  # a signal between the two, too
+        except BaseException:  # also for a signal between the two renames
             if old.exists() and not folder.exists():
                 old.rename(folder)
             raise
@@ -110,11 +110,11 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, message: str) -> Iterator[None]:
-    """Hold the lock file `path` inside the `with` block; the lock goes with the process, however that ends.
+    """Hold the lock file `path` inside the `with` block; the lock ends with the process, however that ends.
 
     Args:
-        path: of the lock file. It is made where absent, a link in its place is refused, and it stays.
-        message: of the error.
+        path: the lock file. It is created if absent and stays afterwards; a link in its place is refused.
+        message: of the error if another process holds the lock.
 
     Raises:
         FileExistsError: another process holds the lock, or a link lies in its place.
@@ -126,8 +126,8 @@ def locked(path: Path, message: str) -> Iterator[None]:
     by_system = _knows_locks(path.parent)
     lock = (filelock.FileLock if by_system else filelock.SoftFileLock)(path, thread_local=False)
     if not by_system:
-        # Then the lock is a file that names its holder. An empty one is of another file system, where it was a lock
-        # of the system; or its holder is about to write its name.
+        # Then the lock is a file that names its holder. If it is empty, it comes from a file system on which the
+        # system did the locking, or its holder is just about to write its name.
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             if not status.st_size and time.time() - status.st_mtime > NAMING_SECONDS:
@@ -144,7 +144,7 @@ def locked(path: Path, message: str) -> Iterator[None]:
 
 
 def _knows_locks(folder: Path) -> bool:
-    """Whether the system locks files in a folder, and frees those of a process that ends."""
+    """Whether the system locks files in a folder, and releases the locks of a process that ends."""
     if os.name == "nt":
         return True
     try:
@@ -166,7 +166,7 @@ def _knows_locks(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an error amid reading a file, which the system reports without it, the file's name."""
+    """Add the file's name to an error that occurs while the file is read, which the system reports without it."""
     try:
         yield
     except OSError as error:
@@ -175,12 +175,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def no_follow(path: str, flags: int) -> int:
-    """For `open(..., opener=no_follow)`: a link that somebody laid in a file's place is an error, not followed."""
+    """For `open(..., opener=no_follow)`: a link in a file's place is an error instead of being followed."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def flush_to_disk(path: Path) -> None:
-    """Write through a file's bytes or a folder's entries: a power cut must not leave a whole name on half a file."""
+    """Force a file's bytes or a folder's entries to the disk, so that a power cut can't leave half a file."""
     if os.name == "nt" and path.is_dir():  # Windows opens no folders, and writes their entries by itself
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

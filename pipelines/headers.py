@@ -1,7 +1,7 @@
-"""The bytes of a picture in; what its headers say out, in graph mode: kind, size and EXIF orientation.
+"""Read kind, size and EXIF orientation from the headers of an encoded picture, in graph mode.
 
-Nothing here decodes a pixel or goes through more than `MOST_PARTS` parts of a file: a server reads with it what it
-was sent, before it decodes any of it.
+Nothing here decodes a pixel or walks through more than `MOST_PARTS` parts of a file, so a server can check what it
+was sent before it decodes any of it.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 JPEG, PNG, ANIMATION, WEBP, OTHER = range(5)
-MOST_PARTS = 10_000  # segments or chunks; what lies behind so many is not seen
+MOST_PARTS = 10_000  # segments or chunks; what comes after so many is not seen
 EXIF_MARK = b"Exif\x00\x00"
 Branch = Callable[[], Any]
 
@@ -29,14 +29,14 @@ for _kind, _place, _start, _bits in (
     _STARTS[_kind, _place : _place + len(_start)] = list(_start)
     _BITS[_kind, _place : _place + len(_start)] = _bits
 
-# What a JPEG's marker, 0xFF and this byte, begins: a segment that tells its length, fill bytes, nothing.
+# What follows a JPEG marker (0xFF and this byte): a segment that states its length, fill bytes, or nothing.
 _SEGMENT, _FILL, _ALONE, _SCAN, _APP1 = range(5)
 _MARKERS = np.full(256, _SEGMENT, np.int32)
 _MARKERS[[0x00, 0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)]] = _ALONE
 _MARKERS[[0xFF, 0xDA, 0xE1]] = _FILL, _SCAN, _APP1
 
-# TIFF's types of values: how many bytes one takes, 0 for what is no type, and how a number is written. EXIF has
-# orientations as SHORT (3), but writers differ.
+# For each number of a TIFF type: how many bytes a value takes (0 if there is no such type), and how it is written.
+# EXIF stores the orientation as SHORT (3), but writers differ.
 _BYTE, _SHORT, _LONG, _LONG8, _FRACTION, _FLOAT, _DOUBLE, _NO_NUMBER = range(8)
 _UNITS = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 0])
 _FORMS = np.full(18, _NO_NUMBER, np.int32)
@@ -46,7 +46,9 @@ _ORIENTATION = 0x0112  # EXIF 2.32, section 4.6.4
 
 
 def find_kind(encoded: tf.Tensor) -> tf.Tensor:
-    """`JPEG`, `PNG` or `WEBP` by a file's first bytes, or what is not decoded: `ANIMATION` (as WebP), `OTHER`.
+    """The kind of a file by its first bytes: `JPEG`, `PNG`, `WEBP`, `ANIMATION` (an animated WebP) or `OTHER`.
+
+    The last two are not decoded.
 
     Args:
         encoded: () string, a file's bytes.
@@ -60,19 +62,19 @@ def find_kind(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def choose_by_kind(encoded: tf.Tensor, *, jpeg: Branch, png: Branch, webp: Branch, other: Branch) -> Any:
-    """What the function for this kind of file returns; in a graph no other is run."""
+    """Return what the function for this kind of file returns; in a graph, no other function is run."""
     branches = {JPEG: jpeg, PNG: png, ANIMATION: other, WEBP: webp, OTHER: other}
     return tf.switch_case(find_kind(encoded), branches)
 
 
 def read_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width in px as stored, each () int64, without decoding; 0 where a file tells none.
+    """Height and width in px as stored, each () int64, without decoding; 0 where a file states none.
 
     Args:
         encoded: () string.
 
     Raises:
-        tf.errors.InvalidArgumentError: it begins as a JPEG and has no header.
+        tf.errors.InvalidArgumentError: it begins like a JPEG but has no header.
     """
     size = choose_by_kind(
         encoded,
@@ -115,12 +117,12 @@ def is_keyed_png(encoded: tf.Tensor) -> tf.Tensor:
     )
 
 
-# --- JPEG: segments, each a marker of two bytes, and but for some markers a length and content
+# --- JPEG: segments, each a marker of two bytes and, except for some markers, a length and content
 
 
 def _find_jpeg_exif(encoded: tf.Tensor) -> tf.Tensor:
-    """The contents of EXIF's segments before the first scan, joined, behind one mark; or ""."""
-    # To walk from segment to segment takes longer than to search, and many files have none.
+    """The contents of the EXIF segments before the first scan, joined after one mark; or ""."""
+    # Walking from segment to segment takes longer than searching, and many files have no EXIF.
     return tf.cond(
         _contains(encoded, EXIF_MARK),
         lambda: tf.strings.join([EXIF_MARK, _walk_jpeg(encoded)]),
@@ -137,7 +139,7 @@ def _walk_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     def step(place: tf.Tensor, exif: tf.Tensor, is_over: tf.Tensor) -> tuple[tf.Tensor, ...]:
         part = tf.strings.substr(encoded, place, 10)
         first, marker, high, low = tf.unstack(_digits(part, 0, 4))
-        # Junk between segments is passed over.
+        # Junk between segments is skipped.
         begins = tf.where(first == 0xFF, tf.gather(_MARKERS, marker), _FILL)
         length = tf.maximum(256 * high + low, 2)
         is_exif = (begins == _APP1) & (tf.strings.substr(part, 4, 6) == EXIF_MARK)
@@ -153,14 +155,14 @@ def _walk_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _read_png_size(encoded: tf.Tensor) -> tf.Tensor:
-    # The first chunk, behind the signature, begins with width and height.
+    # The first chunk, after the signature, begins with width and height.
     sides = tf.stack([_whole(_digits(encoded, place, 4)) for place in (20, 16)])
     sides = tf.minimum(sides, 2**31 - 1)  # PNG allows no more, and their product must fit
     return tf.where(_cut(encoded, 12, 4) == b"IHDR", sides, 0)
 
 
 def _find_png_exif(encoded: tf.Tensor) -> tf.Tensor:
-    # To search first takes less time than to walk through the chunks of the pixels, as for JPEG.
+    # As for JPEG, searching first takes less time than walking through the chunks of pixels.
     return tf.cond(
         _contains(encoded, b"eXIf"),
         lambda: tf.strings.join([EXIF_MARK, _find_png_chunk(encoded, b"eXIf", behind_pixels=True)]),
@@ -169,7 +171,10 @@ def _find_png_exif(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _find_png_chunk(encoded: tf.Tensor, wanted: bytes, behind_pixels: bool) -> tf.Tensor:
-    """The content of the last chunk of a name before the pixels, or if there is none behind them, or ""."""
+    """The content of the last chunk named `wanted` before the pixels, or "".
+
+    With `behind_pixels`, chunks after the pixels count too if there is none before them.
+    """
     size = tf.strings.length(encoded)
 
     def goes_on(place: tf.Tensor, found: tf.Tensor, is_over: tf.Tensor) -> tf.Tensor:
@@ -209,7 +214,7 @@ def _read_webp_size(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _find_webp_exif(encoded: tf.Tensor) -> tf.Tensor:
-    """The content of the first chunk EXIF that has any, if the file's header says that there is one, or ""."""
+    """The content of the first EXIF chunk that is not empty, if the file's header announces one; or ""."""
     size = tf.strings.length(encoded)
     says_so = (_cut(encoded, 12, 4) == b"VP8X") & (_digits(encoded, 20, 1)[0] // 8 % 2 == 1)
 
@@ -244,7 +249,7 @@ def _read_exif(exif: tf.Tensor) -> tf.Tensor:
     directory = tf.cast(tf.minimum(number(_digits(exif, 4, 4)), tf.cast(size, tf.int64)), tf.int32)
     count = tf.cast(number(_digits(exif, directory, 2)), tf.int32)
     count = tf.minimum(count, tf.maximum(size - directory - 2, 0) // 12)
-    # Entries of 12 bytes: tag, type, how many values, and these, or where they lie if they take more than 4 bytes.
+    # Entries of 12 bytes: tag, type, number of values, and the values, or their place if they take more than 4 bytes.
     entries = tf.io.decode_raw(_cut(exif, directory + 2, 12 * count), tf.uint8)
     entries = tf.cast(tf.reshape(entries, (-1, 12)), tf.int32)
     types = tf.minimum(number(entries[:, 2:4]), len(_UNITS) - 1)
@@ -252,7 +257,8 @@ def _read_exif(exif: tf.Tensor) -> tf.Tensor:
     inside = tf.cast(directory + 10 + 12 * tf.range(count), tf.int64)
     is_elsewhere = lengths > 4
     places = tf.where(is_elsewhere, number(entries[:, 8:12]), inside)
-    # As Pillow, we leave out what is longer than the whole, and read no further behind what is cut off.
+    # Like Pillow, leave out values once their lengths together exceed the whole, and all entries from the first value
+    # on that is cut off.
     all_elsewhere = tf.cumsum(tf.where(is_elsewhere, lengths, 0))
     is_too_long = is_elsewhere & (all_elsewhere > tf.cast(size, tf.int64))
     is_cut_off = is_elsewhere & ~is_too_long & (places + lengths > tf.cast(size, tf.int64))
@@ -270,7 +276,7 @@ def _read_exif(exif: tf.Tensor) -> tf.Tensor:
         numbers.append(tf.bitcast(long8, tf.float64))
         numbers.append(tf.constant(0, tf.float64))
         found = tf.stack(numbers)[tf.gather(_FORMS, types[chosen])]
-        # 1 if it is none
+        # 1 if `found` is not an orientation
         return 1 + tf.argmax(found == tf.range(1, 9, dtype=tf.float64), output_type=tf.int32)
 
     return tf.cond(is_tiff & (chosen < count), value, lambda: tf.constant(1))
@@ -284,16 +290,16 @@ def _contains(data: tf.Tensor, sought: bytes) -> tf.Tensor:
 
 
 def _cut(data: tf.Tensor, place: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
-    """At most `count` bytes from `place` on: fewer at the end, none behind it."""
+    """At most `count` bytes from `place` on: fewer near the end, none beyond it."""
     return tf.strings.substr(data, tf.minimum(place, tf.strings.length(data)), count)
 
 
 def _digits(data: tf.Tensor, place: tf.Tensor | int, count: int) -> tf.Tensor:
-    """(count,) int32, the bytes from `place` on; 0 behind the end."""
+    """(count,) int32, the bytes from `place` on; 0 beyond the end."""
     return tf.cast(tf.io.decode_raw(_cut(data, place, count), tf.uint8, fixed_length=count), tf.int32)
 
 
 def _whole(digits: tf.Tensor) -> tf.Tensor:
-    """The number that digits of a byte each make, the highest first: (..., n) int32 -> (...) int64."""
+    """The number that bytes make as digits, the highest first: (..., n) int32 -> (...) int64."""
     places = 256 ** np.arange(digits.shape[-1], dtype=np.int64)[::-1]
     return tf.reduce_sum(tf.cast(digits, tf.int64) * places, -1)

@@ -19,17 +19,18 @@ from pipelines.decode import decode_and_resize
 from pipelines.manifest import Part
 from pipelines.samples import Sample
 
-# A class that a picture shows as "difficult" objects only (VOC): a positive, of no weight, or a negative.
+# What a class counts as that a picture shows only as "difficult" objects (VOC): a positive, a label of weight 0, or
+# a negative.
 Difficult = Literal["positive", "ignore", "negative"]
 DIFFICULT = ("positive", "ignore", "negative")
 
-OPEN_FILES = 16  # shards read at the same time in training: neighbours in a batch come from many
-READ_BYTES = 256 * 1024  # of each, at a time
-# Whole batches that wait for the model. Not AUTOTUNE: in a long epoch that comes to hundreds of batches, half of the
-# machine's memory at the most.
+OPEN_FILES = 16  # shards read at the same time in training, so that each batch mixes many of them
+READ_BYTES = 256 * 1024  # read from each of them at a time
+# How many whole batches wait for the model. Not AUTOTUNE: in a long epoch that grows to hundreds of batches, up to
+# half of the machine's memory.
 PREFETCH_BATCHES = 4
-# The shuffle buffer holds records, not pixels: of COCO's 160 kB each 2,048 are about 330 MB; of a telephone's, 5 MB
-# each, they would be 10 GB. It holds so many records or so many bytes, whichever are fewer.
+# The shuffle buffer holds records, not pixels. 2,048 records of COCO, 160 kB each, take about 330 MB; with a phone's
+# pictures, 5 MB each, they would take 10 GB. So it holds this many records or this many MB, whichever is less.
 SHUFFLE_RECORDS = 2048
 SHUFFLE_MEGABYTES = 512
 
@@ -51,11 +52,11 @@ def make_train_dataset(
     shuffle_records: int = SHUFFLE_RECORDS,
     shuffle_megabytes: int = SHUFFLE_MEGABYTES,
 ) -> tf.data.Dataset:
-    """One epoch of training: every picture at most once, in an order of its own; no partial batch.
+    """One epoch of training: every picture at most once, in this epoch's own order, without a partial batch.
 
-    The order is a function of (seed, epoch) and a picture's augmentation of (seed, epoch, its id). So an epoch
-    that is resumed by `skip_batches` goes on with the very batches that it would have had; and each epoch needs a
-    dataset of its own, or it would bring the same pictures, augmented in the same way, in the same order:
+    The order is a function of (seed, epoch), and a picture's augmentation is one of (seed, epoch, its id). So an
+    epoch that is resumed with `skip_batches` continues with exactly the batches that it would have had. Each epoch
+    needs its own dataset; the same one would give the same pictures, augmented in the same way, in the same order:
 
         for epoch in range(epochs):
             model.fit(make_train_dataset(files, ..., epoch=epoch), initial_epoch=epoch, epochs=epoch + 1)
@@ -67,9 +68,9 @@ def make_train_dataset(
         batch_size: B of this worker.
         epoch: counted from 0.
         seed: decides order and augmentation, with `epoch`.
-        skip_batches: leave out so many batches at the beginning; they are read but not decoded.
+        skip_batches: how many batches to leave out at the beginning; they are read but not decoded.
         augment: a policy of `make_augmentation`: `paper`, `none`, ...
-        difficult: what a difficult class is to the loss.
+        difficult: what a difficult class counts as.
         shard: (index, count) of this worker. The workers' batches k together hold the pictures that one
             worker with a batch `count` times as large would have in its batch k.
         shuffle_records: how many records the shuffle buffer holds at most; the order depends on it.
@@ -81,12 +82,12 @@ def make_train_dataset(
     _check(files, difficult, shard)
     buffered = _count_buffered(files, shuffle_records, shuffle_megabytes)
     dataset = _read_shuffled(files, seed, epoch, buffered)
-    # Workers part here, behind the shuffle, so that all of them agree on the order; and each gets as many records as
-    # any other, or one would wait forever for the last step of the rest.
+    # Each worker takes its share here, after the shuffle, so that all agree on the order. All get equally many
+    # records; otherwise a worker with one step more would wait forever for the others.
     index, count = shard
     if count > 1:
         dataset = dataset.batch(count, drop_remainder=True).map(lambda records_of_all: records_of_all[index])
-    # Here records are still compressed bytes: to skip costs reading, not decoding.
+    # Records are still compressed bytes here, so skipping them costs reading but no decoding.
     dataset = dataset.skip(skip_batches * batch_size)
 
     change = make_augmentation(augment)
@@ -96,10 +97,10 @@ def make_train_dataset(
         example["image"] = change(example["image"], picture_seed(seed, epoch, example["id"]))
         return example
 
-    # Deterministic, although pictures decode at different speeds: the order is promised.
+    # Deterministic, although pictures decode at different speeds, because the order is promised.
     dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
-    # Last, so that whole batches wait for the model.
+    # Prefetching comes last, so that whole batches wait for the model.
     return _OneEpoch(dataset.prefetch(PREFETCH_BATCHES), epoch)
 
 
@@ -112,7 +113,7 @@ def make_eval_dataset(
     difficult: Difficult = "positive",
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Every picture exactly once, in the shards' order, the last batch as small as it comes.
+    """Every picture exactly once, in the shards' order; the last batch may be smaller.
 
     Arguments as for `make_train_dataset`. With `difficult="ignore"` a difficult class has label 1, weight 0.
     """
@@ -133,13 +134,13 @@ def read_records(files: Sequence[Path | Part]) -> tf.data.Dataset:
 
 
 def read_samples(files: Sequence[Path | Part]) -> Iterator[tuple[Sample, records.Picture]]:
-    """Every record as what it was made of, in the shards' order."""
+    """The sample and the picture that each record was made of, in the shards' order."""
     for record in read_records(files).as_numpy_iterator():
         yield records.parse_sample(record)
 
 
 def read_boxes(files: Sequence[Path | Part]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Where objects are: id -> (boxes (n, 4) float32 ymin xmin ymax xmax as fractions, labels (n,) int64)."""
+    """The objects' boxes: id -> (boxes (n, 4) float32 ymin xmin ymax xmax as fractions, labels (n,) int64)."""
     found = {}
     for sample, _ in read_samples(files):
         boxes = np.array(sample.boxes, np.float32).reshape(-1, 4)
@@ -148,7 +149,7 @@ def read_boxes(files: Sequence[Path | Part]) -> dict[str, tuple[np.ndarray, np.n
 
 
 class _OneEpoch(tf.data.Dataset):
-    """A dataset that refuses to be iterated again. Keras' `fit(dataset, epochs=2)` does so, and so do loops."""
+    """A dataset that refuses to be iterated twice, as Keras' `fit(dataset, epochs=2)` or a loop would do."""
 
     def __init__(self, dataset: tf.data.Dataset, epoch: int) -> None:
         self._dataset, self._epoch, self._is_spent = dataset, epoch, False
@@ -181,7 +182,7 @@ def _check(files: Sequence[Path | Part], difficult: str, shard: tuple[int, int])
 
 
 def _parts(files: Sequence[Path | Part]) -> tf.data.Dataset:
-    """(path, start, limit) of each file, as of `Part`."""
+    """(path, start, limit) of each file, as in `Part`."""
     parts = [file if isinstance(file, Part) else Part(file) for file in files]
     return tf.data.Dataset.from_tensor_slices(
         ([str(part.path) for part in parts], [part.start for part in parts], [part.limit for part in parts])
@@ -194,7 +195,7 @@ def _read_part(path: tf.Tensor, start: tf.Tensor, limit: tf.Tensor) -> tf.data.D
 
 
 def _count_buffered(files: Sequence[Path | Part], most_records: int, most_megabytes: int) -> int:
-    """How many records the shuffle buffer holds: as many as fit even if they are the largest ones of all.
+    """How many records the shuffle buffer holds: as many as fit even if they are the largest of all records.
 
     A function of the files, so that all workers agree on it.
     """
@@ -210,15 +211,15 @@ def _count_buffered(files: Sequence[Path | Part], most_records: int, most_megaby
 
 @functools.lru_cache(maxsize=100_000)  # each epoch asks again
 def _largest_records(path: Path, changed: int, most: int) -> np.ndarray:
-    """The bytes of a shard's largest records, (n,) int64, at most so many of them."""
+    """The sizes in bytes of a shard's largest records, at most `most` of them: (n,) int64."""
     return np.sort(np.fromiter(records.record_lengths(path), np.int64))[::-1][:most]
 
 
 def _read_shuffled(
     files: Sequence[Path | Part], seed: int, epoch: int, shuffle_records: int
 ) -> tf.data.Dataset:
-    """Records in the order of (seed, epoch), and of nothing else."""
-    # First the files, which costs nothing and mixes widest; the build drew each one's pictures at random.
+    """Records in an order that depends on (seed, epoch) and on nothing else."""
+    # First shuffle the files, which costs nothing and mixes most: the build dealt the pictures to them at random.
     order = np.random.default_rng([seed, epoch]).permutation(len(files))
     dataset = _parts([files[i] for i in order]).interleave(
         _read_part,
@@ -229,10 +230,10 @@ def _read_shuffled(
     )
     buffer_seed = int(np.random.default_rng([seed, epoch, 1]).integers(1, 2**31))
 
-    # Then the records, before they are decoded: a buffer of pixels would be ten times as large.
+    # Then shuffle the records, before they are decoded: a buffer of pixels would be ten times as large.
     def shuffle(_: tf.Tensor) -> tf.data.Dataset:
-        # `shuffle` mixes its seed with TensorFlow's global one, which must not change the order. Inside a function
-        # this sets the function's own.
+        # `shuffle` mixes its seed with TensorFlow's global seed, which must not change the order. Inside a function,
+        # `set_seed` sets the seed of that function alone.
         tf.random.set_seed(0)
         return dataset.shuffle(shuffle_records, seed=buffer_seed, reshuffle_each_iteration=False)
 
@@ -244,7 +245,7 @@ def _parse(record: tf.Tensor, num_classes: int, image_size: int, difficult: Diff
 
     def marked(
         name: str,
-    ) -> tf.Tensor:  # (n,) class indices -> (C,), in memory of C, where `one_hot` takes n x C
+    ) -> tf.Tensor:  # (n,) class indices -> (C,) 0 or 1, without the n x C values that `one_hot` makes
         indices = fields[name]
         ones = tf.ones(tf.shape(indices))
         return tf.minimum(tf.scatter_nd(indices[:, None], ones, tf.constant([num_classes], tf.int64)), 1)

@@ -23,9 +23,8 @@ from pipelines.typed import from_json
 
 SCHEMA_VERSION = 1  # of records and manifest
 MANIFEST = "dataset.json"
-MAX_MANIFEST_BYTES = (
-    2**30
-)  # of a hundred million pictures it has some 50 MB, and what was left out is named in it
+# The manifest of a hundred million pictures takes some 50 MB, and more for the names of pictures that were left out.
+MAX_MANIFEST_BYTES = 2**30
 SHARD_NAME = re.compile(r"[A-Za-z0-9_]+-\d{5,}-of-\d{5,}(-b)?\.tfrecord")  # as `records.shard_name` gives it
 
 
@@ -67,7 +66,7 @@ class Split:
 
 
 class Part(NamedTuple):
-    """Some neighbouring records of a shard: `limit` from number `start` on, or all behind it (-1)."""
+    """Neighbouring records of a shard: `limit` of them from number `start` on, or all from there on (-1)."""
 
     path: Path
     start: int = 0
@@ -85,7 +84,7 @@ class Portion:
 def hold_out(split: Split, fraction: float, seed: int) -> tuple[Portion, Portion]:
     """Divide a split into (the rest, a random share that is held out), without reading it.
 
-    Pictures lie in their shards in random order, so neighbours are a random sample; where they begin is drawn.
+    Pictures lie in their shards in random order, so neighbours are a random sample; where they begin is random.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"The fraction to hold out must lie in (0, 1). Received: {fraction}")
@@ -124,7 +123,7 @@ def load_manifest(data_dir: Path, name: str, check_files: bool = True) -> Manife
     Args:
         data_dir: where prepared sets lie.
         name: of the set.
-        check_files: see that every shard is there and has its size. `--verify` reads their bytes too.
+        check_files: check that every shard is there and has its size. `--verify` reads their bytes too.
 
     Raises:
         FileNotFoundError: the set was never built, its build did not finish, or a shard is gone.
@@ -154,7 +153,7 @@ def load_manifest(data_dir: Path, name: str, check_files: bool = True) -> Manife
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `dataset.json` atomically: the moment from which on the set exists."""
+    """Write `dataset.json` atomically; from that moment on the set exists."""
     content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(manifest)}
     for split in content["splits"].values():
         del split["folder"]
@@ -169,7 +168,7 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def _from_json(content: Any, folder: Path) -> Manifest:
-    """What `write_manifest` wrote, checked: no later code needs to doubt a number or a name of it."""
+    """Read and check what `write_manifest` wrote, so that no later code needs to doubt its numbers and names."""
     path = folder / MANIFEST
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
@@ -199,7 +198,7 @@ def _from_json(content: Any, folder: Path) -> Manifest:
 
 
 def _check_split(where: str, name: str, split: Split, num_classes: int) -> None:
-    """Refuse numbers and names that no build gives."""
+    """Refuse numbers and names that no build writes."""
     for kind in ("present", "difficult", "unknown"):
         counts = getattr(split, kind)
         if len(counts) != num_classes or not all(0 <= count <= split.examples for count in counts):

@@ -1,7 +1,7 @@
-"""Files in; pictures as training, every command and a viewer see them out, or why not.
+"""Read picture files as training, every command and a viewer see them, or say why a file can't be used.
 
-A record holds a JPEG, PNG or still WebP: such a file is kept to the byte. Whatever else is a picture is turned,
-without loss, into a PNG of what a viewer shows, and `see` decides what that is.
+A record holds a JPEG, PNG or still WebP; such a file is kept byte for byte. Any other picture is converted, without
+loss, into a PNG of what a viewer shows, and `see` decides what that is.
 """
 
 import contextlib
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 MAX_MEGAPIXELS = 50  # larger ones are refused: a few kilobytes can unpack into gigabytes
-MOST_MEGAPIXELS = 178  # what that limit can be raised to: Pillow opens no larger ones
-# Whatever else a file claims to be, nothing of Pillow's is asked about it: some of its formats start other programs.
+MOST_MEGAPIXELS = 178  # the highest value of that limit: Pillow opens no larger pictures
+# Pillow may try no other formats, whatever a file claims to be: its readers of some formats start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
 
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # of its first bytes
+# What a HEIC file has at bytes 8 to 11.
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 # What Pillow's readers raise for files that are damaged, in one way or another.
 # fmt: off
@@ -40,7 +41,7 @@ _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, A
            RuntimeError, AssertionError, MemoryError, struct.error, zlib.error)
 # fmt: on
 _ORIENTATION = 0x0112  # EXIF's tag
-# From what is stored to upright, by EXIF 2.32's value of that tag.
+# The value of that tag (EXIF 2.32) -> how to turn the stored picture upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,14 +71,14 @@ class Picture:
 
 
 class BadPicture(Exception):  # noqa: N818
-    """A picture that nobody must see; the text says why, and fits behind the picture's name."""
+    """A picture that must not be used; the text says why and continues a sentence that begins with its name."""
 
 
 def check_picture(encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
-    """A file's picture as a record holds it, decoded in full by the very function that training decodes it with.
+    """A file's picture as a record holds it, after it was decoded in full by the function that training uses.
 
     Raises:
-        BadPicture: it is no picture of `FORMATS`, is damaged or cut off, or takes more than is allowed.
+        BadPicture: it is not a picture in one of `FORMATS`, is damaged or cut off, or exceeds a limit.
     """
     import tensorflow as tf
 
@@ -93,7 +94,7 @@ def read_picture(encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Pict
     """A file's picture as a record holds it. Of a JPEG, PNG or WebP only the header is read.
 
     Raises:
-        BadPicture: as `check_picture`, for what shows without decoding.
+        BadPicture: as in `check_picture`, as far as it shows without decoding.
     """
     import tensorflow as tf
 
@@ -118,13 +119,13 @@ def read_picture(encoded: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Pict
 
 
 def read_file(file: Path, max_megapixels: float = MAX_MEGAPIXELS) -> bytes:
-    """The bytes of a picture file, which is asked beforehand what it is and how large.
+    """The bytes of a picture file, whose type and size are checked before it is read.
 
     Raises:
         BadPicture: it is a pipe, a device, a folder, larger than any picture, or it can't be read.
         FileNotFoundError: it is not there.
     """
-    most = int(64e6 + 8e6 * max_megapixels)  # metadata, and 16 bits a channel uncompressed
+    most = int(64e6 + 8e6 * max_megapixels)  # metadata, and 16 bits per channel, uncompressed
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -133,18 +134,18 @@ def read_file(file: Path, max_megapixels: float = MAX_MEGAPIXELS) -> bytes:
             return file.read_bytes()
     except FileNotFoundError:
         raise
-    except OSError as error:  # a bad sector, missing rights: others can be read
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):  # and here none
+    except OSError as error:  # a bad sector, missing rights: other files can still be read
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):  # here no file can
             raise
         raise BadPicture(f"cannot be read: {error.strerror}") from error
     raise BadPicture(f"has {status.st_size / 1e6:,.0f} MB, more than {most / 1e6:,.0f}")
 
 
 def see_file(file: Path, max_megapixels: float = MAX_MEGAPIXELS) -> npt.NDArray[np.uint8]:
-    """What a viewer shows of a picture file, and training sees of it: upright, (height, width, 3) uint8 RGB.
+    """The pixels of a picture file as viewers and training see them: upright, (height, width, 3) uint8 RGB.
 
     Raises:
-        BadPicture, FileNotFoundError: as `read_file` and `check_picture`.
+        BadPicture, FileNotFoundError: as in `read_file` and `check_picture`.
     """
     import tensorflow as tf
 
@@ -162,8 +163,9 @@ def see_file(file: Path, max_megapixels: float = MAX_MEGAPIXELS) -> npt.NDArray[
 def see(image: Image.Image) -> Image.Image:
     """What a viewer shows of an opened picture: its first frame upright, transparency on white, in mode RGB.
 
-    Of 16 bits a channel the upper 8 are shown. Floats from 0 to 1 go from black to white, floats from 0 to 255 are
-    levels, and all other floats and 32-bit integers are stretched from the lowest, black, to the highest, white.
+    Of 16 bits per channel, the upper 8 are shown. If all floats lie in [0, 1], 0 is black and 1 white; if they lie in
+    [0, 255], they are levels. All other floats, and 32-bit integers, are stretched: the lowest is black, the highest
+    white.
     """
     image.load()
     is_wide = image.mode in ("I", "F") or image.mode.startswith("I;")
@@ -176,7 +178,7 @@ def see(image: Image.Image) -> Image.Image:
 
 
 def describe_damage(error: "tf.errors.OpError") -> str:
-    """Why TensorFlow could not decode a picture, as the text of a `BadPicture`: without the graph's own words."""
+    """Why TensorFlow could not decode a picture, as the text of a `BadPicture`, without details of the graph."""
     reason = re.split(r"\s*(?:\n|\[\[|\[Op:)", error.message.rpartition("}} ")[2], maxsplit=1)[0]
     return f"is damaged or cut off: {reason}"
 
@@ -193,10 +195,10 @@ def _turn_into_png(encoded: bytes, max_megapixels: float) -> bytes:
 
 @contextlib.contextmanager
 def _opened(encoded: bytes, max_megapixels: float) -> Iterator[Image.Image]:
-    """A file's picture, of which no more than the header was read; what goes wrong with it is a `BadPicture`."""
+    """Open a file's picture, reading only its header; an error in the `with` block becomes a `BadPicture`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's about large pictures and odd metadata: judged here
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata
             formats = _heif_format() if _brand(encoded) in HEIC_BRANDS else _known_formats()
             with Image.open(io.BytesIO(encoded), formats=formats) as image:
                 _refuse_many_pixels(image.size, max_megapixels)
@@ -223,11 +225,11 @@ def _known_formats() -> tuple[str, ...]:
 
 @functools.cache
 def _heif_format() -> tuple[str, ...]:
-    """The format of HEIC files, for Pillow, which leaves them to a package of its own: none where that is absent."""
+    """Pillow's name for HEIC, which it reads with the package `pillow_heif`; without it, one that never fits."""
     try:
         import pillow_heif
     except ImportError:
-        return ("PNG",)  # of one format at least, which it is not
+        return ("PNG",)  # Pillow needs at least one format, and HEIC is not PNG
     pillow_heif.register_heif_opener(thumbnails=False)
     return ("HEIF",)
 
@@ -249,7 +251,10 @@ def _what_it_is(encoded: bytes) -> str:
 
 
 def _exif_orientation(image: Image.Image) -> Any:
-    """As Pillow reads it, for pictures that are not decoded by TensorFlow. TIFF is turned upright as it is loaded."""
+    """The EXIF orientation as Pillow reads it, for pictures that TensorFlow does not decode.
+
+    Pillow turns a TIFF upright as it loads it.
+    """
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))

@@ -1,8 +1,8 @@
-"""Further augmentations, by layers of Keras and keras-cv. Loaded only when one is chosen.
+"""Further augmentations, made of layers of Keras and keras-cv. Loaded only when one of them is chosen.
 
-Keras' layers take their random numbers from a generator that they keep. Here the generator is the picture's own, so
-these policies stand inside the same promise as the paper's. keras-cv's layers draw where no seed reaches them: that
-one stands outside of it. All compute in float32, whatever a model does. Letters: S side in px.
+Keras' layers take their random numbers from a generator that they keep. Here they get one that is made from the
+picture's seed, so these policies are as reproducible as the paper's. keras-cv's layers draw random numbers that no
+seed controls, so its policy is not. All compute in float32, whatever a model does. Letters: S side in px.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-CUTOUT_AREA = (0.02, 0.2)  # of the picture, painted over with what nothing is: mid grey
-GRID_RATIO = (0.2, 0.5)  # of a square's side to the distance of two: at most about a quarter is painted over
+CUTOUT_AREA = (0.02, 0.2)  # share of the picture that is painted over in mid grey
+GRID_RATIO = (0.2, 0.5)  # side of a square / distance of two squares: at most about a quarter is painted over
 RANDAUGMENT_OPS, RANDAUGMENT_FACTOR = 2, 0.3
 
 # image (S, S, 3) float32 in [0, 255], seed (2,) -> image
@@ -27,7 +27,7 @@ def make_cutout() -> Change:
 
 
 def make_grid_mask() -> Change:
-    """A function that paints a grid of squares over one picture; its seed decides nothing."""
+    """A function that paints a grid of squares over one picture; it ignores the seed."""
     from keras_cv.layers import GridMask
 
     layer = GridMask(ratio_factor=GRID_RATIO, fill_value=128, dtype="float32")
@@ -52,9 +52,9 @@ def _seeded(layer: Any) -> Change:
 
 
 class _PictureSeeds(keras.random.SeedGenerator):
-    """Seeds for one layer call: a function of the picture's seed and of how many were drawn, without state."""
+    """Seeds for one layer call: a function of the picture's seed and of how many were drawn, without a variable."""
 
-    def __init__(self, seed: tf.Tensor) -> None:  # not Keras': that makes a variable
+    def __init__(self, seed: tf.Tensor) -> None:  # does not call Keras', which makes a variable
         self._seed = seed
         self._drawn = 0
 
@@ -64,7 +64,7 @@ class _PictureSeeds(keras.random.SeedGenerator):
 
 
 class _SeededRandAugment(keras.layers.RandAugment):
-    """RandAugment that takes the seeds it is given and runs only the operations it drew (Keras': all eleven)."""
+    """RandAugment that uses the given seeds and runs only the operations it drew (Keras' own runs all eleven)."""
 
     def get_random_transformation(
         self, data: tf.Tensor, training: bool = True, seed: Any = None

@@ -1,6 +1,6 @@
-"""Small text files that somebody else may have written, read within bounds: JSON, YAML, lines.
+"""Read small text files that somebody else may have written, with limits on their size: JSON, YAML, lines.
 
-Whatever is wrong with such a file, the error is one sentence that names it.
+Whatever is wrong with such a file, the error is one sentence that names the file.
 """
 
 import json
@@ -9,8 +9,8 @@ from typing import Any
 
 from pipelines.files import naming
 
-MOST_BYTES = 64 * 2**20  # of JSON; a run's largest, its history, has some hundred bytes an epoch
-MOST_YAML_BYTES = 64 * 2**10  # of options; some numbers that YAML knows take long to read
+MOST_BYTES = 64 * 2**20  # of JSON; a run's largest file, its history, takes some hundred bytes per epoch
+MOST_YAML_BYTES = 64 * 2**10  # of options; some forms of numbers in YAML take long to read
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
@@ -68,8 +68,8 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file of plain values, lists and mappings.
 
     Raises:
-        ValueError: it is not YAML, too large, nested too deep, or says something twice by an alias (`*name`), of
-            which a few lines can make billions of values.
+        ValueError: it is not YAML, is too large or nested too deeply, or repeats a value by an alias (`*name`); a few
+            lines of aliases can make billions of values.
     """
     import yaml
 

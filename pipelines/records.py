@@ -1,4 +1,4 @@
-"""The record schema, written and parsed side by side, and the shards that records lie in.
+"""The schema of records, how they are written and parsed, and the shards that hold them.
 
 A prepared set is a folder of shards, `<split>-00000-of-000NN.tfrecord`, and their manifest. Nothing here loads
 TensorFlow before a record is written or parsed.
@@ -19,7 +19,7 @@ from pipelines.samples import Sample
 if TYPE_CHECKING:
     import tensorflow as tf
 
-SHARD_BYTES = 100 * 2**20  # of encoded pictures: big enough for a disk to stream, small enough to spread
+SHARD_BYTES = 100 * 2**20  # of encoded pictures: large enough to stream from a disk, small enough to spread
 
 
 # --- Record
@@ -42,7 +42,7 @@ def serialize_record(sample: Sample, picture: Picture) -> bytes:
         "image/width": ints(picture.width),
         "image/orientation": ints(picture.orientation),
         "label/present": ints(*sample.present),
-        "label/difficult": ints(*sample.difficult),  # of the present ones, seen as difficult objects only
+        "label/difficult": ints(*sample.difficult),  # the present ones that appear only as difficult objects
         "label/unknown": ints(*sample.unknown),
         "object/label": ints(*sample.box_labels),
         # ymin xmin ymax xmax of each object, one after the other: fractions of the upright picture.
@@ -55,7 +55,7 @@ def serialize_record(sample: Sample, picture: Picture) -> bytes:
 
 
 def parse_record(record: "tf.Tensor") -> dict[str, "tf.Tensor"]:
-    """The bytes of a record -> what training and evaluation need of it, in graph mode.
+    """Parse from a record's bytes, in graph mode, what training and evaluation need.
 
     Returns:
         `encoded` and `id` () string, `orientation` () int64, and class indices `present`, `difficult`,
@@ -79,7 +79,7 @@ def parse_record(record: "tf.Tensor") -> dict[str, "tf.Tensor"]:
 
 
 def parse_sample(record: bytes) -> tuple[Sample, Picture]:
-    """What `serialize_record` was given, from its bytes."""
+    """Restore, from a record's bytes, the sample and the picture that `serialize_record` was given."""
     import tensorflow as tf
 
     feature = tf.train.Example.FromString(record).features.feature
@@ -107,22 +107,22 @@ def parse_sample(record: bytes) -> tuple[Sample, Picture]:
 
 
 # --- Shards
-# Which shard a picture lies in, and where, follows from its id and the number of shards alone. So one process,
-# many, or a cluster write the same bytes; and pictures lie in an order that has nothing to do with classes.
+# A picture's id and the number of shards alone decide which shard it goes into, and where in it. So one process,
+# many processes and a cluster write the same bytes, and the order of pictures has nothing to do with their classes.
 
 
 def sort_key(sample_id: str) -> bytes:
-    """Pictures are sorted by this within a split: 8 bytes, uniformly distributed."""
+    """The key by which pictures are sorted within a split: 8 bytes, uniformly distributed."""
     return hashlib.blake2b(sample_id.encode(), digest_size=8).digest()
 
 
 def shard_of(sample_id: str, num_shards: int) -> int:
-    """The shard that a picture lies in: the order of `sort_key`, cut into equal ranges."""
+    """The number of the shard that a picture goes into: the range of `sort_key` is cut into equal parts."""
     return int.from_bytes(sort_key(sample_id), "big") * num_shards >> 64
 
 
 def count_shards(encoded_bytes: int) -> int:
-    """How many shards a split gets whose original files have so many bytes together."""
+    """How many shards a split gets, by the total size of its original files in bytes."""
     return max(1, round(encoded_bytes / SHARD_BYTES))
 
 
@@ -131,7 +131,7 @@ def shard_name(split: str, shard: int, num_shards: int) -> str:
 
 
 def write_shard(path: Path, records: Iterable[bytes]) -> Shard:
-    """Write serialized records, in the order given, into a file that is not there before it is whole."""
+    """Write serialized records, in the given order, into a file that appears only once it is complete."""
     import tensorflow as tf
 
     examples = 0
@@ -147,12 +147,13 @@ def write_shard(path: Path, records: Iterable[bytes]) -> Shard:
 
 
 def record_lengths(path: Path) -> Iterator[int]:
-    """The bytes of each record of a shard, in order, without reading them; up to the first that can't be.
+    """Yield the length in bytes of each record of a shard, in order, without reading the records.
 
-    A TFRecord file holds, for each record, its length in 8 bytes, their checksum in 4, the record, its checksum in 4.
+    Stops before the first record that is longer than the rest of the file. A TFRecord file holds, for each record,
+    its length in 8 bytes, the checksum of the length in 4, the record, and the record's checksum in 4.
     """
     left = path.stat().st_size
-    with path.open("rb", buffering=0) as file:  # what lies between is not wanted
+    with path.open("rb", buffering=0) as file:  # unbuffered: the records themselves are skipped
         while left >= 16:
             length = int.from_bytes(file.read(8), "little")
             left -= length + 16

@@ -1,4 +1,4 @@
-"""One labelled picture, before it is a record; and a raw set, which is splits of them."""
+"""`Sample`, one labelled picture before it becomes a record, and `RawSet`, splits of such samples."""
 
 import dataclasses
 import unicodedata
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 MAX_NAME = 200  # characters of a class name
-# Besides control characters and line breaks: marks that turn the order of what is written behind them.
+# Control characters, line breaks, and (`TURNING`) marks that change the direction of the text after them.
 NEVER_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")
 TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -20,8 +20,8 @@ class Sample:
         image: the file that holds the encoded picture, or its bytes. They are never re-encoded.
         present: classes that are in the picture, difficult ones included, ascending.
         difficult: those of `present` that appear as difficult objects only.
-        unknown: classes of which nobody knows whether they are in the picture; they weigh nothing.
-        boxes: one (ymin, xmin, ymax, xmax) an object, as fractions of the upright picture.
+        unknown: classes of which nobody knows whether they are in the picture; they get weight 0.
+        boxes: one (ymin, xmin, ymax, xmax) per object, as fractions of the upright picture.
         box_labels: the class of each box.
         measured: height and width in px of the picture on which the boxes were measured, where the source tells.
     """
@@ -53,10 +53,10 @@ class RawSet:
         classes: class names; a class's place here is its index everywhere.
         splits: split name -> function that yields its samples, in the same order at every call.
         source: where it was read from and how, for people.
-        licence: under which terms its pictures are, or "".
-        skipped: per split, what the reader left out; complete once the split's samples were iterated.
-        remarks: what the reader guessed, in words for a person, to be said before it is used.
-        read_as: how it reads its source, likewise: columns, classes, pictures.
+        licence: the terms of its pictures, or "".
+        skipped: per split, what the reader left out; complete once the split's samples have been iterated.
+        remarks: what the reader guessed, in words for a person; to be shown before the set is used.
+        read_as: how the source is read, in words for a person: columns, classes, pictures.
     """
 
     name: str
@@ -70,7 +70,7 @@ class RawSet:
 
 
 def check_class_names(names: Iterable[str]) -> None:
-    """Refuse class names of which one is no name, or is there twice."""
+    """Refuse a list of class names if one of them is not a valid name or is given twice."""
     seen = set()
     for name in names:
         check_class_name(name)
@@ -80,7 +80,7 @@ def check_class_names(names: Iterable[str]) -> None:
 
 
 def check_class_name(name: str) -> None:
-    """Refuse a class name that a list of one name a line, a table or a terminal would garble."""
+    """Refuse a class name that a list with one name per line, a table or a terminal would garble."""
     if not name or name != name.strip():
         raise ValueError(f"A class name must not be empty, nor have space around it. Received: {name!r:.80}")
     if len(name) > MAX_NAME:

@@ -1,4 +1,4 @@
-"""A prepared set in; what is in it, as numbers and as a figure: labels, classes, sizes, which classes go together."""
+"""Show what is in a prepared set, in numbers and a figure: labels, classes, sizes, which classes appear together."""
 
 import dataclasses
 from array import array
@@ -11,22 +11,22 @@ import numpy as np
 from pipelines.files import written_whole
 from pipelines.manifest import Manifest
 
-# Up to so many classes, each has a line in the table, a bar, and a row and column among those that go together. Of
-# more, the most frequent and the rarest are printed, and the bars have no names.
+# Up to this many classes, each gets a line in the table, a bar with its name, and a row and a column in the panel of
+# classes that appear together. With more, the most frequent and the rarest are printed, and the bars have no names.
 MOST_CLASSES = 200
-SHOWN_CLASSES = 20  # of either kind, then
+SHOWN_CLASSES = 20  # how many of the most frequent, and of the rarest, are printed then
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of one split. C classes, n pictures.
+    """The statistics of one split with C classes and n pictures.
 
     Attributes:
         labels: (all labels,) int32, the classes of the first picture, of the second, ...
         lengths: (n,) int32, how many classes each picture shows.
         sizes: (n, 2) int32, height and width in px, upright.
-        encoded_bytes: of all pictures.
-        objects: boxes.
+        encoded_bytes: size of all encoded pictures together.
+        objects: number of boxes.
     """
 
     labels: np.ndarray
@@ -37,11 +37,11 @@ class Statistics:
 
     @property
     def labels_per_image(self) -> dict[int, int]:
-        """Number of labels -> pictures."""
+        """Number of labels -> number of pictures that have so many."""
         return dict(sorted(Counter(self.lengths.tolist()).items()))
 
     def together_with(self, label: int, num_classes: int) -> np.ndarray:
-        """(C,) int64, pictures that show a class and another one; at its own place, those that show it."""
+        """(C,) int64, how many pictures show both `label` and each class; at `label`, how many show `label`."""
         picture = np.repeat(np.arange(len(self.lengths)), self.lengths)
         shows = np.zeros(len(self.lengths), bool)
         shows[picture[self.labels == label]] = True
@@ -102,7 +102,7 @@ def print_statistics(manifest: Manifest, statistics: dict[str, Statistics]) -> N
 
 
 def _shown_classes(manifest: Manifest) -> list[int]:
-    """All classes in order, or of very many the most frequent and the rarest."""
+    """All classes in order; if there are very many, only the most frequent and the rarest."""
     if len(manifest.classes) <= MOST_CLASSES:
         return list(range(len(manifest.classes)))
     pictures = np.sum([split.present for split in manifest.splits.values()], axis=0)
@@ -111,13 +111,16 @@ def _shown_classes(manifest: Manifest) -> list[int]:
 
 
 def draw_statistics(manifest: Manifest, statistics: dict[str, Statistics], path: Path) -> Path:
-    """Draw a row of panels for each split into a PNG; the fourth, of which classes go together, for few classes."""
+    """Draw a row of panels for each split into a PNG.
+
+    The fourth panel, which classes appear together, is drawn only if there are few classes.
+    """
     from matplotlib.figure import Figure
 
     rows, num_classes = len(statistics), len(manifest.classes)
     few = num_classes <= MOST_CLASSES
     side = max(4.0, 0.12 * num_classes) if few else 4.0  # inches
-    name_size = min(8.0, 0.75 * 72 * side / num_classes)  # points: names touch no others
+    name_size = min(8.0, 0.75 * 72 * side / num_classes)  # points, so that names don't touch
     figure = Figure(figsize=(16 + side * few, side * rows), layout="constrained")
     widths = (4, 4, 4, side) if few else (4, 4, 4)
     axes = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)

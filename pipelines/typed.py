@@ -1,6 +1,6 @@
-"""Values of JSON in, dataclasses of ours out, or an error that names the file and the field.
+"""Turn values of JSON into our dataclasses, or raise an error that names the file and the field.
 
-Each value is held to the type that its dataclass declares. `pipelines.reading` reads the file.
+Each value must have the type that its dataclass declares. `pipelines.reading` reads the file.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ WHAT = {int: "a whole number", float: "a number", str: "a text", bool: "true or 
 
 
 def from_json(kind: type[T], value: Any, where: str, **given: Any) -> T:
-    """A value of JSON -> a dataclass, with every field of the type that it declares.
+    """Turn a value of JSON into a dataclass, in which every field has the type that it declares.
 
     Args:
         kind: the dataclass. Its fields are int, float, str, bool, other dataclasses, optional ones, and
             `tuple[X, ...]` and `dict[str, X]` of these.
         value: as `json.loads` gives it.
-        where: the file, for errors, or the field.
+        where: the file or the field, for errors.
         given: fields of `kind` that are not in the JSON.
 
     Raises:
@@ -61,7 +61,7 @@ def _typed(kind: Any, value: Any, file: str, field: str) -> Any:
         if not isinstance(value, list):
             raise _wrong(file, field, "a list", value)
         if arguments[0] is int and {*map(type, value)} == {int} and max(map(abs, value)) < 2**63:
-            return tuple(value)  # of thousands of classes
+            return tuple(value)  # a shortcut for lists with thousands of classes
         return tuple(_typed(arguments[0], one, file, f"{field}[{i}]") for i, one in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Records in; each picture as it is, and as three other programs would have handed it over, out.
+"""Read each picture as it is, and as three other programs would have handed it to a model.
 
-What a model answers should hardly depend on which of these it is given. Letters: B pictures, S side in px.
+A model's answer should hardly depend on which of these variants it gets. Letters: B pictures, S side in px.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def make_variants_dataset(
     Args:
         files: shards, or parts of them.
         image_size: side S of the pictures in px.
-        batch_size: pictures a batch; the last may have fewer.
+        batch_size: pictures per batch; the last may have fewer.
 
     Returns:
         Batches of `as_it_is`, `rounded` (to whole levels), `resized` (by Pillow) and `saved_again` (as a JPEG of

@@ -1,4 +1,4 @@
-"""A prepared set in; whether every byte of it is still what was written."""
+"""Check whether every byte of a prepared set is still what was written."""
 
 import contextlib
 import sys
@@ -48,7 +48,7 @@ def verify_set(data_dir: Path, name: str) -> str:
 
 @contextlib.contextmanager
 def naming_shards(files: Sequence[Path | Part]) -> Iterator[None]:
-    """Name the shard that can't be read, where reading some fails: TensorFlow says only that one can't.
+    """If reading fails in the `with` block, name the shard that can't be read: TensorFlow does not say which.
 
     Raises:
         ValueError: names the shard and what to do.

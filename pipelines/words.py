@@ -1,4 +1,4 @@
-"""How values are written for people: options, percentages, the nearest name, what others called their things."""
+"""Write values for people: options, percentages, the nearest valid name, and names that come from others."""
 
 import difflib
 import math
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 
 UNKNOWN = "-"
-# Marks that turn the text behind them around.
+# Marks that change the direction of the text after them.
 TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -23,17 +23,17 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """` Did you mean X?`, X the valid name nearest to `name`, or nothing: the end of an error's sentence."""
+    """The end of an error message: ` Did you mean X?`, with the valid name nearest to `name`; or nothing."""
     known = {one.lower().replace("-", "_"): one for one in valid}
     matches = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.5)
     return f" Did you mean `{known[matches[0]]}`?" if matches else ""
 
 
 def printable(text: str) -> str:
-    r"""The text, where each letter that a terminal, a page or a picture can't show stands as in source code: `\x1b`.
+    r"""The text, with each character that a terminal, a page or a figure can't show written as an escape: `\x1b`.
 
-    Class and file names come from others: a control character in them moves the terminal's cursor or colours all
-    that follows, ends a line of a table, and is not allowed in an SVG file.
+    Class and file names come from others. A control character in one can move the terminal's cursor, colour all that
+    follows or end a line of a table, and is not allowed in an SVG file.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -43,18 +43,18 @@ def printable(text: str) -> str:
 def _hidden(letter: str) -> bool:
     if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in TURNING:
         return True
-    return ord(letter) & 0xFFFE == 0xFFFE  # no letters, and never any
+    return ord(letter) & 0xFFFE == 0xFFFE  # ...FFFE and ...FFFF are never characters
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:
-    """Names one after the other: the first `most`, and how many there are besides."""
+    """The first `most` names in one line, and how many more there are."""
     names = [printable(name) for name in names]
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def csv_text(text: str) -> str:
-    """A text as a cell of a CSV file that a spreadsheet does not run.
+    """A text as a cell of a CSV file, so that no spreadsheet runs it as a formula.
 
     Spreadsheets take a cell that begins with `=`, `+`, `-`, `@`, a tab or a line break for a formula, which can start
     programs: such a text gets an apostrophe in front (OWASP, "CSV Injection").

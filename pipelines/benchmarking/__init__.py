@@ -1,1 +1,1 @@
-"""A prepared set in; how fast pictures come out of it, and in how much memory."""
+"""Measure how fast pictures are read from a prepared set, and how much memory that takes."""

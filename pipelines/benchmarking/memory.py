@@ -1,4 +1,4 @@
-"""Numbers of pictures in; the peak memory of processes that build, train on and evaluate sets of so many."""
+"""Measure the peak memory of processes that build sets of given sizes and read them to train and to evaluate."""
 
 import dataclasses
 import multiprocessing
@@ -18,7 +18,7 @@ from pipelines.samples import RawSet, Sample
 
 @dataclasses.dataclass(frozen=True)
 class MemoryRow:
-    """Peak resident memory in MB of processes that did one thing each; `tensorflow_mb`: of one that did nothing."""
+    """Peak resident memory in MB of processes that did one thing each; `tensorflow_mb`: only loaded TensorFlow."""
 
     pictures: int
     tensorflow_mb: float
@@ -28,7 +28,7 @@ class MemoryRow:
 
 
 def measure_memory(pictures: int, scratch: Path) -> MemoryRow:
-    """Build a set of so many pictures of 1 kB, read it to train and to evaluate, each in a process of its own."""
+    """Build a set of `pictures` pictures of 1 kB, read it to train, read it to evaluate, each in its own process."""
     peaks = []
     for work in (_do_nothing, _build_small, _read_to_train, _read_to_evaluate):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
@@ -37,7 +37,7 @@ def measure_memory(pictures: int, scratch: Path) -> MemoryRow:
 
 
 def print_memory(rows: Sequence[MemoryRow]) -> None:
-    """A table, and how much of it the shuffle buffer holds."""
+    """Print a table, and how many records the shuffle buffer holds."""
     from pipelines.input_pipeline import SHUFFLE_RECORDS
 
     print(f"{'peak memory in MB':20}" + "".join(f"{row.pictures:>10,}" for row in rows) + "  pictures")
@@ -49,7 +49,7 @@ def print_memory(rows: Sequence[MemoryRow]) -> None:
 def _peak_after(work: Callable[[int, Path], None], pictures: int, scratch: Path) -> float:
     load_tensorflow()
     work(pictures, scratch)
-    # Not getrusage's, which counts the process that ours was forked from.
+    # Not the peak that getrusage gives, which includes the process that ours was forked from.
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(peak) / 1000
 

@@ -1,4 +1,4 @@
-"""Encoded pictures in, batches out, as a PyTorch `DataLoader` with Pillow makes them: ours is held to it."""
+"""Load batches as a PyTorch `DataLoader` with Pillow does, to compare our pipeline with it."""
 
 import io
 import multiprocessing
@@ -24,12 +24,12 @@ class PillowLoader:
         self._pool = context.Pool(workers, _share, (self._memory, self._shape))
 
     def run_epoch(self) -> float:
-        """Load every batch once; the processor time of the workers in seconds."""
+        """Load every batch once; return the processor time of the workers in seconds."""
         waiting = [self._submit(number) for number in range(min(self._slots, len(self._batches)))]
         cpu = 0.0
         for number in range(len(self._batches)):
             cpu += waiting.pop(0).get()
-            # Whoever takes the batch takes it as it is; then its memory is free for the next one.
+            # The batch counts as used now, and its memory is free for the next one.
             if number + self._slots < len(self._batches):
                 waiting.append(self._submit(number + self._slots))
         return cpu

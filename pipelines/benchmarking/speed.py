@@ -1,7 +1,7 @@
-"""A prepared set in; how fast its pictures come, and where the time goes.
+"""Measure how fast the pictures of a prepared set are read, and where the time goes.
 
-Everything runs in one process on the same pictures, in rounds that take turns, so that whatever else the machine does
-meets all alike. Beside the clock stands the processors' time a picture, which other programs hardly change.
+Everything runs from one process on the same pictures, in turns, so that whatever else the machine does affects all
+alike. Besides elapsed time, processor time per picture is measured, which other programs hardly change.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from pipelines.building.sets import build_set
 from pipelines.manifest import Manifest, Part
 from pipelines.samples import RawSet, Sample
 
-PHOTOGRAPHS = "photographs"  # made for the purpose: of COCO's size and as heavy
+PHOTOGRAPHS = "photographs"  # a set made for this: pictures of COCO's size in px and in bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,21 +51,21 @@ def measure_speed(
         manifest: of the prepared set.
         split_name: of the split to read.
         image_sizes: sides in px, one after the other.
-        batch_size: pictures a batch.
+        batch_size: pictures per batch.
         pictures: how many pictures a round reads, at most those of the split.
-        rounds: how often everything is measured; reported are medians.
-        workers: processes of the loader that stands for PyTorch's.
-        scratch: folder for what is written meanwhile.
+        rounds: how often everything is measured; the medians are reported.
+        workers: processes of the loader that stands in for PyTorch's.
+        scratch: folder for temporary files.
 
     Returns:
-        A row for each size and way to read.
+        One row for each size and way to read.
     """
     from pipelines.input_pipeline import read_samples
 
     split = manifest.splits.get(split_name)
     if split is None:
         raise ValueError(f"{manifest.name} has no split {split_name!r}; it has {', '.join(manifest.splits)}.")
-    # The first pictures of the split, whole batches of them.
+    # Read the first pictures of the split, in whole batches.
     count = min(pictures, split.examples) // batch_size * batch_size
     if not count:
         raise ValueError(f"{split_name} has {split.examples} pictures: less than one batch.")
@@ -99,7 +99,7 @@ def measure_reading(
     workers: int,
     cache_dir: Path,
 ) -> list[Row]:
-    """The training pipeline, its stages and other loaders, in turns."""
+    """Measure the training pipeline, its stages and another loader, in turns."""
     from pipelines.cache import cache_resized
     from pipelines.input_pipeline import make_train_dataset
 
@@ -141,7 +141,7 @@ def measure_reading(
 
     rows = []
     for name in ways:
-        # The first round is for tracing, compiling and the disk's cache.
+        # The first round is not counted: it traces, compiles and fills the disk's cache.
         wall, cpu = (statistics.median(times[name][1:]) for times in (seconds, processor))
         base, base_cpu = (statistics.median(times[bare][1:]) for times in (seconds, processor))
         rows.append(
@@ -165,7 +165,7 @@ def measure_reading(
 
 
 def measure_building(encoded: list[bytes], scratch: Path) -> None:
-    """`build_set` in one process beside copying the same files and decoding each once."""
+    """Measure `build_set` in one process, and for comparison copying the same files and decoding each once."""
     import tensorflow as tf
 
     from pipelines.decode import decode
@@ -200,7 +200,7 @@ def measure_building(encoded: list[bytes], scratch: Path) -> None:
 
 
 def _bare(encoded: list[bytes], image_size: int | None, batch_size: int) -> Any:
-    """What any pipeline must do at least: from memory, TensorFlow's own decoding and resizing, batches."""
+    """The least that any pipeline must do: decode and resize pictures from memory with TensorFlow, and batch them."""
     import tensorflow as tf
 
     def load(picture: tf.Tensor) -> tf.Tensor:
@@ -236,7 +236,7 @@ def _exhaust(dataset: Any) -> float:
 
 
 def photographs(count: int) -> RawSet:
-    """`count` JPEGs of 640x480 px and 80 kB or so, cut here and there from scikit-learn's two photographs."""
+    """`count` JPEGs of 640x480 px and about 80 kB, cut at random places from scikit-learn's two photographs."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 

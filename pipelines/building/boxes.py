@@ -1,4 +1,4 @@
-"""Boxes that were measured on a picture as it is stored in, boxes of the upright picture out."""
+"""Turn boxes that were measured on a picture as it is stored into boxes of the upright picture."""
 
 from pipelines.pictures import Picture
 from pipelines.samples import Sample
@@ -10,14 +10,14 @@ UNSURE = "EXIF turns the picture; its boxes are taken as measured on the upright
 OTHER_SHAPE = (
     "boxes were measured on a picture of another shape, by the width and height that the source gives"
 )
-SHAPE_TOLERANCE = 0.02  # of the ratio of the sides: a copy of another size has rounded ones
+SHAPE_TOLERANCE = 0.02  # of the ratio of the sides: a copy of another size has rounded sides
 
 
 def upright_boxes(sample: Sample, picture: Picture) -> tuple[tuple[Box, ...], str | None]:
-    """The boxes of a sample on its upright picture, and what is to be said of them.
+    """The boxes of a sample on its upright picture, and a remark about them or None.
 
-    EXIF may turn a picture after its boxes were drawn, by a tool that did not know of EXIF. The width and height that
-    such a tool wrote tell, as long as the turn changes them.
+    A tool that ignores EXIF draws boxes on the picture as it is stored, which EXIF may then turn. The width and
+    height that such a tool wrote reveal this, unless the turn leaves them as they are.
     """
     if not sample.boxes:
         return (), None
@@ -35,14 +35,14 @@ def upright_boxes(sample: Sample, picture: Picture) -> tuple[tuple[Box, ...], st
 
 
 def turn_upright(box: Box, orientation: int) -> Box:
-    """A box of a picture as it is stored -> the box of the picture as `decode.turn_upright` shows it.
+    """Turn a box of a picture as it is stored into the box of the picture as `decode.turn_upright` shows it.
 
     Args:
         box: ymin xmin ymax xmax, fractions of the stored picture.
         orientation: EXIF's, 1 to 8.
     """
     ymin, xmin, ymax, xmax = box
-    if orientation >= 5:  # transposed first
+    if orientation >= 5:  # it is transposed first
         ymin, xmin, ymax, xmax = xmin, ymin, xmax, ymax
     if orientation in (2, 3, 6, 7):
         xmin, xmax = 1 - xmax, 1 - xmin

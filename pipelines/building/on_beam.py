@@ -1,8 +1,8 @@
-"""A raw set in, a prepared set out, on Apache Beam: the very bytes that one machine writes.
+"""Build a prepared set on Apache Beam, with exactly the bytes that one machine writes.
 
-The place of a picture follows from its id and the number of shards. Between the workers travel ids, paths and labels;
-a picture is read, decoded and written by the worker that makes its shard. Every worker, and the machine that starts
-the build, must see source and data directory under the same paths. See docs/building-at-scale.md.
+The place of a picture follows from its id and the number of shards. Only ids, paths and labels travel between
+workers; a picture is read, decoded and written by the worker that builds its shard. Every worker, and the machine
+that starts the build, must see source and data directory under the same paths. See docs/building-at-scale.md.
 """
 
 import shutil
@@ -31,7 +31,7 @@ def build_set_on_beam(
     max_megapixels: float = MAX_MEGAPIXELS,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write the prepared set `<data_dir>/<raw.name>` as `build_set` does, and go on where one was stopped.
+    """Write the prepared set `<data_dir>/<raw.name>` as `build_set` does, or resume a build that was stopped.
 
     Args:
         raw: what a reader returned; its paths must be valid on every worker.
@@ -52,13 +52,13 @@ def build_set_on_beam(
     folder = Path(data_dir).absolute() / raw.name
     with only_build_in(folder, overwrite) as in_use, _brief_errors():
         with beam.Pipeline(options=PipelineOptions(list(beam_options))) as pipeline:
-            # One worker a split goes through the reader, then the rows are dealt out to all.
+            # One worker per split goes through the reader; then the rows are distributed to all workers.
             listed = (
                 pipeline
                 | "Splits" >> beam.Create(list(raw.splits))
                 | "List" >> beam.FlatMap(_list_split, raw).with_outputs("skipped", main="samples")
             )
-            # A step of its own: as a side input, BundleBasedDirectRunner takes a tagged output for the main one.
+            # A separate step: BundleBasedDirectRunner mistakes a tagged output, as a side input, for the main one.
             left_out = listed.skipped | "Left out" >> beam.Map(tuple)
             packed = listed.samples | beam.Reshuffle() | "Pack" >> beam.Map(_pack)
             # The bytes of all files of a split decide its number of shards.
@@ -89,7 +89,7 @@ def build_set_on_beam(
 
 @contextmanager
 def _brief_errors() -> Iterator[None]:
-    """Runners with workers of their own raise a `RuntimeError` around the worker's whole traceback."""
+    """Shorten the errors of runners that put a worker's whole traceback into a `RuntimeError`."""
     try:
         yield
     except RuntimeError as error:
@@ -101,7 +101,7 @@ def _brief_errors() -> Iterator[None]:
 
 
 def _list_split(split: str, raw: RawSet) -> Iterator[Any]:
-    """A split's samples, and in the end those that its reader left out."""
+    """A split's samples, and at the end those that its reader left out."""
     from apache_beam.pvalue import TaggedOutput
 
     for sample in raw.splits[split]():
@@ -126,7 +126,7 @@ def _count_shards(element: Any) -> Any:
 
 
 def _place(element: Any, num_shards: dict[str, int]) -> Any:
-    """The key is the shard: its split, its number, and of how many it is one."""
+    """Give a sample its shard as the key: split, number of the shard, number of shards."""
     split, packed = element
     return (split, records.shard_of(Packed(*packed).id, num_shards[split]), num_shards[split]), packed
 
@@ -152,7 +152,7 @@ def _write_shard(
     (split, shard, num_shards), items = element
     path = shard_path(folder, split, shard, num_shards, in_use)
     task = ShardTask(path, split, shard, num_shards, num_classes, on_bad_image, max_megapixels)
-    # Beam may have made plain tuples of them on their way.
+    # Beam may have turned them into plain tuples on the way.
     samples = [Packed(*packed) for packed in items if packed is not None]
     samples.sort(key=lambda packed: (records.sort_key(packed.id), packed.id))
     pictures = Metrics.counter("mcar_tf", "pictures")

@@ -1,4 +1,4 @@
-"""The options that every command that builds has, and what it prints in the end."""
+"""The options of every command that builds, and what such a command prints at the end."""
 
 import dataclasses
 from pathlib import Path
@@ -15,10 +15,10 @@ from pipelines.readers.registry import ReadingOptions, read_by_options
 from pipelines.samples import RawSet
 from pipelines.words import listed
 
-MOST_CLASSES = 100  # with a line each
-SHOWN_CLASSES = 10  # of more: the most frequent, and the rarest
-NAMED_CLASSES = 8  # in a sentence
-MOST_LEFT_OUT = 0.02  # of a split's pictures
+MOST_CLASSES = 100  # up to so many classes get a line each
+SHOWN_CLASSES = 10  # if there are more: how many of the most frequent, and of the rarest
+NAMED_CLASSES = 8  # how many are named in a sentence
+MOST_LEFT_OUT = 0.02  # of a split's pictures; a larger share is reported
 
 
 @dataclasses.dataclass
@@ -39,11 +39,11 @@ class BuildOptions(ReadingOptions):
 
 
 def read_to_build(options: BuildOptions, **more: Any) -> RawSet:
-    """The raw set that the options name, unless it has been built; `more` are options of its reader.
+    """Read the raw set that the options name, unless it has been built; `more` are options of its reader.
 
-    What the reader guessed is printed, before anything is made of it.
+    What the reader guessed is printed before anything is built from it.
     """
-    if not options.overwrite and not options.dry_run:  # said before anything is read or downloaded
+    if not options.overwrite and not options.dry_run:  # checked before anything is read or downloaded
         refuse_complete(options.data_dir / options.set_name)
     raw = read_by_options(options, **more)
     if raw.read_as:
@@ -54,14 +54,14 @@ def read_to_build(options: BuildOptions, **more: Any) -> RawSet:
 
 
 def print_plan(raw: RawSet) -> None:
-    """Tell what would be built: classes and splits."""
+    """Print what would be built: classes and splits."""
     print(f"classes: {listed(raw.classes)}")
     print(f"splits: {listed(raw.splits)}")
     print("Nothing was built: --dry-run.")
 
 
 def print_outcome(manifest: Manifest, data_dir: Path) -> None:
-    """Tell how many pictures a set has that was built, which were left out, of which classes, and what looks odd."""
+    """Print how many pictures a built set has, which were left out, what classes it has, and what looks odd."""
     for name, split in manifest.splits.items():
         print(
             f"{name}: {split.examples:,} pictures in {len(split.shards)} shards, {len(split.skipped):,} left out"
@@ -77,7 +77,7 @@ def print_outcome(manifest: Manifest, data_dir: Path) -> None:
 
 
 def print_classes(manifest: Manifest) -> None:
-    """A table: how many pictures of each split show a class; of very many, the most frequent and the rarest."""
+    """Print how many pictures of each split show each class; of very many, the most frequent and the rarest."""
     pictures = np.sum([split.present for split in manifest.splits.values()], axis=0)
     order = list(range(len(pictures)))
     few = len(pictures) <= MOST_CLASSES
@@ -127,7 +127,7 @@ def find_doubts(manifest: Manifest) -> list[str]:
 
 
 def _names(manifest: Manifest, chosen: np.ndarray) -> str:
-    """`3 classes: cat, dog, cow`, shortened."""
+    """The chosen classes in words, at most `NAMED_CLASSES` of them: `3 classes (cat, dog, cow)`."""
     names = [manifest.classes[label] for label in np.flatnonzero(chosen)]
     shown = ", ".join(names[:NAMED_CLASSES]) + (", ..." if len(names) > NAMED_CLASSES else "")
     return f"the class {shown}" if len(names) == 1 else f"{len(names):,} classes ({shown})"

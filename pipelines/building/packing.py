@@ -1,6 +1,6 @@
-"""Samples in, lines of text out, on their way to their shards: from process to process, and from machine to machine.
+"""Pack samples into lines of text, which travel between processes and machines on their way to their shards.
 
-A packed sample is a line and, where its picture has no file, the picture's bytes behind it:
+A packed sample is a line, followed by the picture's bytes if the picture has no file:
 
     <id> TAB <bytes of the picture> TAB <bytes that follow the line> TAB <JSON of the rest> LF
 """
@@ -33,8 +33,8 @@ class Packed(NamedTuple):
     """A packed sample.
 
     Attributes:
-        line: see above. It also tells whether a file is still the one that was listed: by its size and time of
-            change, or the hash of bytes without a file.
+        line: see above. It also tells whether the picture is still the one that was listed, by the file's size and
+            time of change, or without a file by a hash of the bytes.
         inline: the picture's bytes, where it has no file.
     """
 
@@ -47,11 +47,11 @@ class Packed(NamedTuple):
 
     @property
     def encoded_bytes(self) -> int:
-        """Of the picture: those of a split together decide its number of shards."""
+        """Size of the picture; the sum over a split decides its number of shards."""
         return int(self.line.split(b"\t", 2)[1])
 
     def sample(self) -> Sample:
-        """What was packed."""
+        """The sample that was packed."""
         fields: dict[str, Any] = json.loads(self.line.split(b"\t", 3)[3])
         file = fields.pop("file")
         del fields["stamp"]
@@ -61,7 +61,7 @@ class Packed(NamedTuple):
 
 
 def pack(sample: Sample) -> Packed:
-    """See `Packed`. The sample must have passed `check_sample`; its file must be there."""
+    """Pack a sample, see `Packed`. It must have passed `check_sample`, and its file must be there."""
     fields = {
         field.name: getattr(sample, field.name)
         for field in dataclasses.fields(sample)
@@ -74,19 +74,19 @@ def pack(sample: Sample) -> Packed:
         status = sample.image.stat()
         inline, size = b"", status.st_size
         fields |= {"file": str(sample.image), "stamp": status.st_mtime_ns}
-    # ASCII, for a file's name may be no text; and a reader may have counted by numpy.
+    # ASCII, because a file's name may not be valid text. `default`, because a reader may give numbers of numpy.
     rest = json.dumps(fields, separators=(",", ":"), ensure_ascii=True, default=lambda number: number.item())
     return Packed(f"{sample.id}\t{size}\t{len(inline)}\t{rest}\n".encode("ascii"), inline)
 
 
 def read_packed(file: BinaryIO) -> Iterator[Packed]:
-    """The packed samples from where an open file stands to its end."""
+    """The packed samples from the present position of an open file to its end."""
     while line := file.readline():
         yield _with_inline(line, file)
 
 
 def read_packed_at(file: BinaryIO, place: int) -> Packed:
-    """The packed sample at a place of an open file."""
+    """The packed sample at a position in an open file."""
     file.seek(place)
     return _with_inline(file.readline(), file)
 

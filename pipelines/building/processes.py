@@ -1,4 +1,4 @@
-"""Shards to be built in, built ones out: here, or in many processes at once."""
+"""Build shards, in this process or in many at once."""
 
 import concurrent.futures
 import multiprocessing
@@ -12,21 +12,21 @@ from pipelines.building.shards import WORK_FOLDER, BuiltShard, ShardTask, finish
 from pipelines.building.spool import read_in_order, spool_file
 from pipelines.command import load_tensorflow
 
-BYTES_A_PROCESS = 64 * 2**20  # of pictures, below which another process costs more than it brings
+BYTES_A_PROCESS = 64 * 2**20  # of pictures; for fewer, another process costs more time than it saves
 
 
 def count_cores() -> int:
-    """Those that this process may use, where the system tells (Linux does)."""
+    """The cores that this process may use, if the system tells (Linux does); otherwise all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_tasks(
     tasks: Sequence[ShardTask], processes: int, on_pictures: Callable[[int], object]
 ) -> Generator[tuple[ShardTask, BuiltShard], None, None]:
-    """Build shards from their spooled samples; each comes as it is finished.
+    """Build shards from their spooled samples; yield each as soon as it is finished.
 
     Args:
-        tasks: one a shard.
+        tasks: one per shard.
         processes: how many at once; with 1 in this process.
         on_pictures: is called with the number of pictures that are done since the last call.
     """
@@ -72,11 +72,11 @@ def _start_worker(counter: Any) -> None:
     load_tensorflow()
     import tensorflow as tf
 
-    tf.config.set_visible_devices([], "GPU")  # or every process would take memory of it
+    tf.config.set_visible_devices([], "GPU")  # otherwise every process would take memory on it
 
 
 def _leave_with_parent() -> None:
-    """A parent that was killed can't end us: we would write into what may be another build by then."""
+    """End this process when its parent ends: if the parent was killed, we might write into another build."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

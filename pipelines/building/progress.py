@@ -1,4 +1,4 @@
-"""How far a build is, on standard error."""
+"""Show the progress of a build on standard error."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 def progress_bar(title: str, total: int | None = None) -> "tqdm":
     from tqdm import tqdm
 
-    # Into a log file go few lines, onto a terminal two a second.
+    # A terminal is updated twice a second; a log file gets few lines.
     interval = 0.5 if sys.stderr.isatty() else 10.0
     return tqdm(total=total, desc=title, unit=" pictures", mininterval=interval, file=sys.stderr)

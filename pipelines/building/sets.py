@@ -1,11 +1,11 @@
-"""A raw set in, a prepared set out, or going on with one whose build was stopped.
+"""Build a prepared set from a raw set, or resume a build that was stopped.
 
-A reader's samples are laid, without their pixels, into one file for each shard; then processes make the shards
-independently: read a picture, decode it, write its record. So memory holds one sample a process, however many
-pictures there are, and a build that was stopped anywhere goes on with the shards that it had finished.
+First, a reader's samples are written, without their pixels, into one file for each shard. Then processes build the
+shards independently: read a picture, decode it, write its record. So memory holds one sample per process, however
+many pictures there are, and a build that was stopped anywhere keeps the shards that it had finished.
 
-A set that is there already stays whole until the manifest of the one that replaces it is written: a shard whose name
-is in use gets another name.
+An existing set stays complete until the manifest of its replacement is written: a new shard whose name is in use gets
+another name.
 """
 
 import contextlib
@@ -40,23 +40,23 @@ def build_set(
     max_megapixels: float = MAX_MEGAPIXELS,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write the prepared set `<data_dir>/<raw.name>`, or go on with a build of it that was stopped.
+    """Write the prepared set `<data_dir>/<raw.name>`, or resume a build of it that was stopped.
 
-    What comes out is the same to the byte, whatever the number of processes and however often it was stopped. The
-    manifest comes last: a folder without it is no set.
+    The result is the same to the byte, whatever the number of processes and however often the build was stopped. The
+    manifest is written last: without it, a folder is not a prepared set.
 
     Args:
         raw: what a reader returned.
         data_dir: where prepared sets lie.
-        processes: how many read and decode at once; by default one a core, fewer for small sets.
+        processes: how many read and decode at once; by default one per core, fewer for small sets.
         on_bad_image: leave out a picture that does not decode and name it in the manifest, or stop.
         max_megapixels: larger pictures count as bad.
         overwrite: build a complete set anew, instead of refusing to; it stays until the new one is complete.
 
     Raises:
         FileExistsError: the set is complete.
-        ValueError: a class, an id or a label is not valid, a picture is bad and the build was to stop, nothing is
-            left.
+        ValueError: a class, an id or a label is not valid, a picture is bad and `on_bad_image` is `stop`, or no
+            picture is left.
         OSError: a file cannot be read or written.
     """
     check_handling(on_bad_image, max_megapixels)
@@ -84,15 +84,15 @@ def build_set(
             try:
                 manifest = complete_set(raw, folder, built)
             except BaseException:
-                built.close()  # which ends the other processes
-                remove_partial(folder)  # that they were writing
+                built.close()  # ends the other processes
+                remove_partial(folder)  # what they were writing
                 raise
-        shutil.rmtree(work, ignore_errors=True)  # while nobody else builds; what may be left does no harm
+        shutil.rmtree(work, ignore_errors=True)  # while the folder is still locked; leftovers do no harm
     return manifest
 
 
 def refuse_complete(folder: Path) -> None:
-    """Refuse to build a set that is there."""
+    """Raise an error if the set has already been built."""
     if (folder / MANIFEST).exists():
         _remove_leftovers(folder)
         raise FileExistsError(
@@ -102,10 +102,10 @@ def refuse_complete(folder: Path) -> None:
 
 @contextlib.contextmanager
 def only_build_in(folder: Path, overwrite: bool) -> Iterator[frozenset[str]]:
-    """See that a set can be built in a folder, by this process alone while the `with` block runs.
+    """Make sure that a set can be built in a folder, by this process alone while the `with` block runs.
 
     Yields:
-        The names of the shards of the set that is there, which must not be touched.
+        The names of the shards of the existing set, which must not be touched.
     """
     if not overwrite:
         refuse_complete(folder)
@@ -118,13 +118,16 @@ def only_build_in(folder: Path, overwrite: bool) -> Iterator[frozenset[str]]:
 
 
 def shard_path(folder: Path, split: str, shard: int, num_shards: int, in_use: frozenset[str]) -> Path:
-    """Where a shard is built: under its name, or under its other one while a set that is there has that name."""
+    """Where a shard is built: under its usual name, or under its other one if the existing set uses that."""
     name = records.shard_name(split, shard, num_shards)
     return folder / (_other_name(name) if name in in_use else name)
 
 
 def complete_set(raw: RawSet, folder: Path, built: Iterable[tuple[ShardTask, BuiltShard]]) -> Manifest:
-    """Write the manifest of shards as they are finished, in any order; `raw`'s samples must have been iterated."""
+    """Wait for shards to be finished, in any order, and write the manifest.
+
+    `raw`'s samples must have been iterated.
+    """
     tallies = {split: _Tally(len(raw.classes)) for split in raw.splits}
     for task, shard in built:
         tallies[task.split].add(task.shard, shard)
@@ -173,7 +176,7 @@ def _assemble_manifest(raw: RawSet, folder: Path, tallies: dict[str, _Tally]) ->
 
 
 def _shards_in_use(folder: Path) -> dict[str, str]:
-    """Name -> checksum of the shards of the set that is there; none where its manifest can't be read."""
+    """Name -> checksum of the existing set's shards; empty if its manifest can't be read."""
     try:
         manifest = load_manifest(folder.parent, folder.name, check_files=False)
     except (FileNotFoundError, ValueError):
@@ -182,13 +185,13 @@ def _shards_in_use(folder: Path) -> dict[str, str]:
 
 
 def _other_name(name: str) -> str:
-    """Each shard has two names, of which the set that is there uses at most one."""
+    """The other one of a shard's two names, of which the existing set uses at most one."""
     stem = name.removesuffix(".tfrecord")
     return f"{stem.removesuffix('-b')}.tfrecord" if stem.endswith("-b") else f"{stem}-b.tfrecord"
 
 
 def _settle(folder: Path, shard: Shard, in_use: dict[str, str]) -> Shard:
-    """A shard that has come out as it was takes the old one's place and name; nobody sees a difference."""
+    """If a new shard equals the existing one, give it that one's place and name; readers see no difference."""
     other = _other_name(shard.name)
     if in_use.get(other) != shard.sha256:
         return shard
@@ -206,7 +209,7 @@ def _remove_unused_shards(folder: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Finish what a build had to do that was killed when its manifest was written already."""
+    """Clean up after a build that was killed after it had written its manifest."""
     work = folder / WORK_FOLDER
     if any((work / f"{name}.json").is_file() for name in _shards_in_use(folder)):
         with contextlib.suppress(FileExistsError), _locked(work):
@@ -219,9 +222,9 @@ def _locked(work: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _refuse_foreign(work: Path) -> None:
-    """Refuse a work folder that somebody else has made, or in which somebody laid a link."""
+    """Refuse a work folder that somebody else has made, or in which somebody placed a link."""
     with tempfile.TemporaryFile(dir=work) as file:
-        ours = os.fstat(file.fileno()).st_uid  # as this disk calls us
+        ours = os.fstat(file.fileno()).st_uid  # our user id on this disk
     for path in (work, *work.iterdir()):
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode) or status.st_uid != ours:

@@ -1,6 +1,6 @@
-"""Packed samples of one shard in, the shard and what the manifest says of it out, wherever it is built.
+"""Build one shard from its packed samples, on any machine, with what the manifest will say of it.
 
-A finished shard leaves a note, by which a build that was stopped knows what it need not do again.
+A note is written for each finished shard, so that a resumed build does not build it again.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ MAX_NOTE_BYTES = 2**28
 
 
 def check_handling(on_bad_image: OnBadImage, max_megapixels: float) -> None:
-    """Refuse values that say nothing about what to do with a picture."""
+    """Refuse invalid values of the options that say what to do with a picture."""
     if on_bad_image not in get_args(OnBadImage):
         raise ValueError(f"`on-bad-image` must be skip or stop. Received: {on_bad_image!r}")
     if not 0 < max_megapixels <= MOST_MEGAPIXELS:
@@ -68,7 +68,7 @@ class ShardTask:
 
     @property
     def note(self) -> Path:
-        """What is known of the finished shard, for a build that goes on."""
+        """The file that describes the finished shard, for a resumed build."""
         return self.path.parent / WORK_FOLDER / f"{self.path.name}.json"
 
 
@@ -83,12 +83,12 @@ def finish_shard(
     samples: Callable[[], Iterable[Packed]],
     on_picture: Callable[[int], object],
 ) -> BuiltShard:
-    """Build a shard, unless an earlier build did from the same samples and it still is as it was written.
+    """Build a shard, unless an earlier build built it from the same samples and it is still as it was written.
 
     Args:
         task: which shard.
         samples: gives all samples of the shard, in the order of `records.sort_key`, at every call.
-        on_picture: is called with the number of pictures that are done since the last call.
+        on_picture: is called with the number of pictures done since the last call.
     """
     digest, count = _digest(task, samples())
     built = _read_note(task, digest)
@@ -116,10 +116,10 @@ def build_shard(
     max_megapixels: float = MAX_MEGAPIXELS,
     on_picture: Callable[[int], object] = lambda count: None,
 ) -> BuiltShard:
-    """Read, check and write the pictures that belong into one shard.
+    """Read, check and write the pictures that belong to one shard.
 
     Args:
-        path: of the shard; it is there only once it is whole.
+        path: of the shard; the file appears only once it is complete.
         samples: all those for which `records.shard_of` gives this shard, in the order of `records.sort_key`.
         num_classes: of the set.
         on_bad_image: as in `build_set`.
@@ -161,11 +161,11 @@ def build_shard(
 
 
 def _read_picture(sample: Sample, max_megapixels: float) -> Picture:
-    """The picture of a sample, proven to decode.
+    """Read the picture of a sample and make sure that it decodes.
 
     Raises:
         BadPicture: it can't be used, or its file can't be read though it is there.
-        FileNotFoundError: it is gone: what was listed is not what lies there.
+        FileNotFoundError: its file was listed, but is gone.
     """
     image = sample.image
     encoded = image if isinstance(image, bytes) else read_file(image, max_megapixels)
@@ -173,7 +173,7 @@ def _read_picture(sample: Sample, max_megapixels: float) -> Picture:
 
 
 def _digest(task: ShardTask, samples: Iterable[Packed]) -> tuple[str, int]:
-    """A hash of all that a shard follows from, and its number of samples."""
+    """A hash of everything that a shard depends on, and its number of samples."""
     everything = hashlib.sha256(
         repr((SCHEMA_VERSION, task.num_classes, task.on_bad_image, task.max_megapixels)).encode()
     )
@@ -185,7 +185,7 @@ def _digest(task: ShardTask, samples: Iterable[Packed]) -> tuple[str, int]:
 
 
 def _read_note(task: ShardTask, digest: str) -> BuiltShard | None:
-    """The shard as its note tells; None where there is none, or the shard is not what it tells of."""
+    """The shard as its note describes it; None if there is no note, or the shard does not match it."""
     if not task.note.is_file() or not task.path.is_file() or task.path.is_symlink():
         return None
     try:

@@ -1,4 +1,4 @@
-"""A raw set in, one file of packed samples for each shard to be built out: so memory never holds more than a few."""
+"""Write a raw set's packed samples into one file for each shard to be built, so that memory holds only a few."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from pipelines.building.progress import progress_bar
 from pipelines.files import no_follow
 from pipelines.samples import RawSet
 
-SPOOL_BYTES = 64 * 2**20  # of samples in memory, before they are laid into their shards' files
+SPOOL_BYTES = 64 * 2**20  # of samples in memory, before they are written into their shards' files
 
 
 class Plan(NamedTuple):
-    """Of one split."""
+    """What is to be built of one split."""
 
     examples: int
     encoded_bytes: int
@@ -23,7 +23,7 @@ class Plan(NamedTuple):
 
 
 def lay_out(raw: RawSet, work: Path) -> dict[str, Plan]:
-    """Go through the reader once; leave the samples of each shard in a file of `work`."""
+    """Go through the reader once, and write the samples of each shard into a file in `work`."""
     for old in work.glob("*.samples"):
         old.unlink()
     layout = {}
@@ -51,7 +51,7 @@ def spool_file(work: Path, split: str, shard: int, num_shards: int) -> Path:
 
 
 def read_in_order(path: Path) -> Iterator[Packed]:
-    """The samples of a shard's file by `records.sort_key`; in memory are their places alone, and one sample."""
+    """The samples of a shard's file, sorted by `records.sort_key`; memory holds only their places and one sample."""
     places = []
     with open(path, "rb", opener=no_follow) as file:
         place = 0
@@ -63,7 +63,7 @@ def read_in_order(path: Path) -> Iterator[Packed]:
 
 
 def _distribute(everything: Path, work: Path, split: str, num_shards: int) -> None:
-    """Sort a file of samples into one file a shard, through a buffer of `SPOOL_BYTES`."""
+    """Sort a file of samples into one file per shard, through a buffer of `SPOOL_BYTES`."""
     pending: dict[int, list[bytes]] = defaultdict(list)
     size = 0
 

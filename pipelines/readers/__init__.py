@@ -1,1 +1,1 @@
-"""Raw sets as they lie on a disk in, labelled samples out."""
+"""Read raw sets from a disk as labelled samples."""

@@ -1,4 +1,4 @@
-"""Class names of COCO and Pascal VOC in their official order, and what to say about a name that is none."""
+"""Class names of COCO and Pascal VOC in their official order, and class names read from a file."""
 
 import unicodedata
 from pathlib import Path
@@ -116,7 +116,7 @@ COCO_CLASSES = tuple(COCO_CATEGORIES.values())
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """The class names in a text file, one a line; blank lines and space around names do not count."""
+    """The class names in a text file, one per line; blank lines and space around names do not count."""
     try:
         with naming(path):
             lines = path.read_text(encoding="utf-8-sig").split("\n")

@@ -1,4 +1,4 @@
-"""The original COCO download in, labelled samples out; and the parser of COCO-style JSON, also your own."""
+"""Read the original COCO download as labelled samples, and parse COCO-style JSON, also your own."""
 
 import dataclasses
 import functools
@@ -32,12 +32,12 @@ def read_coco(source: Path | str, *, year: int = 2014, keep_unlabelled: bool = F
 
     Args:
         source: the folder of `train2014/`, `val2014/` and `annotations/instances_{train,val}2014.json`.
-        year: 2014 or 2017; both are the same pictures, divided otherwise.
+        year: 2014 or 2017; both have the same pictures, divided differently.
         keep_unlabelled: also yield pictures in which no object was labelled (0.9 % of COCO 2014). By default
             they are left out, as in the paper, and counted in `skipped`.
 
     Raises:
-        ValueError, FileNotFoundError: `source` is not COCO of that year, and what is missing.
+        ValueError, FileNotFoundError: `source` is not COCO of that year; says what is missing.
     """
     if year not in YEARS:
         raise ValueError(f"`year` of COCO must be one of {YEARS}. Received: {year}")
@@ -103,7 +103,7 @@ def _samples(
 
 
 def _refuse_incomplete(annotations: Path, images: Path, instances: "Instances") -> None:
-    """One listing of the folder tells a half-unpacked archive at once, not after hours of building."""
+    """Find a half-unpacked archive at once by listing the folder, not after hours of building."""
     with os.scandir(images) as entries:
         there = {entry.name for entry in entries}
     missing = [image.file_name for image in instances.images if image.file_name not in there]
@@ -155,7 +155,7 @@ def read_instances(path: Path, find_size: FindSize | None = None) -> Instances:
         find_size: a picture's file name -> its width and height, where the JSON has none and there are boxes.
 
     Raises:
-        ValueError: it is not one; names the file and the entry.
+        ValueError: it is not such a JSON; names the file and the entry.
     """
     content = load_json(path)
     if not isinstance(content, dict):
@@ -214,7 +214,7 @@ def labels_of(
 
 
 def load_json(path: Path) -> Any:
-    """The content of a JSON file, which may be large, without outlines of objects.
+    """The content of a JSON file, which may be large, without the outlines of objects.
 
     Raises:
         ValueError: it is not JSON.

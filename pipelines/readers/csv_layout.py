@@ -1,4 +1,4 @@
-"""The header and the first rows of a CSV in, what each of its columns says out; what can't be known is asked for."""
+"""Find out from a CSV's header and first rows what each column says; where that can't be known, ask the user."""
 
 import csv
 import dataclasses
@@ -15,13 +15,13 @@ from pipelines.words import listed, nearest
 
 COLUMNS = ("file", "labels", "difficult", "split")
 PRESENT, ABSENT, DIFFICULT, UNKNOWN = "present", "absent", "difficult", "unknown"
-CELLS = {"1": PRESENT, "0": ABSENT, "-1": DIFFICULT, "": UNKNOWN}  # of a column per class
+CELLS = {"1": PRESENT, "0": ABSENT, "-1": DIFFICULT, "": UNKNOWN}  # in a column per class
 CELLS |= {"1.0": PRESENT, "0.0": ABSENT, "-1.0": DIFFICULT}  # as pandas writes a column that has gaps
 WORDS = {"true": PRESENT, "false": ABSENT, "yes": PRESENT, "no": ABSENT, "y": PRESENT, "n": ABSENT}
 WORDS |= {"t": PRESENT, "f": ABSENT}
-SAMPLED = 1000  # rows, by which columns are guessed
-FIELD_BYTES = 2**20  # of one cell
-# What others call the column of the file, and that of the labels; lower case, without marks between words.
+SAMPLED = 1000  # rows, from which the columns are guessed
+FIELD_BYTES = 2**20  # at most so many in one cell
+# What others call the column of files and the column of labels; in lower case, without marks between words.
 # fmt: off
 FILE_NAMES: tuple[str, ...] = (
     "file", "filename", "fname", "image", "imagename", "img", "imageindex", "imageid", "imagepath", "path",
@@ -33,9 +33,9 @@ LABEL_NAMES: tuple[str, ...] = (
 )
 # fmt: on
 SPLIT_COLUMNS = ("split", "is_valid", "partition", "subset")
-# What stands for no label, where it never stands beside another.
+# Labels that mean "none of the classes", if they never stand beside another label.
 NONE_LABELS = ("No Finding", "no finding", "none", "None")
-# CheXpert's own: there -1 says that the report was uncertain.
+# Columns by which a table of CheXpert's is recognised: there, -1 says that the report was uncertain.
 CHEXPERT = {"Enlarged Cardiomediastinum", "Lung Opacity", "Pleural Effusion"}
 
 
@@ -47,13 +47,13 @@ class Layout:
         encoding, delimiter: of the file.
         header: names of the columns.
         file, labels, difficult, split, group: columns, None where there is none.
-        class_columns: the columns of a class each, in order.
+        class_columns: the columns that stand for one class each, in order.
         ignored: columns that are not read.
-        cells: what a cell of such a column says.
-        minus_one_told: whether somebody said what -1 means.
+        cells: text of a cell of such a column -> what it says.
+        minus_one_told: whether it is known what -1 means.
         separator: between the labels of a cell.
-        none_label: the label that says none of the classes.
-        exact: it is our own form, in which nothing has to be guessed.
+        none_label: the label that says that none of the classes is there.
+        exact: whether it is our own form, in which nothing has to be guessed.
         remarks: what was guessed.
     """
 
@@ -79,7 +79,7 @@ def read_layout(path: Path, told: Told) -> Layout:
     """What the columns of a CSV say.
 
     Raises:
-        ValueError: what can't be known, with the option that tells it.
+        ValueError: something can't be known; names the option that tells it.
     """
     encoding, delimiter = _find_form(path)
     sample = list(itertools.islice(read_lines(path, encoding, delimiter), SAMPLED + 1))
@@ -254,7 +254,7 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
 
 
 def _find_file(path: Path, header: list[str], rows: list[list[str]], cells_of) -> str:  # type: ignore[no-untyped-def]
-    """The column that names the pictures: by its name, or as the only one whose cells end as files do."""
+    """The column that names the pictures: by its name, or as the only one whose cells end like picture files."""
     if not header:
         raise ValueError(f"{path} has no column `file`. It is empty.")
     of_files = [
@@ -294,7 +294,7 @@ def _find_labels(path: Path, columns: list[str]) -> str | None:
 
 
 def _is_of_a_class(cells: list[str], known: dict[str, str]) -> bool:
-    """Whether a column says of each picture if it shows a class: most of its cells do, and not all are blank."""
+    """Whether a column says if each picture shows a class: so do most of its cells that are not blank."""
     filled = [cell for cell in cells if cell]
     good = sum(cell in known or cell.lower() in WORDS for cell in filled)
     return bool(filled) and 2 * good > len(filled)

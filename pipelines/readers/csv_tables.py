@@ -1,4 +1,4 @@
-"""A CSV or a text in columns in, its rows out: a column of labels, a column per class, or a line a label."""
+"""Read the rows of a CSV or a text in columns: with a column of labels, a column per class, or a line per label."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ IS_VALID = {"true": "validation", "1": "validation", "false": "train", "0": "tra
 PARTITION = {"0": "train", "1": "validation", "2": "test"}  # CelebA's
 LONG_FORM = ("ImageID", "LabelName")  # Open Images'
 MARKS = {" ": "blanks", "\t": "tabs", ",": "commas", ";": "`;`", "|": "`|`"}
-MOST_JSON = 2**20  # letters of JSON in a cell
+MOST_JSON = 2**20  # characters of JSON in a cell
 
 
 def open_csv(path: Path, split: str | None, told: Told, folder: Path | None = None) -> Table:
@@ -45,7 +45,7 @@ class Csv(Table):
         super().__init__(path, split, folder)
         self._layout = layout = read_layout(path, told)
         self._place = {column: place for place, column in enumerate(layout.header)}
-        self._met: set[str] = set()  # kinds of cells
+        self._met: set[str] = set()  # the kinds of cells that were met
         self.exact = layout.exact
         self.names_splits = layout.split is not None
         self.joins_labels = layout.labels is not None
@@ -124,7 +124,7 @@ class Csv(Table):
         return tuple(name for part in cell.split(self.separator) if (name := clean(part)))
 
     def _labels_from_columns(self, where: str, cells: list[str]) -> tuple[tuple[str, ...], ...]:
-        """The same of a row with a cell per class."""
+        """The present, difficult and unknown classes of a row with a cell per class."""
         layout = self._layout
         found: dict[str, list[str]] = {PRESENT: [], ABSENT: [], DIFFICULT: [], UNKNOWN: []}
         for name in layout.class_columns:
@@ -142,7 +142,7 @@ class Csv(Table):
 
 
 def names_in_json(where: str, cell: str) -> tuple[str, ...]:
-    """The labels of a cell as Label Studio and pandas write several: `{"choices": ["cat", "dog"]}`, `["cat"]`."""
+    """The labels of a cell with a list as Label Studio or pandas writes it: `{"choices": ["cat"]}`, `["cat"]`."""
     try:
         content: Any = json.loads(cell[:MOST_JSON])
     except (ValueError, RecursionError):
@@ -172,7 +172,7 @@ def _describe(layout: Layout) -> Iterator[str]:
 
 
 class CelebA(Table):
-    """CelebA's text: the number of pictures, the names of the classes, then a file and 1 or -1 of each class."""
+    """CelebA's text: the number of pictures, the class names, then lines of a file and 1 or -1 for each class."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         super().__init__(path, split, folder)
@@ -238,9 +238,9 @@ def _words(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 class LongForm(Table):
-    """Open Images' form: a line a label, `ImageID,Source,LabelName,Confidence`; the lines of a picture together.
+    """Open Images' form: a line per label, `ImageID,Source,LabelName,Confidence`, a picture's lines in succession.
 
-    1 is present and 0 absent; of all other classes nobody knows.
+    A confidence of 1 means present and 0 absent; all other classes are unknown.
     """
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
@@ -291,7 +291,7 @@ class LongForm(Table):
 
 
 def _read_descriptions(folder: Path) -> tuple[dict[str, str], Path | None]:
-    """Open Images' file of class descriptions, `/m/01yrx,Cat` a line without a header: id -> name."""
+    """Open Images' file of class descriptions, lines such as `/m/01yrx,Cat` without a header: id -> name."""
     path = next(
         (p for p in sorted(folder.glob("*class-descriptions*.csv")) if not p.name.startswith(".")), None
     )

@@ -2,9 +2,9 @@
 
 Each scene holds one to four digits of different classes, most of them small, over a cluttered background. The
 digits are the 1,797 real ones of 8x8 px that scikit-learn ships (UCI "Optical Recognition of Handwritten
-Digits"); a digit's image that is used in one split is used in no other. Digits are lighter than what
-surrounds them by `CONTRAST` or so, in any colour; clutter is gradients, blobs, noise, and thin strokes that run
-on for too long to be a digit.
+Digits"); a digit's image that is used in one split is used in no other. Digits have any colour and are
+lighter than what surrounds them by about `CONTRAST`; clutter is gradients, blobs, noise, and thin strokes that
+are too long to be a digit.
 """
 
 import io
@@ -25,13 +25,13 @@ SHARE_OF_DIGITS = {"train": 0.60, "validation": 0.15, "test": 0.25}
 SIDE = (96, 128)  # px, of height and width each
 DIGIT_HEIGHT = (18, 56)  # px, log-uniform: half of the digits are below 32 px
 TILT = 12  # degrees, to either side
-CONTRAST = 75  # of 255, in luma, between ink and what it is written on, wherever there is so much room
+CONTRAST = 75  # of 255, in luma, between the ink and what is below it, where the range allows it
 JPEG_QUALITY = 90
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def read_digits(seed: int = 0) -> RawSet:
-    """The set `digits`: 6,000 / 500 / 1,000 scenes, a function of `seed` and nothing else."""
+    """The set `digits`: 6,000 / 500 / 1,000 scenes, which depend on `seed` alone."""
     digits = load_digits()
     pools = _split_digits(digits.target)
     return RawSet(
@@ -82,7 +82,7 @@ def _make_scene(
     height, width = (int(side) for side in rng.integers(SIDE[0], SIDE[1] + 1, size=2))
     canvas = _background(rng, height, width)
 
-    # The largest digit finds its place first; one that finds none among the others is left out.
+    # The largest digit is placed first; a digit for which no place is left is left out.
     glyphs = sorted(
         (_Glyph(int(label), _draw_digit(rng, image)) for image, label in zip(images, labels, strict=True)),
         key=lambda glyph: -glyph.ink.size,
@@ -162,7 +162,7 @@ def _draw_digit(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def _find_place(
     rng: np.random.Generator, taken: np.ndarray, height: int, width: int
 ) -> tuple[int, int] | None:
-    """A place (top, left) of a digit that touches no other's; it is marked as taken."""
+    """A place (top, left) where a digit touches no other, then marked as taken; None if none was found."""
     for _ in range(50):
         top = int(rng.integers(0, taken.shape[0] - height + 1))
         left = int(rng.integers(0, taken.shape[1] - width + 1))
@@ -180,6 +180,6 @@ def _write(rng: np.random.Generator, canvas: np.ndarray, ink: np.ndarray, top: i
     goal = rng.uniform(min(lighter, 254.0), 255)
     color = rng.uniform(0, 255, size=3).astype(np.float32)
     shade = float(color @ LUMA)
-    # Towards black or white until the luma is right: the hue stays.
+    # Mix with black or white until the luma is right, which keeps the hue.
     color = color * (goal / shade) if goal < shade else 255 - (255 - color) * ((255 - goal) / (255 - shade))
     below += (color - below) * ink[..., None]

@@ -1,4 +1,4 @@
-"""The labels of all pictures in, the split of each out: stratified, and groups of pictures kept together."""
+"""Divide pictures into splits by their labels: stratified, with groups of pictures kept together."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ def divide(
     """The split of each picture.
 
     Args:
-        label_sets: of each picture; equal ones may be one object.
+        label_sets: the labels of each picture; equal ones may be one object.
         classes: all names.
-        hashes: (pictures,) uint64 of their ids.
+        hashes: (pictures,) uint64, hashes of their ids.
         groups: (pictures,) numbers of the groups, or None where each picture stands for itself.
-        shares: of each split.
-        seed: another one divides otherwise.
+        shares: the share of each split.
+        seed: another seed gives another division.
 
     Returns:
         (pictures,) uint8.
@@ -41,14 +41,15 @@ def divide(
 def grouped_split(
     labels: Sequence[tuple[int, ...]], groups: np.ndarray, keys: np.ndarray, shares: Sequence[float]
 ) -> np.ndarray:
-    """Whole groups into splits: the largest first, each where it least disturbs what every split should have.
+    """Assign whole groups to splits: the largest first, each where it least disturbs what the splits should have.
 
-    Disturbance is the chi-squared distance of a split's pictures, and pictures of each class, from its share of them.
+    Disturbance is the chi-squared distance of a split's number of pictures, and of pictures of each class, from its
+    share of them.
 
     Args:
         labels: the classes of each picture.
         groups: (pictures,) numbers from 0 on.
-        keys: (pictures,) uint64, see `stratified_split`; the least of a group is the group's.
+        keys: (pictures,) uint64, see `stratified_split`; the smallest key in a group is the group's.
         shares: the share of each split; they sum to 1.
 
     Returns:
@@ -58,7 +59,7 @@ def grouped_split(
     counts: list[Counter[int]] = [Counter() for _ in range(int(groups.max(initial=-1)) + 1)]
     for group, of in zip(groups.tolist(), labels, strict=True):
         counts[group].update(of)
-        counts[group][num_classes] += 1  # pictures, as one class more
+        counts[group][num_classes] += 1  # the number of pictures, like one more class
     group_keys = np.full(len(counts), np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(group_keys, groups, keys)
     sizes = np.bincount(groups, minlength=len(counts))

@@ -1,4 +1,4 @@
-"""A folder in, its rows out: a folder a class, or YOLO's text files beside the pictures."""
+"""Read the rows of a folder: one folder per class, or YOLO's text files beside the pictures."""
 
 import hashlib
 import os
@@ -10,11 +10,11 @@ from typing import Any
 from pipelines.readers.rows import PICTURE_ENDINGS, SPLIT_NAMES, Box, Row, Table, Told, clean, split_named
 from pipelines.reading import read_text, read_yaml
 
-LABEL_BYTES = 2**22  # of one of YOLO's files
+LABEL_BYTES = 2**22  # of one of YOLO's text files
 
 
 class ClassFolders(Table):
-    """A folder a class, the pictures in it; a picture that was copied into several has all of their labels."""
+    """One folder of pictures per class; a picture that was copied into several folders has all of their labels."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         super().__init__(path, split, folder or path)
@@ -32,7 +32,7 @@ class ClassFolders(Table):
             yield Row(self.path, file, file, tuple(labels), split=self.split)
 
     def _merge(self) -> list[tuple[str, list[str]]]:
-        """File, relative to the folder -> its labels; copies are one picture, under their first name."""
+        """(file, relative to the folder; its labels) per picture; copies are one picture, under their first name."""
         files = [(clean(folder.name), file) for folder in self._classes for file in _pictures_below(folder)]
         same_size: dict[int, list[int]] = defaultdict(list)
         same_name: dict[str, list[int]] = defaultdict(list)
@@ -101,7 +101,7 @@ def find_class_folders(source: Path, told: Told) -> list[Table] | None:
 
 
 class Yolo(Table):
-    """YOLO's `data.yaml` and a text file a picture, each line the number of a class and a box or an outline."""
+    """YOLO's `data.yaml` and a text file per picture; each line holds a class number and a box or an outline."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         super().__init__(path, split, folder)
@@ -172,7 +172,7 @@ class Yolo(Table):
         return tuple(names), tuple(boxes), tuple(box_labels)
 
     def _resolve(self, key: str, base: Path, place: str) -> Path:
-        """A folder of the YAML; Roboflow's begin with `../` where they lie beside the file itself."""
+        """A folder that the YAML names; Roboflow's begin with `../` although they lie beside the YAML itself."""
         here = self.path.parent
         bare = place
         while bare.startswith(("../", "./")):

@@ -1,4 +1,4 @@
-"""JSON in, its rows out: COCO's lists, Label Studio's export, or an object a line."""
+"""Read the rows of JSON: COCO's lists, Label Studio's export, or an object per line."""
 
 import itertools
 import json
@@ -16,8 +16,8 @@ from pipelines.readers.placing import local_name
 from pipelines.readers.rows import Row, Table, Told, clean, split_named
 from pipelines.words import listed
 
-LINE_BYTES = 2**24  # of one object
-SAMPLED = 100  # lines, by which the keys are found
+LINE_BYTES = 2**24  # at most so many for one object
+SAMPLED = 100  # lines, from which the keys are found
 
 
 def open_json(path: Path, split: str | None, told: Told, folder: Path | None = None) -> Table:
@@ -59,7 +59,7 @@ class Coco(Table):
             )
 
     def _size_of(self, file_name: str) -> tuple[int, int] | None:
-        """Width and height of a picture of which the JSON has none."""
+        """Width and height of a picture for which the JSON has none; None if the picture can't be opened."""
         try:
             with Pictures.open(self.folder / file_name, formats=FORMATS) as picture:
                 return picture.size
@@ -68,7 +68,7 @@ class Coco(Table):
 
 
 class JsonLines(Table):
-    """An object a line, `{"file_name": "a.png", "labels": ["cat", "dog"]}`, read anew at every iteration."""
+    """An object per line, `{"file_name": "a.png", "labels": ["cat", "dog"]}`, read anew at every iteration."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         super().__init__(path, split, folder)
@@ -148,7 +148,7 @@ class JsonLines(Table):
 
 
 class LabelStudio(Table):
-    """Label Studio's JSON export, full or `min`, held in memory: choices of each task."""
+    """Label Studio's JSON export, full or `min`, held in memory: the choices of each task."""
 
     def __init__(
         self, path: Path, split: str | None, told: Told, folder: Path | None, content: list[Any]

@@ -1,21 +1,21 @@
-"""Labels of a table in; what separates them out, or an error where they look like no names of classes."""
+"""Find out what separates the labels in a table, and refuse labels that don't look like class names."""
 
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-# What people put between labels; of those that also stand inside of names, one such label proves nothing.
+# Marks that people put between labels. Some also stand inside names, so one label with such a mark proves nothing.
 SEPARATORS = ("|", "\t", ";", ",", "/", "+", "&", " ")
 NEVER_IN_NAMES = ("|", "\t")
-FEW_CELLS = 50  # in fewer, a blank may be anything
+FEW_CELLS = 50  # in fewer cells, it can't be known what a blank means
 
 
 def check_labels(first: Mapping[str, str], classes: Collection[str], separator: str | None) -> None:
-    """Refuse what can't be meant, where nobody has said which classes there are.
+    """Refuse labels that are probably mistakes, where nobody has said which classes there are.
 
     Args:
-        first: each label that was met, and where it was first, for the error.
+        first: each label that was met -> where it was met first, for the error.
         classes: all classes; some may not have been met.
         separator: what labels were separated by, or None where they did not stand in one cell.
 
@@ -45,8 +45,8 @@ def find_separator(path: Path, cells: Sequence[str], classes: Collection[str] | 
 
     Args:
         path: of the table, for the error.
-        cells: of the column of labels, some hundreds of them.
-        classes: the names of all, where they were told.
+        cells: some hundreds of the cells of the column of labels.
+        classes: all class names, if the user told them.
 
     Raises:
         ValueError: two marks may be meant, or one is seen too seldom to be sure.
@@ -72,7 +72,7 @@ def find_separator(path: Path, cells: Sequence[str], classes: Collection[str] | 
             if all({*found} <= known for found in parts):
                 return mark
             continue
-        # Where labels are joined, few make many cells, and not always as many in a cell.
+        # Where labels are joined, few different labels make many different cells, and their number per cell varies.
         few = len({part for found in parts for part in found}) < len(distinct)
         varied = len({len(found) for found in parts}) > 1
         if few and varied and 5 * len(joined) >= len(filled) and mark in ", ":
@@ -88,10 +88,10 @@ def find_separator(path: Path, cells: Sequence[str], classes: Collection[str] | 
 
 
 def _joined_by(mark: str, labels: Collection[str]) -> str | None:
-    """A label that looks joined by `mark` of others, or None.
+    """A label that looks like several labels joined by `mark`, or None.
 
-    Names with a mark inside, such as `traffic light`, have parts of their own. Joined labels are made of parts that
-    are labels themselves, or of fewer parts than there are such labels.
+    Names with a mark inside, such as `traffic light`, have parts that no other label has. Joined labels have parts
+    that are labels themselves, or have fewer different parts than there are such labels.
     """
     parts = {label: [part.strip() for part in label.split(mark)] for label in labels if mark in label}
     parts = {label: found for label, found in parts.items() if len(found) > 1 and all(found)}

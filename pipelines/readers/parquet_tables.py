@@ -1,4 +1,4 @@
-"""Parquet files as the Hugging Face hub has them in, their rows out, some at a time."""
+"""Read the rows of Parquet files, as the Hugging Face hub has them, a few at a time."""
 
 import json
 from collections.abc import Iterator

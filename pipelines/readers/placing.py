@@ -1,4 +1,4 @@
-"""The files that a table names, and the folders around it in; where its pictures lie, and their ids out."""
+"""Find out where the pictures lie whose files a table names, and give them ids."""
 
 import dataclasses
 import hashlib
@@ -13,8 +13,8 @@ from pathlib import Path
 from pipelines.readers.rows import PICTURE_ENDINGS, Row, Table
 from pipelines.words import nearest
 
-MOST_FOLDERS = 200  # that are tried
-SAMPLED = 50  # names, by which the place is found
+MOST_FOLDERS = 200  # how many folders are tried
+SAMPLED = 50  # how many names are used to find the place
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 
 
@@ -32,13 +32,13 @@ class Places:
 
     @classmethod
     def find(cls, tables: Sequence[Table], root: Path, *, beside: bool, extension: str | None) -> "Places":
-        """Where the first files of each table lie.
+        """Find out where the pictures of each table lie, by its first files.
 
         Args:
-            tables: with files relative to their own folders, if they lie `beside` them, or to the root.
+            tables: the tables.
             root: the folder of all pictures.
-            beside: see `tables`.
-            extension: what is missing behind their names, where it was told.
+            beside: whether each table's files are relative to its own folder; otherwise they are relative to `root`.
+            extension: what is missing at the end of the files' names, where the user told it.
         """
         found = {}
         for table in tables:
@@ -54,7 +54,7 @@ class Places:
         return cls(root, found)
 
     def path_of(self, table: Table, row: Row) -> str:
-        """The file of a row, relative to the root, which it must not leave."""
+        """The path of a row's file, relative to the root; it must not lead out of the root."""
         prefix, place = self.of_table[table.path]
         if table.holds_pictures:
             return row.file
@@ -65,7 +65,7 @@ class Places:
         return file if _PLAIN_PATH.fullmatch(file) else _below_root(row, file, self.root)
 
     def describe(self) -> str:
-        """What is said behind `file = image_name`: of the first table."""
+        """What is printed after `file = image_name`, for the first table."""
         return next(iter(self.of_table.values()))[1].describe()
 
 
@@ -74,10 +74,10 @@ class Place:
     """How a file's name in a table becomes a path below the folder of the pictures.
 
     Attributes:
-        drop: folders at the name's beginning that are not there.
-        folders: in one of them the file lies.
-        extension: what stands behind the name.
-        bare: a name may have a prefix of Label Studio's that its file lacks.
+        drop: how many folders at the beginning of the name to drop, because they are not there.
+        folders: the folders in one of which the file lies.
+        extension: what to append to the name.
+        bare: whether to remove a prefix that Label Studio puts before the name and that the file lacks.
     """
 
     drop: int = 0
@@ -86,7 +86,7 @@ class Place:
     bare: bool = False
 
     def paths(self, file: str) -> Iterator[str]:
-        """Where a file may lie."""
+        """The paths at which a file may lie."""
         name = "/".join(_parts(file)[self.drop :]) if self.drop else file
         if self.bare:
             name = re.sub(UPLOADED, "", name)
@@ -94,7 +94,7 @@ class Place:
             yield os.path.join(folder, name) + self.extension if folder else name + self.extension
 
     def find(self, file: str, root: Path) -> str:
-        """Where a file lies, or where it should."""
+        """The path at which a file lies; if it is at none, the first of them."""
         if len(self.folders) == 1:
             return next(self.paths(file))
         first = ""
@@ -105,7 +105,7 @@ class Place:
         return first
 
     def describe(self) -> str:
-        """What is said behind `file = image_name`."""
+        """What is printed after `file = image_name`."""
         text = f" + {self.extension}" if self.extension else ""
         if self.drop:
             text += f" without its first {'folder' if self.drop == 1 else f'{self.drop} folders'}"
@@ -116,7 +116,7 @@ class Place:
 
 
 def local_name(file: str) -> str:
-    """A file as it lies here, of Label Studio's addresses: `/data/local-files/?d=a.jpg`, `s3://bucket/a.jpg`."""
+    """The local file of an address of Label Studio's: `/data/local-files/?d=a.jpg`, `s3://bucket/a.jpg`."""
     if "?d=" in file:
         return urllib.parse.unquote(file.partition("?d=")[2])
     if "://" in file:
@@ -125,7 +125,7 @@ def local_name(file: str) -> str:
 
 
 def find_place(files: Sequence[str], root: Path, extension: str | None) -> Place | None:
-    """The place where all of these files lie, the nearest first; None if there is none.
+    """The nearest place where all of these files lie; None if there is none.
 
     Raises:
         ValueError: they lie in two places.
@@ -157,7 +157,7 @@ def find_place(files: Sequence[str], root: Path, extension: str | None) -> Place
                 )
             best = whole[0] if "" not in whole else ""
             return Place(drop, (best, *_siblings(best, folders)), ending, bare)
-        # Each somewhere: archives of many pictures are unpacked into several folders.
+        # The files lie in different folders: archives of many pictures unpack into several.
         if found and all(_is_there(Place(drop, tuple(folders), ending, bare), x, root) for x in files):
             used = [
                 f for f in folders if any(_is_there(Place(drop, (f,), ending, bare), x, root) for x in files)
@@ -168,7 +168,7 @@ def find_place(files: Sequence[str], root: Path, extension: str | None) -> Place
 
 
 def id_of(relative: str) -> str:
-    """A picture's id: its path below the root; with a hash of it, where characters had to be replaced."""
+    """A picture's id: its path below the root, and a hash of that if characters had to be replaced."""
     replaced = re.sub(r"[^A-Za-z0-9_./-]", "_", relative)
     if replaced == relative:
         return relative
@@ -176,14 +176,14 @@ def id_of(relative: str) -> str:
 
 
 def nearest_file(path: Path) -> str:
-    """` Did you mean b.jpg?`, where there is such a file beside one that is missing."""
+    """The end of an error message on a missing file: ` Did you mean b.jpg?`, if there is such a file beside it."""
     if not path.parent.is_dir():
         return f" Nor is its folder {path.parent}."
     with os.scandir(path.parent) as entries:
         return nearest(path.name, [entry.name for entry in itertools.islice(entries, 10_000)])
 
 
-# A path without anything to resolve, which is also a valid id: nearly all are, and take no further work.
+# A path with nothing to resolve, which is also a valid id. Nearly all paths match, and need no further work.
 _PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
@@ -196,7 +196,7 @@ def _below_root(row: Row, file: str, root: Path) -> str:
 
 
 def _as_on_disk(file: str, root: Path) -> str:
-    """The spelling by which a file is there: Windows has back slashes in paths, Macs part accents from letters."""
+    """The spelling under which a file exists: Windows has backslashes in paths, Macs split accents from letters."""
     usual = file.replace("\\", "/")
     spellings = [
         file,
@@ -213,13 +213,13 @@ def _is_there(place: Place, file: str, root: Path) -> bool:
 
 
 def _siblings(folder: str, folders: Sequence[str]) -> list[str]:
-    """Folders of the same name but for a number: `images_002` of `images_001`."""
+    """Folders whose names differ only in a number: `images_002` for `images_001`."""
     alike = re.sub(r"[0-9]+", "#", folder)
     return [one for one in folders if one != folder and "#" in alike and re.sub(r"[0-9]+", "#", one) == alike]
 
 
 def _folders(root: Path) -> Iterator[str]:
-    """The folder itself and those in it, two deep, by name."""
+    """The root itself and the folders in it, two levels deep, sorted by name."""
     yield ""
     level = [""]
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The name of a set in, its raw set out: which readers there are, and their options."""
+"""Read a raw set by its name: which readers there are, and their options."""
 
 import dataclasses
 import importlib
@@ -21,7 +21,7 @@ READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "table": ("pipelines.readers.table", "read_table", {}),
 }
 TFDS_NAMES = {"coco": "coco/2014", "coco2017": "coco/2017", "voc2007": "voc/2007", "voc2012": "voc/2012"}
-READING = "of particular sets"  # the options that a reader gets, if they are given
+READING = "of particular sets"  # options that are passed to the reader if they are given
 
 
 @dataclasses.dataclass
@@ -74,7 +74,7 @@ class ReadingOptions:
 
 
 def build_command(name: str, data_dir: Path | str) -> str:
-    """The command that builds the prepared set of a name, for those who lack it."""
+    """The command that builds the prepared set `name`, for users who don't have the set."""
     known = f"--dataset {name}" if name in READERS else f"--dataset table --name {shlex.quote(name)}"
     source = " --source FOLDER" if name in READERS else " --source TABLE"
     return (

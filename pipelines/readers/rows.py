@@ -1,4 +1,4 @@
-"""What every shape of a table comes to: rows of one picture each, in the table's own words."""
+"""What tables of every form are read as: rows of one picture each, with names as the table writes them."""
 
 import dataclasses
 import unicodedata
@@ -8,9 +8,9 @@ from typing import Literal
 
 Box = tuple[float, float, float, float]
 MinusOne = Literal["difficult", "absent", "unknown"]  # what -1 says in a column per class
-SameName = Literal["one", "several"]  # what files of one name in several class folders are
+SameName = Literal["one", "several"]  # whether files of one name in several class folders are one picture
 
-SEPARATOR = ";"  # between the labels of one cell, unless told or seen otherwise
+SEPARATOR = ";"  # between the labels of one cell, unless the user says or the table shows otherwise
 SPLIT_NAMES = {
     "train": "train",
     "val": "validation",
@@ -26,15 +26,15 @@ PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".t
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """What a user said of a table, by options; None where it is to be guessed.
+    """What a user told about a table by options; None where it is to be guessed.
 
     Attributes:
         classes: all class names, in order.
         separator: what stands between the labels of a cell.
         minus_one: what -1 says in a column per class.
         file_column, labels_column, group_column: names of columns.
-        extension: what stands behind the names of files, `.jpg`.
-        none_label: the label that says none of the classes.
+        extension: what to append to the names of files, `.jpg`.
+        none_label: the label that says that none of the classes is there.
         same_name: in class folders, whether files of one name are one picture.
     """
 
@@ -55,8 +55,8 @@ class Row:
 
     Attributes:
         unknown: classes of which nobody knows whether they are in the picture.
-        known: where it is not None, all classes but these and the present ones are unknown.
-        group: of pictures that must come into one split.
+        known: if not None, all classes but these and the present ones are unknown.
+        group: name of a group of pictures that must all come into one split.
         image: the encoded picture, where it lies in the table itself.
     """
 
@@ -84,18 +84,18 @@ class Table:
 
     Attributes:
         path: the file.
-        folder: to which the rows' files are relative.
+        folder: the folder to which the rows' files are relative.
         split: the split of all its rows, where the file's name tells it.
         declared: the classes that it names outside of its rows, or None.
         ignored: columns that are not read.
         names_splits: whether each row names its split.
-        joins_labels: whether a row's labels stand in one cell, one behind the other.
-        exact: its rows name files as they lie in `folder`; otherwise where they lie may be guessed.
+        joins_labels: whether all labels of a row stand in one cell.
+        exact: whether its rows name files exactly as they lie in `folder`; otherwise their place may be guessed.
         separator: what a cell's labels are separated by.
-        holds_pictures: the pictures lie in the table itself.
-        is_long: a picture has several lines.
+        holds_pictures: whether the pictures lie in the table itself.
+        is_long: whether a picture may have several lines.
         read_as: how it is read, in words for a person; the file first: `file = image`.
-        remarks: what was guessed besides; complete once the rows were iterated.
+        remarks: what else was guessed; complete once the rows have been iterated.
     """
 
     def __init__(self, path: Path, split: str | None, folder: Path | None = None) -> None:
@@ -117,7 +117,7 @@ class Table:
         raise NotImplementedError
 
     def rows_with_pictures(self) -> Iterator[Row]:
-        """As `rows`, with the pictures that lie in the table itself."""
+        """Like `rows`, with the pictures that lie in the table itself."""
         return self.rows()
 
     def remark(self, text: str) -> None:
@@ -126,7 +126,7 @@ class Table:
 
 
 def clean(text: str) -> str:
-    """A name as it is compared: without space around it, accents composed (`é` is one character, not two)."""
+    """A name in the form used to compare it: no space around it, accents composed (`é` is one character, not two)."""
     return text.strip() if text.isascii() else unicodedata.normalize("NFC", text.strip())
 
 

@@ -1,11 +1,11 @@
-"""Divide multi-label pictures into splits: the label sets of all in, the split of each out."""
+"""Divide multi-label pictures into splits by iterative stratification."""
 
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-INDIVISIBLE_SHARE = 0.5  # of the largest split, that classes may claim which are too rare to be divided
+INDIVISIBLE_SHARE = 0.5  # of the largest split, which classes that are too rare to be divided may fill
 
 
 def stratified_split(
@@ -17,9 +17,9 @@ def stratified_split(
     fewest pictures left is divided first, each of its pictures going to the split that still lacks most of that
     class. A random division would leave rare classes out of the small splits.
 
-    A class of so few pictures that all of them go to the largest split, such as 3 at 80 : 10 : 10, is trained on.
-    But where many pictures have such a tag of their own, they would fill that split and starve the others: so no more
-    than half of it is chosen in this way, and beyond that such a class decides nothing.
+    If a class has so few pictures that all of them go to the largest split, such as 3 at 80 : 10 : 10, it is trained
+    on. But if many pictures have such rare tags, they would fill that split and starve the others. So at most half of
+    that split is chosen in this way; beyond that, such a class decides nothing.
 
     Args:
         labels: the classes of each picture.
@@ -41,11 +41,10 @@ def stratified_split(
     lacking = [[float(share * count) for count in left] for share in shares]  # (splits, classes)
     lacking_any = [share * len(labels) for share in shares]
     largest, second = sorted(shares, reverse=True)[:2] if len(shares) > 1 else (shares[0], 0.0)
-    # All c pictures of a class go to the largest split if that, with c - 1 of them, still lacks more than the next.
+    # All c pictures of a class go to the largest split if, with c - 1 of them, it still lacks more than the next.
     is_indivisible = left * (1 - largest + second) < 1
-    indivisible_left = (
-        INDIVISIBLE_SHARE * largest * len(labels)
-    )  # pictures that may be placed by such classes
+    # How many more pictures such classes may place.
+    indivisible_left = INDIVISIBLE_SHARE * largest * len(labels)
     split_of = np.full(len(labels), 255, np.uint8)
 
     def place(picture: int, wanted: Sequence[float]) -> None:
@@ -68,13 +67,13 @@ def stratified_split(
             if split_of[picture] == 255:
                 place(picture, [lacks[rarest] for lacks in lacking])
                 indivisible_left -= is_indivisible[rarest]
-    for picture in order[split_of[order] == 255].tolist():  # those without any class that decides
+    for picture in order[split_of[order] == 255].tolist():  # pictures without any class that decides
         place(picture, lacking_any)
     return split_of
 
 
 def seeded_keys(hashes: np.ndarray, seed: int) -> np.ndarray:
-    """(pictures,) uint64 hashes of their ids -> as many, in another order for every seed (splitmix64)."""
+    """(pictures,) uint64 hashes of ids -> as many keys, whose order differs with every seed (splitmix64)."""
     state = np.random.default_rng(seed).integers(2**64, dtype=np.uint64)
     keys = hashes ^ state
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

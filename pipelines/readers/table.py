@@ -1,8 +1,8 @@
-"""Your own pictures: a CSV or a COCO-style JSON and a folder of pictures in, labelled samples out.
+"""Read your own pictures, from a table such as a CSV or a COCO-style JSON and a folder, as labelled samples.
 
-A CSV is read row by row, and more than once: first to check it, to find its classes and to divide it, then again as
-the samples of a split are asked for. In between only a hash and, where the split is ours to choose, the labels of
-each row are kept: so a table of many millions of rows fits into memory.
+A CSV is read row by row, and more than once: first to check it, to find its classes and to divide it, then again
+whenever the samples of a split are asked for. In between, only a hash of each row is kept and, if we choose its
+split, its labels. So a table of many millions of rows fits into memory.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from pipelines.records import sort_key
 from pipelines.samples import RawSet, Sample, Skip, check_class_name, check_class_names
 from pipelines.words import nearest
 
-MANY_ROWS = 1000  # among which a label of a single one is likely to be misspelt
+MANY_ROWS = 1000  # among so many, a label that only one row has is likely to be misspelt
 
 
 def read_table(
@@ -50,17 +50,17 @@ def read_table(
     same_name: SameName | None = None,
     check_files: bool = True,
 ) -> RawSet:
-    """Pictures of your own and what is in them.
+    """Read your own pictures and their labels.
 
-    Labels come in many shapes, which docs/data.md lists; `read_as` of the outcome says how these were read.
+    Labels come in many forms, which docs/data.md lists; the result's `read_as` says how these were read.
 
-    In our own form a CSV (UTF-8, commas) has a column `file` and either `labels`, separated by `;`, with `difficult`
-    (more labels, hard to see) if you like; or a column per class: 1 present, 0 absent, -1 difficult, nothing where
-    nobody knows, which weighs nothing. A column `split` names the split of each row. A picture without labels has
-    none of the classes; a picture of which every class is unknown is left out.
+    In our own form, a CSV (UTF-8, commas) has a column `file` and either a column `labels`, separated by `;`, and if
+    you like `difficult` (more labels, hard to see); or a column per class: 1 present, 0 absent, -1 difficult, empty
+    where nobody knows, which gets weight 0. A column `split` names the split of each row. A picture without labels
+    has none of the classes; a picture of which every class is unknown is left out.
 
-    What is guessed stands in the set's `remarks`: a column that is not read, -1 beside 0. What can't be known is
-    refused: labels that look joined by something else, -1 where no cell is 0, labels that differ by case only.
+    What was guessed is listed in the set's `remarks`: a column that is not read, -1 beside 0. What can't be known is
+    refused: labels that look joined by another separator, -1 where no cell is 0, labels that differ by case only.
 
     A JSON has COCO's lists `images`, `annotations` and `categories`.
 
@@ -69,9 +69,9 @@ def read_table(
     the rows.
 
     Args:
-        source: the CSV or JSON; or a folder that holds one, or one a split: `train.csv`, `val.csv`, `test.csv`.
+        source: the CSV or JSON; or a folder that holds one, or one per split: `train.csv`, `val.csv`, `test.csv`.
         images: the folder to which the table's files are relative; by default the table's own.
-        classes: their names in order, or a text file with one a line. By default those of the table: a JSON's
+        classes: their names in order, or a text file with one per line. By default those of the table: a JSON's
             categories by id, the labels of a CSV by name, or its columns in order.
         name: the prepared set's folder name.
         val_fraction: share of the split `validation`, where the table names no splits.
@@ -82,11 +82,11 @@ def read_table(
         file_column: the column, or key, that names the pictures.
         labels_column: the one that holds the labels.
         group_column: the one that says which pictures belong together; they come into one split.
-        extension: what is missing behind the files' names.
+        extension: what is missing at the end of the files' names.
         none_label: the label that says that none of the classes is there.
         same_name: in class folders, whether files of one name in several of them are one picture.
         minus_one: what -1 says in a column per class: `difficult`, `absent` or `unknown`.
-        check_files: see now whether every picture is there, and not only when it is built.
+        check_files: check now that every picture is there, and not only during the build.
 
     Raises:
         ValueError, FileNotFoundError: what is wrong, in which file and line.
@@ -158,7 +158,7 @@ def _split_rows(
     test_fraction: float,
     seed: int,
 ) -> tuple[list[str], np.ndarray | None, str]:
-    """The splits' names; where they are ours to choose, the split of each row; and how, in words."""
+    """The splits' names; the split of each row if we choose it, else None; and how it was chosen, in words."""
     if scan.splits:
         return sorted(scan.splits, key=lambda split: (split != "train", split)), None, "as in the table"
     names, shares = shares_of(val_fraction, test_fraction)
@@ -186,7 +186,7 @@ def _remarks(tables: Sequence[Table], scan: "_Scan", ignored: list[str], told: T
 
 
 def _typed_separator(separator: str | None) -> str | None:
-    separator = "\t" if separator == "\\t" else separator  # as one types it
+    separator = "\t" if separator == "\\t" else separator  # as users type it
     if separator is not None and not separator.strip(" ") and separator != " ":
         raise ValueError(f"`separator` must be a text, such as ; or | or one space. Received: {separator!r}")
     return separator
@@ -217,10 +217,10 @@ class _Scan:
     """What the first reading found.
 
     Attributes:
-        hashes: (rows,) uint64, of the rows' ids.
-        label_sets: of each row; none where the tables name the splits.
-        labels: all that were met, and where each was first.
-        counts: rows of each label.
+        hashes: (rows,) uint64, hashes of the rows' ids.
+        label_sets: the labels of each row; empty where the tables name the splits.
+        labels: each label that was met -> where it was met first.
+        counts: label -> number of rows that have it.
         splits: those that the tables name.
         groups: (rows,) int64, the number of the row's group; None where there are no groups.
     """
@@ -240,7 +240,7 @@ def _scan(tables: Sequence[Table], places: Places, given: tuple[str, ...] | None
     labels: dict[str, str] = {}
     counts: Counter[str] = Counter()
     splits: set[str] = set()
-    numbers: dict[str, tuple[int, str | None]] = {}  # of the groups, and their splits
+    numbers: dict[str, tuple[int, str | None]] = {}  # group -> its number and its split
     groups: list[int] = []
     for table, row in _rows(tables):
         relative = places.path_of(table, row)
@@ -278,7 +278,7 @@ def _scan(tables: Sequence[Table], places: Places, given: tuple[str, ...] | None
 
 
 def _number_group(row: Row, numbers: dict[str, tuple[int, str | None]]) -> int:
-    """The number of a row's group; one that is blank is refused, and one that lies in two splits."""
+    """The number of a row's group; a blank group, or one that lies in two splits, is refused."""
     if not row.group:
         raise ValueError(f"{row.where}: the cell of its group is blank; give every picture a group.")
     number, split = numbers.setdefault(row.group, (len(numbers), row.split))
@@ -314,7 +314,7 @@ def _refuse_duplicates(tables: Sequence[Table], places: Places, hashes: np.ndarr
 
 
 def _understood(tables: Sequence[Table]) -> str:
-    """The first rows as they were read, where something had to be guessed: the end of an error's sentence."""
+    """The end of an error message: how the first rows were read, if something had to be guessed."""
     if all(table.exact for table in tables):
         return ""
     shown = []
@@ -338,7 +338,7 @@ def _say(tables: Sequence[Table], places: Places, classes: Sequence[str], scan: 
 
 
 def _suspicious(scan: "_Scan") -> list[str]:
-    """Labels that may be misspelt: of one row among very many."""
+    """Labels that may be misspelt, because only one row among very many has them."""
     if len(scan.hashes) < MANY_ROWS:
         return []
     once = [name for name, number in scan.counts.items() if number == 1]
@@ -366,7 +366,7 @@ def _samples(
     chosen: np.ndarray | None,
     skipped: list[Skip],
 ) -> Iterator[Sample]:
-    """The samples of one split; `chosen`: (rows,) bool, where the rows do not name their split themselves."""
+    """The samples of one split; `chosen`: (rows,) bool, or None where the rows name their split themselves."""
     index = {name: place for place, name in enumerate(classes)}
     skipped.clear()
     if chosen is None:

@@ -1,4 +1,4 @@
-"""A file or folder of labels in, its tables out: which shape they have is read off names and first lines."""
+"""Open the tables in a file or folder of labels; file names and first lines tell which form they have."""
 
 import os
 from collections.abc import Callable
@@ -33,17 +33,17 @@ SHAPES: dict[str, Opener] = {
     ".yaml": Yolo,
     ".yml": Yolo,
 }
-IN_FOLDERS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")  # looked for where a folder is named
-# What lies beside a table and is none.
+IN_FOLDERS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")  # looked for in a folder
+# Parts of the names of files that lie beside a table but are not tables.
 BESIDE = ("class-descriptions", "list_eval_partition", "list_bbox", "list_landmarks")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 def find_tables(source: Path, told: Told) -> list[Table]:
-    """The tables of a source, each of its own split or of all.
+    """The tables of a source: one for each split, or one for all.
 
     Raises:
-        ValueError, FileNotFoundError: there is none, or which is meant can't be known.
+        ValueError, FileNotFoundError: there is no table, or it can't be known which one is meant.
     """
     if not source.exists():
         near = nearest(source.name, os.listdir(source.parent)) if source.parent.is_dir() else ""
@@ -80,7 +80,7 @@ def _open_table(path: Path, split: str | None, told: Told, folder: Path | None =
 
 
 def _tables_in(folder: Path) -> list[Path]:
-    # What begins with a dot is no table: `._labels.csv` is what a Mac's archive has beside `labels.csv`.
+    # A file whose name begins with a dot is not a table: a Mac's archive has `._labels.csv` beside `labels.csv`.
     with os.scandir(folder) as entries:
         return sorted(
             Path(entry.path)
@@ -93,7 +93,7 @@ def _tables_in(folder: Path) -> list[Path]:
 
 
 def _open_one_a_split(source: Path, found: list[Path], told: Told) -> list[Table]:
-    """One table a split, named after it; of Parquet several: `train-00000-of-00002.parquet`."""
+    """One table per split, named after it; with Parquet, several: `train-00000-of-00002.parquet`."""
     parquet = all(path.suffix.lower() == ".parquet" for path in found)
     stems = [path.stem.removeprefix("instances_") for path in found]
     stems = [stem.partition("-")[0] for stem in stems] if parquet else stems
@@ -120,7 +120,7 @@ def _find_celeba(source: Path, told: Told) -> list[Table] | None:
 
 
 def _find_in_split_folders(source: Path, told: Told) -> list[Table] | None:
-    """`train/`, `valid/` and `test/`, with a table and its pictures each."""
+    """`train/`, `valid/` and `test/`, each with a table and its pictures."""
     tables = []
     with os.scandir(source) as entries:
         folders = sorted(Path(e.path) for e in entries if e.is_dir() and split_named(e.name))
@@ -156,7 +156,7 @@ def _find_yolo(source: Path, told: Told) -> list[Table] | None:
 
 
 def _find_data_folder(source: Path, told: Told) -> list[Table] | None:
-    """The hub's `data/train-00000-of-00001.parquet`."""
+    """The Parquet files of the Hugging Face hub's layout, `data/train-00000-of-00001.parquet`."""
     folder = source / "data"
     if not folder.is_dir():
         return None

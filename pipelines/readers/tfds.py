@@ -1,4 +1,4 @@
-"""COCO and VOC as TensorFlow Datasets holds them in, labelled samples out; the pictures' bytes stay as they are."""
+"""Read COCO and VOC from TensorFlow Datasets as labelled samples; the pictures' bytes stay as they are."""
 
 import functools
 import socket
@@ -15,7 +15,7 @@ from pipelines.words import nearest
 
 DEFAULT_DATA_DIR = Path("~/tensorflow_datasets")  # TFDS' own
 
-# Our split -> those of TFDS that make it up. The same splits as from the original downloads.
+# Our split -> the TFDS splits that make it up. Our splits are the same as from the original downloads.
 COCO_SPLITS = {"train": ("train",), "test": ("validation",)}
 VOC_SPLITS = {
     "train": ("train", "validation"),
@@ -95,7 +95,7 @@ def read_tfds(
 
 
 def _prepared_folder(name: str, data_dir: Path, download: bool, manual_dir: Path | str | None) -> Path:
-    """Where TFDS has prepared a set, after having it do so if need be."""
+    """The folder in which TFDS has prepared a set; it is told to prepare the set if it has not yet."""
     import tensorflow_datasets as tfds
     from requests.exceptions import RequestException
 
@@ -129,9 +129,9 @@ def _prepared_folder(name: str, data_dir: Path, download: bool, manual_dir: Path
 
 
 def _refuse_offline(name: str, url: str, way_out: str) -> None:
-    """Ask for the network first: TFDS would retry for minutes before it says that there is none."""
+    """Fail at once if the host can't be reached: TFDS would retry for minutes before it says so."""
     if urllib.request.getproxies():
-        return  # then our own attempt says nothing about TFDS'
+        return  # behind a proxy, our own attempt says nothing about TFDS'
     host = urlsplit(url).hostname or ""
     try:
         socket.create_connection((host, 443), timeout=10).close()

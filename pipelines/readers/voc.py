@@ -1,4 +1,4 @@
-"""A Pascal VOC devkit in, labelled samples out: present, difficult and absent told apart, boxes kept."""
+"""Read a Pascal VOC devkit as labelled samples: present, difficult and absent told apart, boxes kept."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ YEARS = (2007, 2012)
 DECLARATION = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._:-]+)["'][^>]*\?>""")
 GB18030 = {"gb2312": "gb18030", "gbk": "gb18030"}
 
-# Class -> what a picture has of it, in the words of the devkit's per-class lists.
+# What a picture shows of a class, in the numbers of the devkit's per-class lists.
 PRESENT, DIFFICULT, ABSENT = 1, 0, -1
 
 Box = tuple[float, float, float, float]
@@ -33,21 +33,21 @@ def read_voc(source: Path | str, *, year: int = 2007) -> RawSet:
 
     Splits, from the lists that `ImageSets/Main` holds:
         train: `trainval.txt`, which is the union of `train.txt` and `val.txt`: what the paper trains on.
-        test: `test.txt`. VOC 2012's has no labels: every class of its pictures is `unknown`, it serves for
-            predictions to submit and nothing can be measured on it.
+        test: `test.txt`. VOC 2012's has no labels: every class of its pictures is `unknown`. It serves for
+            predictions to submit; nothing can be measured on it.
         devkit_train, devkit_val: `train.txt` and `val.txt`, where there are both. They are the two halves of
             `train`: train on `devkit_train` to evaluate on `devkit_val`, never on `train`.
 
-    Whether a class is in a picture is what the per-class lists say (`cat_train.txt`: 1, 0 difficult, -1), the
-    classification task's own truth, or where there are none, the objects in `Annotations/*.xml`. Should the two
-    disagree, a warning tells by how much.
+    Whether a class is in a picture is decided by the per-class lists (`cat_train.txt`: 1, 0 difficult, -1), which are
+    the classification task's own ground truth, or if there are none, by the objects in `Annotations/*.xml`. If the
+    two disagree, a warning says by how much.
 
     Args:
         source: `VOCdevkit/VOC2007` itself, `VOCdevkit`, or the folder that holds it.
         year: 2007 or 2012.
 
     Raises:
-        ValueError, FileNotFoundError: `source` is not a devkit of that year, and what is missing.
+        ValueError, FileNotFoundError: `source` is not a devkit of that year; says what is missing.
     """
     if year not in YEARS:
         raise ValueError(f"`year` of VOC must be one of {YEARS}. Received: {year}")
@@ -86,7 +86,7 @@ def _find_root(source: Path, year: int) -> Path:
 
 
 def _read_lists(main: Path) -> dict[str, dict[str, list[str]]]:
-    """Split -> devkit list -> picture ids, of the splits that the devkit's lists allow."""
+    """Split -> devkit list -> picture ids, for the splits that the devkit's lists allow."""
     found = {
         name: _read_ids(main / f"{name}.txt")
         for name in ("train", "val", "trainval", "test")
@@ -196,7 +196,7 @@ def states_from_lists(main: Path, name: str, ids: list[str]) -> dict[str, list[i
 
 
 def states_from_objects(objects: list[Object]) -> list[int]:
-    """PRESENT, DIFFICULT or ABSENT of each class: difficult is what appears as difficult objects only."""
+    """PRESENT, DIFFICULT or ABSENT for each class: it is difficult if it appears only as difficult objects."""
     easy = {label for label, difficult, _ in objects if not difficult}
     seen = {label for label, _, _ in objects}
     return [PRESENT if c in easy else DIFFICULT if c in seen else ABSENT for c in range(len(VOC_CLASSES))]
@@ -225,7 +225,7 @@ def read_objects(path: Path) -> list[Object]:
 
 
 def box_of(path: Path, entry: ElementTree.Element, width: float, height: float) -> Box | None:
-    """The box of an object on a picture of that many px; None where it has none, as an outline, or no area."""
+    """The box of an object on a picture of that many px; None if it has none, only an outline, or has no area."""
     if entry.find("bndbox") is None:
         return None
     box = (
@@ -249,12 +249,12 @@ def read_xml(path: Path) -> ElementTree.Element:
         return ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         raise ValueError(f"{path} is not XML: {error}") from None
-    except (ValueError, LookupError):  # of several bytes a character; of a name that is none
+    except (ValueError, LookupError):  # an encoding of several bytes per character, or an unknown one
         pass
     declared = DECLARATION.match(content)
     name = declared[1].decode("ascii", "replace") if declared else "none"
     try:
-        # Of GB 2312 the newest is read, which has all characters of the older ones.
+        # GB 2312 and GBK are read as GB 18030, which has all of their characters.
         text = content[declared.end() if declared else 0 :].decode(GB18030.get(name.lower(), name))
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, LookupError) as error:

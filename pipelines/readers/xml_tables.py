@@ -1,4 +1,4 @@
-"""XML in, its rows out: CVAT's pictures in one file, or Pascal VOC's of any classes with a file a picture."""
+"""Read the rows of XML: CVAT's, all pictures in one file, or Pascal VOC's with any classes, a file per picture."""
 
 import os
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ class Cvat(Table):
             )
 
     def _elements(self) -> Iterator[ElementTree.Element]:
-        """Each `image` and `label` of the file as it ends; what was read is let go of."""
+        """Each `image` and `label` of the file once it is complete; images are then removed from memory."""
         with self.path.open("rb") as file, naming(self.path):
             try:
                 parents: list[ElementTree.Element] = []
@@ -83,7 +83,7 @@ class Cvat(Table):
 
 
 class Voc(Table):
-    """A folder of Pascal VOC's XML files, with or without `ImageSets/Main`; its classes are those that it names."""
+    """A folder of Pascal VOC's XML files, with or without `ImageSets/Main`; the files name the classes."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         super().__init__(path, split, folder or path)
@@ -121,7 +121,7 @@ class Voc(Table):
 
     def _row(self, file: Path, split: str | None) -> Row:
         tree = read_xml(file)
-        states: dict[str, bool] = {}  # whether it is difficult
+        states: dict[str, bool] = {}  # class -> whether all its objects are difficult
         boxes, box_labels = list[Box](), []
         width, height = (_positive(tree.findtext(f"size/{side}", default="")) for side in ("width", "height"))
         for entry in tree.iter("object"):
@@ -143,7 +143,7 @@ class Voc(Table):
         )
 
     def _picture(self, file: Path, tree: ElementTree.Element) -> str:
-        """The picture of an XML file: of its own stem, or else the one that it names; relative to the folder."""
+        """An XML file's picture, relative to the folder: the one of the same stem, or else the one it names."""
         named = Path(tree.findtext("filename", default="").strip().replace("\\", "/")).name
         endings = [*PICTURE_ENDINGS, *(ending.upper() for ending in PICTURE_ENDINGS)]
         for folder in self._folders:
