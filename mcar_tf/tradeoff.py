@@ -142,7 +142,8 @@ def describe(point: "Point") -> str:
     rest = "".join(
         f", {spell(name)} {value}" for name, value in point.changes.items() if name not in ("top_n", "fusion")
     )
-    return f"{point.changes['top_n']} regions{rest}, {point.changes['fusion']}"
+    regions = point.changes["top_n"]
+    return f"{regions} region{'s' * (regions > 1)}{rest}, {point.changes['fusion']}"
 
 
 def print_result(options: TradeoffOptions, points: Sequence["Point"], folder: Path) -> None:

@@ -40,18 +40,20 @@ def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: st
                     label=TITLES[kind],
                     zorder=2,
                 )
-        for point in front:
+        for point in points:
             axes.annotate(
                 _label(point),
                 (point.ms, 100 * point.mean_ap),
-                xytext=(5, -11),
+                xytext=(7, 7 if point in front else 0),  # above the line
                 textcoords="offset points",
+                va="center",
                 fontsize=7,
+                fontweight="bold" if point in front else "normal",
             )
         axes.set_xlabel("milliseconds a picture (LiteRT)")
         axes.set_ylabel(f"mAP on {split}, %")
         axes.set_xlim(left=0)
-        axes.margins(x=0.12, y=0.12)
+        axes.margins(x=0.2, y=0.12)
         axes.legend(loc="lower right", frameon=False)
         content = io.BytesIO()
         figure.savefig(content, format="png")
@@ -64,4 +66,5 @@ def _label(point: "Point") -> str:
     if not point.changes["top_n"]:
         return "one look"
     size = f" of {point.changes['local_size']} px" if "local_size" in point.changes else ""
-    return f"{point.changes['top_n']} regions{size}, {point.changes['fusion']}"
+    regions = point.changes["top_n"]
+    return f"{regions} region{'s' * (regions > 1)}{size}, {point.changes['fusion']}"

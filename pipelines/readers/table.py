@@ -62,8 +62,6 @@ def read_table(
     What was guessed is listed in the set's `remarks`: a column that is not read, -1 beside 0. What can't be known is
     refused: labels that look joined by another separator, -1 where no cell is 0, labels that differ by case only.
 
-    A JSON has COCO's lists `images`, `annotations` and `categories`.
-
     Where neither a column `split` nor a file for each split tells them apart, the pictures are divided into `train`,
     `validation` and `test`, stratified by class. That depends on file names, labels and `seed`, not on the order of
     the rows.
