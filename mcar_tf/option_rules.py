@@ -120,7 +120,7 @@ def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
             )
     if values["sync_batch_norm"] and values["batch_norm"] == "frozen":
         raise ValueError("--sync-batch-norm does nothing with --batch-norm frozen. Leave one out.")
-    if values["init_from"] and "weights" in given:
+    if values["init_from"] and "weights" in given and values["weights"] != "none":
         raise ValueError(
             "--weights does nothing with --init-from, which has weights of its own. Leave one out."
         )

@@ -3,6 +3,7 @@ checked against it.
 """
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,17 @@ def test_every_rule_is_of_something():
 
 def test_importing_the_config_loads_no_tensorflow():
     assert loads("mcar_tf.config") == loads("pipelines.command") == []
+
+
+def test_extras_that_are_named_exist():
+    """Pip only warns of one that doesn't, and the tests that need it would be skipped."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {
+        name
+        for needed in extras.values()
+        for own in needed
+        if own.startswith("mcar-tf[")
+        for name in own.removeprefix("mcar-tf[").rstrip("]").split(",")
+    }
+    assert named >= {"weights", "serve", "test"}
+    assert named <= set(extras)

@@ -46,7 +46,7 @@ def test_a_row_of_table_ix(mode, tmp_path, capsys):
     assert list(result) == MILLISECONDS
     assert all(np.isfinite(value) and value > 0 for value in result.values())
     assert result["total_ms"] > result["baseline_ms"]  # of two more looks, each as large
-    assert capsys.readouterr().out.splitlines()[1].startswith("tiny_resnet      32     2")
+    assert capsys.readouterr().out.splitlines()[2].startswith("tiny_resnet      32     2")
 
 
 def test_a_glance_and_looks_at_the_whole_pictures_pixels(tmp_path):
