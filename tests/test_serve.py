@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -48,6 +49,7 @@ def test_an_export_without_a_saved_model_is_said(tmp_path):
         serve.main(["--export", str(tmp_path), "--port", "0"])
 
 
+@pytest.mark.slow
 @needs_extra
 def test_sigterm_lets_those_at_hand_have_their_answers(tmp_path, untrained_run, make_sample):
     import base64
@@ -94,8 +96,10 @@ def _until(stream, word):
 
 def _wait_for_pictures(port):
     """Until the model has begun with the request, so that the signal comes while it is at hand."""
-    while True:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/metrics")
         if re.search(rb"^mcar_pictures_total [1-9]", connection.getresponse().read(), re.MULTILINE):
             return
+    raise AssertionError("the model looked at no picture within two minutes")
