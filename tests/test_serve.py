@@ -1,5 +1,6 @@
 """The command: it serves, it refuses what it can't serve in one line, and a signal ends it with answers given."""
 
+import contextlib
 import http.client
 import importlib.util
 import re
@@ -49,7 +50,6 @@ def test_an_export_without_a_saved_model_is_said(tmp_path):
         serve.main(["--export", str(tmp_path), "--port", "0"])
 
 
-@pytest.mark.slow
 @needs_extra
 def test_sigterm_lets_those_at_hand_have_their_answers(tmp_path, untrained_run, make_sample):
     import base64
@@ -64,7 +64,11 @@ def test_sigterm_lets_those_at_hand_have_their_answers(tmp_path, untrained_run, 
     (tmp_path / "labels.txt").write_text(labels_text(run.classes))
     (tmp_path / "parity.json").write_text("{}")
     words = [sys.executable, "-m", "mcar_tf.serve", "--export", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        contextlib.ExitStack() as failing,
+    ):
+        failing.callback(process.kill)  # a fault here is told, and not waited on for ever
         said = "".join(_until(process.stdout, "listening"))
         port = int(re.search(r"listening at http://127\.0\.0\.1:(\d+) ", said).group(1))
         picture = {"b64": base64.b64encode(make_sample("test", 0).image).decode()}
@@ -72,10 +76,10 @@ def test_sigterm_lets_those_at_hand_have_their_answers(tmp_path, untrained_run, 
         answers = []
 
         def ask():
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            connection.request("POST", "/v1/models/mcar:predict", body)
-            answer = connection.getresponse()
-            answers.append((answer.status, len(json.loads(answer.read())["predictions"])))
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+                connection.request("POST", "/v1/models/mcar:predict", body)
+                answer = connection.getresponse()
+                answers.append((answer.status, len(json.loads(answer.read())["predictions"])))
 
         asking = threading.Thread(target=ask)
         asking.start()
@@ -83,6 +87,7 @@ def test_sigterm_lets_those_at_hand_have_their_answers(tmp_path, untrained_run, 
         process.send_signal(signal.SIGTERM)
         asking.join(60)
         _, errors = process.communicate(timeout=60)
+        failing.pop_all()
     assert answers == [(200, 200)]
     assert (process.returncode, errors.strip()) == (143, "terminated")
 
@@ -98,8 +103,8 @@ def _wait_for_pictures(port):
     """Until the model has begun with the request, so that the signal comes while it is at hand."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request("GET", "/metrics")
-        if re.search(rb"^mcar_pictures_total [1-9]", connection.getresponse().read(), re.MULTILINE):
-            return
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+            connection.request("GET", "/metrics")
+            if re.search(rb"^mcar_pictures_total [1-9]", connection.getresponse().read(), re.MULTILINE):
+                return
     raise AssertionError("the model looked at no picture within two minutes")

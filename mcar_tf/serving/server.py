@@ -52,6 +52,7 @@ def serve(
         timeout_graceful_shutdown=round(seconds) + 1,  # nobody waits longer for an answer
     )
     host, port = door.getsockname()[:2]
+    door.listen()  # from here on clients wait for uvicorn, instead of being refused
     print(f"thresholds: {model.decision}")
     print(
         f"listening at http://{f'[{host}]' if ':' in host else host}:{port} (model: /v1/models/{name})",
