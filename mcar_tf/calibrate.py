@@ -64,22 +64,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     load_tensorflow()
     from mcar_tf.evaluating.metrics_file import to_json
-    from mcar_tf.evaluating.predicting import predict_dataset
+    from mcar_tf.evaluating.predicting import predict_split
     from mcar_tf.runs.loading import check_classes, load_run
-    from pipelines.input_pipeline import make_eval_dataset
-    from pipelines.verify import naming_shards
 
     run = load_run(options.run, checkpoint=options.checkpoint)
     check_classes(run, manifest)
-    dataset = make_eval_dataset(
-        split.files,
-        num_classes=len(run.classes),
-        image_size=run.config.image_size,
-        batch_size=run.config.batch_size,
-        difficult="ignore",
-    )
-    with naming_shards(split.files):
-        predictions = predict_dataset(run.model, dataset, images=split.examples)
+    predictions = predict_split(run.model, split, batch_size=run.config.batch_size)
     if not (predictions.label_flags.bits & predictions.weight_flags.bits).any():
         raise ValueError(f"No image of {options.split} shows any class: there is nothing to calibrate by.")
     calibration = choose_thresholds(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mcar_tf.config import WITHOUT_TRAINING, FitConfig, change_without_training
+from mcar_tf.config import UNTRAINED, WITHOUT_TRAINING, FitConfig, ModelOptions, change_without_training
 from mcar_tf.evaluating.columns import streams_of
 from mcar_tf.evaluating.looks import count_looks
 from mcar_tf.evaluating.metrics_file import write_metrics
@@ -25,11 +25,11 @@ from pipelines.words import spell
 if TYPE_CHECKING:
     from mcar_tf.runs.loading import Run
 
-DATA, MODEL, METRICS, OUTPUT = "data", "model, without retraining", "metrics", "output"
+DATA, METRICS, OUTPUT = "data", "metrics", "output"
 
 
-@dataclasses.dataclass
-class EvaluateOptions:
+@dataclasses.dataclass(kw_only=True)
+class EvaluateOptions(ModelOptions):
     """The options of `evaluate`."""
 
     # fmt: off
@@ -41,27 +41,11 @@ class EvaluateOptions:
     difficult: Literal["positive", "ignore", "negative"] = option(
         "ignore", "How to count a class that an image shows only as objects marked difficult (VOC).", group=DATA)
 
-    checkpoint: Literal["last", "best"] = option("last", "Weights to use. last: the run's result; best: those that"
-                                                 " were best on its validation split.", group=MODEL)
-    image_size: int | None = option(None, "Side of the images in px (null: the run's).", group=MODEL)
-    glance_size: int | None = option(None, "Side in px to which the images are reduced for the first look (null:"
-                                     " the run's).",
-                                     group=MODEL)
-    local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).", group=MODEL)
-    top_n: int | None = option(None, "Regions looked at per image (null: the run's).", group=MODEL)
-    tau: float | None = option(None, "Threshold in [0, 1) that a map must reach inside a region (null: the run's).",
-                               group=MODEL)
-    fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
-                                                   " probabilities; mean: the sigmoid of the mean of their"
-                                                   " logits (null: the run's).", group=MODEL)
-    look_band: list[float] | None = option(None, "Two probabilities: look again only at classes whose global"
-                                           " probability lies between them, at most top-n (null: the run's).",
-                                           group=MODEL)
     selection: Literal["top", "bottom", "random"] = option(
         "top", "Classes whose maps become regions: the most probable, the least probable, or random ones (Table V).",
-        group=MODEL)
-    flip: bool = option(False, "Average the answers for each image and its mirror image.", group=MODEL)
-    batch_size: int | None = option(None, "Images per batch (null: the run's).", group=MODEL)
+        group=UNTRAINED)
+    flip: bool = option(False, "Average the answers for each image and its mirror image.", group=UNTRAINED)
+    batch_size: int | None = option(None, "Images per batch (null: the run's).", group=UNTRAINED)
 
     threshold: float = option(0.6, "Smallest probability at which a class is predicted.", group=METRICS)
     calibrated: bool = option(False, "Use each class's own threshold, as `calibrate` found it, in place of"
@@ -93,21 +77,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Check all options before TensorFlow is loaded.
     manifest, split_name, split = load_set(options, config)
     check_options(options, manifest, split_name, split)
-    change_without_training(config, {name: getattr(options, name) for name in WITHOUT_TRAINING})
+    change_without_training(config, options.changes)
     folder = options.out_dir or results_folder(options, config, split_name)
 
     load_tensorflow()
-    from mcar_tf.evaluating.predicting import predict_dataset
+    from mcar_tf.evaluating.predicting import predict_split
     from mcar_tf.runs.device import say_device
     from mcar_tf.runs.loading import check_classes, load_run
-    from pipelines.input_pipeline import make_eval_dataset
-    from pipelines.verify import naming_shards
 
     run = load_run(
         options.run,
         checkpoint=options.checkpoint,
         selection=options.selection,
-        **{name: getattr(options, name) for name in (*WITHOUT_TRAINING, "batch_size")},
+        batch_size=options.batch_size,
+        **options.changes,
     )
     check_classes(run, manifest)
     say_device(
@@ -119,21 +102,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     decision = (
         calibrated_thresholds(run) if options.calibrated else same_for_all(run.classes, options.threshold)
     )
-    dataset = make_eval_dataset(
-        split.files,
-        num_classes=len(run.classes),
-        image_size=run.config.image_size,
+    predictions = predict_split(
+        run.model,
+        split,
         batch_size=run.config.batch_size,
         difficult=options.difficult,
+        flip=options.flip,
     )
-    with naming_shards(split.files):
-        predictions = predict_dataset(run.model, dataset, flip=options.flip, images=split.examples)
-    if len(predictions) != split.examples:
-        raise ValueError(
-            f"The set says that {split_name} has {split.examples} images, its files hold {len(predictions)}."
-            f" Build {manifest.name} anew."
-        )
-
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / "predictions.npz", predictions, run.classes, split_name)
     if has_labels(split):
@@ -221,11 +196,13 @@ def ask_variants(
         return {}
     from mcar_tf.evaluating.steadiness import measure_steadiness
     from pipelines.variants import make_variants_dataset
+    from pipelines.verify import naming_shards
 
     batches = make_variants_dataset(
         split.files, image_size=run.config.image_size, batch_size=run.config.batch_size
     )
-    return measure_steadiness(run.model, batches, decision.values, images=split.examples)
+    with naming_shards(split.files):
+        return measure_steadiness(run.model, batches, decision.values, images=split.examples)
 
 
 def write_results(

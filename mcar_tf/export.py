@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mcar_tf.config import WITHOUT_TRAINING, change_without_training
+from mcar_tf.config import ModelOptions, change_without_training
 from mcar_tf.exporting.finished_run import find_calibration_split, read_finished_run
 from mcar_tf.exporting.folder import check_place, new_export_folder
 from mcar_tf.exporting.forms import FORMATS, PRECISIONS, Form, Material, choose_forms
@@ -18,11 +18,11 @@ from pipelines.manifest import load_manifest
 from pipelines.reading import read_json_object
 from pipelines.words import spell
 
-WHAT, MODEL, CHECK = "what", "model, without retraining", "check"
+WHAT, CHECK = "what", "check"
 
 
-@dataclasses.dataclass
-class ExportOptions:
+@dataclasses.dataclass(kw_only=True)
+class ExportOptions(ModelOptions):
     """The options of `export`."""
 
     # fmt: off
@@ -40,23 +40,6 @@ class ExportOptions:
         "float32", "What a TFLite file takes: RGB in [0, 255], as floats or as bytes.", group=WHAT)
     litert: Path | None = option(None, "Where `npm install @litertjs/core` was run: the page then carries its runtime"
                                        " (null: it loads that from a CDN).", group=WHAT)
-
-    checkpoint: Literal["last", "best"] = option("last", "Weights to use. last: the run's result; best: those that"
-                                                 " were best on its validation split.", group=MODEL)
-    image_size: int | None = option(None, "Side of the images in px (null: the run's).", group=MODEL)
-    glance_size: int | None = option(None, "Side in px to which the images are reduced for the first look (null:"
-                                     " the run's).",
-                                     group=MODEL)
-    local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).", group=MODEL)
-    top_n: int | None = option(None, "Regions looked at per image (null: the run's).", group=MODEL)
-    tau: float | None = option(None, "Threshold in [0, 1) that a map must reach inside a region (null: the run's).",
-                               group=MODEL)
-    fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
-                                                   " probabilities; mean: the sigmoid of the mean of their"
-                                                   " logits (null: the run's).", group=MODEL)
-    look_band: list[float] | None = option(None, "Two probabilities: look again only at classes whose global"
-                                           " probability lies between them, at most top-n (null: the run's).",
-                                           group=MODEL)
 
     data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).",
                                    group=CHECK)
@@ -83,7 +66,7 @@ class ExportOptions:
             ("calibration_pictures", self.needs_calibration, "--precision int8"),
             ("litert", "web" in self.formats, "--formats web"),
         ):
-            if not needed and getattr(self, name) != getattr(ExportOptions(self.run), name):
+            if not needed and getattr(self, name) != getattr(ExportOptions(run=self.run), name):
                 raise ValueError(f"`{spell(name)}` does nothing without {needs}. Leave it out.")
 
     @property
@@ -112,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options.check()
     config = read_finished_run(options.run)
-    changes = {name: getattr(options, name) for name in WITHOUT_TRAINING}
+    changes = options.changes
     change_without_training(config, changes)  # so that errors come before TensorFlow is loaded
     manifest = load_manifest(options.data_dir or config.data_dir, config.dataset)
     split_name = options.split or config.eval_split

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mcar_tf.config import WITHOUT_TRAINING
+from mcar_tf.config import ModelOptions
 from mcar_tf.evaluating.answers import find_images, write_answers
 from mcar_tf.runs.thresholds import same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
@@ -13,8 +13,8 @@ from pipelines.files import locked
 from pipelines.words import listed, printable
 
 
-@dataclasses.dataclass
-class PredictOptions:
+@dataclasses.dataclass(kw_only=True)
+class PredictOptions(ModelOptions):
     """The options of `predict`."""
 
     # fmt: off
@@ -27,19 +27,6 @@ class PredictOptions:
     draw: bool = option(False, "Also draw each image with its labelled regions, its longer side reduced to 4,096 px.")
     threshold: float | None = option(None, "Smallest probability at which a class is predicted (null: each class's"
                                      " own, as calibrate found it, or 0.6).")
-    checkpoint: Literal["last", "best"] = option("last", "Weights to use. last: the run's result; best: those that"
-                                                 " were best on its validation split.")
-    top_n: int | None = option(None, "Regions looked at per image (null: the run's).")
-    tau: float | None = option(None, "Threshold in [0, 1) that a map must reach inside a region (null: the run's).")
-    image_size: int | None = option(None, "Side that images are resized to, in px (null: the run's).")
-    glance_size: int | None = option(None, "Side in px to which they are reduced for the first look (null: the"
-                                     " run's).")
-    local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).")
-    fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
-                                                   " probabilities; mean: the sigmoid of the mean of their"
-                                                   " logits (null: the run's).")
-    look_band: list[float] | None = option(None, "Two probabilities: look again only at classes whose global"
-                                           " probability lies between them, at most top-n (null: the run's).")
     batch_size: int = option(16, "Images per batch.")
     # fmt: on
 
@@ -65,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = load_run(
         options.run,
         checkpoint=options.checkpoint,
-        **{name: getattr(options, name) for name in WITHOUT_TRAINING},
+        **options.changes,
     )
     say_device(
         run.config.precision, f"{len(files):,} pictures", f"{len(run.classes)} classes", str(options.run)

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ],
     }
     for kind, path in folders.items():
-        library.measure_accuracy(kind, path, ways[kind], split, points, note)
+        library.measure_accuracy(kind, path, ways[kind], manifest, split, points, note)
     asked = [wanted for one in ways.values() for wanted in all_changes(one)]
     points[:] = [point for point in points if dict(point.changes) in asked and point.kind in folders]
     print(

@@ -120,13 +120,14 @@ def _make_parser(cls: type[Any], module: str, description: str, **more: Any) -> 
     )
     groups: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
+    # What must be given comes first; the sort keeps the order otherwise.
+    for field in sorted(dataclasses.fields(cls), key=lambda field: not _is_required(field)):
         title = field.metadata["group"]
         group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
         default = field.default
         if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        required = default is dataclasses.MISSING
+        required = _is_required(field)
         name = "--" + spell(field.name)
         kwargs: dict[str, Any] = {"help": field.metadata["help"], "default": None if required else default}
         hint = hints[field.name]
@@ -141,6 +142,10 @@ def _make_parser(cls: type[Any], module: str, description: str, **more: Any) -> 
             kwargs["required"] = True
         group.add_argument(name, **kwargs)
     return parser
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 class _Parser(ArgumentParser):

@@ -73,7 +73,7 @@ def test_accuracy_is_what_evaluate_measures(weighed, tmp_path, place, changes):
 
 def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
     run, words = weighed
-    monkeypatch.setattr(library, "predict_dataset", None)
+    monkeypatch.setattr(library, "predict_split", None)
     tradeoff.main([*words, "--fusions", "mean", "--budget-ms", "1000"])
     printed = capsys.readouterr().out
     assert "best within 1000 ms" in printed

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from mcar_tf.benchmarking.timing import time_in_turn
-from mcar_tf.evaluating.predicting import predict_dataset
+from mcar_tf.evaluating.predicting import predict_split
 from mcar_tf.exporting.tflite import convert_tflite, load_runner
 from mcar_tf.metrics import mean_average_precision
 from mcar_tf.models.trainer import fuse_probs
-from mcar_tf.runs.loading import Run, load_run
+from mcar_tf.runs.loading import Run, check_classes, load_run
 from pipelines.files import write_text
-from pipelines.input_pipeline import make_eval_dataset
-from pipelines.manifest import Portion, Split
+from pipelines.manifest import Manifest, Portion, Split
 from pipelines.reading import read_json_object
 
 OURS, PLAIN = "ours", "plain"
@@ -64,6 +63,7 @@ def measure_accuracy(
     kind: str,
     path: Path,
     ways: Iterable[tuple[dict[str, Any], Sequence[str]]],
+    manifest: Manifest,
     split: Split | Portion,
     known: Sequence[Point],
     note: Callable[[Point], None],
@@ -74,6 +74,7 @@ def measure_accuracy(
         kind: of the points.
         path: the run folder.
         ways: changes of the run, and rules of fusion to try with each.
+        manifest: of the set.
         split: to measure on.
         known: points of an earlier call.
         note: what to do with each new point.
@@ -85,14 +86,8 @@ def measure_accuracy(
         if not wanted:
             continue
         run = load_run(path, **changes)
-        dataset = make_eval_dataset(
-            split.files,
-            num_classes=len(run.classes),
-            image_size=run.config.image_size,
-            batch_size=run.config.batch_size,
-            difficult="ignore",
-        )
-        predictions = predict_dataset(run.model, dataset, images=split.examples)
+        check_classes(run, manifest)
+        predictions = predict_split(run.model, split, batch_size=run.config.batch_size)
         for one in wanted:
             probs = predictions.global_probs
             if "fusion" in one:

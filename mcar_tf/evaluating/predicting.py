@@ -12,10 +12,50 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from mcar_tf.evaluating.predictions import Flags, FusedProbs, Predictions, check_numbers
+from pipelines.input_pipeline import Difficult, make_eval_dataset
+from pipelines.manifest import Portion, Split
+from pipelines.verify import naming_shards
 
 Array = npt.NDArray[Any]
 
 OUTPUTS = ("global_probs", "local_probs", "probs", "boxes", "box_classes", "box_probs")
+
+
+def predict_split(
+    model: Any,
+    split: Split | Portion,
+    *,
+    batch_size: int,
+    difficult: Difficult = "ignore",
+    flip: bool = False,
+) -> Predictions:
+    """Run a model over the pictures of a prepared split, with a progress bar.
+
+    Args:
+        model: an `mcar_tf.models.mcar.MCAR` for the split's classes.
+        split: of a prepared set.
+        batch_size: images at a time.
+        difficult: what classes count as that an image shows only in difficult objects.
+        flip: as for `predict_dataset`.
+
+    Raises:
+        ValueError: a shard is damaged or gone, or the shards hold more or fewer images than the set says.
+    """
+    dataset = make_eval_dataset(
+        split.files,
+        num_classes=model.num_classes,
+        image_size=model.image_size,
+        batch_size=batch_size,
+        difficult=difficult,
+    )
+    with naming_shards(split.files):
+        predictions = predict_dataset(model, dataset, flip=flip, images=split.examples)
+    if len(predictions) != split.examples:
+        raise ValueError(
+            f"The set says that the split has {split.examples} images, its files hold {len(predictions)}."
+            " Build the set anew: pipelines.build --overwrite."
+        )
+    return predictions
 
 
 def predict_dataset(
