@@ -11,6 +11,7 @@ from pathlib import Path
 from pipelines.files import naming
 from pipelines.readers.labels import find_separator
 from pipelines.readers.rows import PICTURE_ENDINGS, SEPARATOR, Told, clean
+from pipelines.readers.values import FILE_NAMES, LABEL_NAMES, plain
 from pipelines.words import listed, nearest
 
 COLUMNS = ("file", "labels", "difficult", "split")
@@ -21,17 +22,6 @@ WORDS = {"true": PRESENT, "false": ABSENT, "yes": PRESENT, "no": ABSENT, "y": PR
 WORDS |= {"t": PRESENT, "f": ABSENT}
 SAMPLED = 1000  # rows, from which the columns are guessed
 FIELD_BYTES = 2**20  # at most so many in one cell
-# What others call the column of files and the column of labels; in lower case, without marks between words.
-# fmt: off
-FILE_NAMES: tuple[str, ...] = (
-    "file", "filename", "fname", "image", "imagename", "img", "imageindex", "imageid", "imagepath", "path",
-    "filepath", "imagefile", "imgname", "imgpath", "picture", "photo", "id", "name",
-)
-LABEL_NAMES: tuple[str, ...] = (
-    "labels", "label", "tags", "tag", "findinglabels", "classes", "class", "categories", "category", "choices",
-    "attributes", "attributeids", "targets", "target", "labelnames", "genres",
-)
-# fmt: on
 SPLIT_COLUMNS = ("split", "is_valid", "partition", "subset")
 # Labels that mean "none of the classes", if they never stand beside another label.
 NONE_LABELS = ("No Finding", "no finding", "none", "None")
@@ -165,7 +155,7 @@ def _own(path: Path, header: list[str], told: Told) -> Layout:
     for column in others if told.classes is None else ignored:
         for known in difflib.get_close_matches(column.lower(), set(COLUMNS) - set(header), 1, cutoff=0.8):
             raise ValueError(f"{path} has a column `{column}`. Did you mean `{known}`?")
-        if joins_labels and _plain(column) in ("label", "tags"):
+        if joins_labels and plain(column) in ("label", "tags"):
             raise ValueError(
                 f"{path} has both `labels` and `{column}`: --labels-column says which holds the labels."
             )
@@ -263,8 +253,8 @@ def _find_file(path: Path, header: list[str], rows: list[list[str]], cells_of) -
         if (cells := [c for c in cells_of(column) if c]) and all(_ends_as_a_picture(c) for c in cells)
     ]
     by_name = sorted(
-        (column for column in header if _plain(column) in FILE_NAMES),
-        key=lambda column: (column not in of_files, FILE_NAMES.index(_plain(column))),
+        (column for column in header if plain(column) in FILE_NAMES),
+        key=lambda column: (column not in of_files, FILE_NAMES.index(plain(column))),
     )
     if len(of_files) == 1:
         return of_files[0]
@@ -272,7 +262,7 @@ def _find_file(path: Path, header: list[str], rows: list[list[str]], cells_of) -
         raise ValueError(
             f"{path} has several columns of files, {listed(of_files)}: --file-column says which is meant."
         )
-    if by_name and by_name[0] != header[0] and _plain(by_name[0]) in ("id", "name"):
+    if by_name and by_name[0] != header[0] and plain(by_name[0]) in ("id", "name"):
         by_name = []
     if by_name and ("file" not in map(str.lower, header) or rows):
         return by_name[0]
@@ -285,7 +275,7 @@ def _find_file(path: Path, header: list[str], rows: list[list[str]], cells_of) -
 
 
 def _find_labels(path: Path, columns: list[str]) -> str | None:
-    found = [column for column in columns if _plain(column) in LABEL_NAMES]
+    found = [column for column in columns if plain(column) in LABEL_NAMES]
     if len(found) > 1:
         raise ValueError(
             f"{path} has {' and '.join(f'`{c}`' for c in found)}: --labels-column says which holds the labels."
@@ -312,10 +302,6 @@ def _find_none_label(cells: list[str], separator: str) -> str | None:
 
 def _ends_as_a_picture(cell: str) -> bool:
     return cell.lower().endswith(PICTURE_ENDINGS)
-
-
-def _plain(column: str) -> str:
-    return re.sub("[^a-z0-9]", "", column.lower())
 
 
 def _first_rows(rows: Sequence[Sequence[str]]) -> str:

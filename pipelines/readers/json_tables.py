@@ -11,10 +11,16 @@ from PIL import Image as Pictures
 from pipelines.files import naming
 from pipelines.pictures import FORMATS
 from pipelines.readers.coco import labels_of, load_json, read_instances
-from pipelines.readers.csv_layout import FILE_NAMES, LABEL_NAMES, _plain
 from pipelines.readers.placing import local_name
 from pipelines.readers.rows import Row, Table, Told, clean, split_named
-from pipelines.words import listed
+from pipelines.readers.values import (
+    FILE_NAMES,
+    LABEL_NAMES,
+    as_list,
+    find_key,
+    holds_numbers,
+    labels_of_value,
+)
 
 LINE_BYTES = 2**24  # at most so many for one object
 SAMPLED = 100  # lines, from which the keys are found
@@ -75,8 +81,8 @@ class JsonLines(Table):
         self._told = told
         sample = [content for _, content in itertools.islice(self._lines(), SAMPLED)]
         keys = list(dict.fromkeys(key for content in sample for key in content))
-        self._file = told.file_column or _find_key(path, keys, FILE_NAMES, "file-column")
-        self._labels = told.labels_column or _find_key(path, keys, LABEL_NAMES, "labels-column")
+        self._file = told.file_column or find_key(path, keys, FILE_NAMES, "file-column")
+        self._labels = told.labels_column or find_key(path, keys, LABEL_NAMES, "labels-column")
         self._split = next((key for key in keys if key == "split"), None)
         self.names_splits = self._split is not None and split is None
         self.joins_labels = any(isinstance(content.get(self._labels), str) for content in sample)
@@ -85,12 +91,7 @@ class JsonLines(Table):
             k for k in keys if k not in (self._file, self._labels, self._split, told.group_column)
         )
         self.read_as = [f"an object a line: file = {self._file}", f"labels = {self._labels}"]
-        if any(isinstance(label, int) for content in sample for label in _as_list(content.get(self._labels))):
-            if told.classes is None:
-                raise ValueError(
-                    f"{path}: the labels are numbers, of which only you know the names: --classes FILE has one name a"
-                    " line, the first is of 0."
-                )
+        if any(holds_numbers(content.get(self._labels)) for content in sample):
             self.read_as.append("numbers are places in --classes, from 0")
 
     def rows(self) -> Iterator[Row]:
@@ -104,29 +105,14 @@ class JsonLines(Table):
             if self.names_splits:
                 named = str(content.get(str(self._split)))
                 split = split_named(named) or named
-            present = self._names(where, content.get(self._labels))
+            present = labels_of_value(
+                f"{where}: `{self._labels}`", content.get(self._labels), self.separator, self._told.classes
+            )
             yield Row(
                 *(self.path, f"line {line}", file, present),
                 split=split,
                 group=None if group is None else str(content.get(group)),
             )
-
-    def _names(self, where: str, value: Any) -> tuple[str, ...]:
-        names = []
-        classes = self._told.classes
-        for label in _as_list(value.split(self.separator) if isinstance(value, str) else value):
-            if isinstance(label, str):
-                if name := clean(label):
-                    names.append(name)
-            elif isinstance(label, int) and not isinstance(label, bool) and classes:
-                if not 0 <= label < len(classes):
-                    raise ValueError(f"{where}: label {label} is no place among {len(classes)} classes.")
-                names.append(classes[label])
-            else:
-                raise ValueError(
-                    f"{where}: `{self._labels}` must be a list of names. Received: {value!r:.60}"
-                )
-        return () if names == [self._told.none_label] else tuple(names)
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
         with self.path.open("rb") as file, naming(self.path):
@@ -158,7 +144,7 @@ class LabelStudio(Table):
         self._told = told
         first = content[0] if content and isinstance(content[0], dict) else {}
         data = first.get("data", first)
-        self._key = told.file_column or _find_key(path, list(data), FILE_NAMES, "file-column")
+        self._key = told.file_column or find_key(path, list(data), FILE_NAMES, "file-column")
         self._choices = told.labels_column or ("" if "data" in first else _find_choices(path, first))
         self.read_as = [f"Label Studio's tasks: file = {self._key}", f"labels = {self._choices or 'choices'}"]
 
@@ -192,34 +178,20 @@ class LabelStudio(Table):
             value = task.get(self._choices)
             if isinstance(value, dict):
                 value = value.get("choices")
-            return [] if value is None else [_texts(where, _as_list(value))]
+            return [] if value is None else [_texts(where, as_list(value))]
         answers = []
-        for answer in _as_list(task.get("annotations", task.get("completions"))):
+        for answer in as_list(task.get("annotations", task.get("completions"))):
             if not isinstance(answer, dict) or answer.get("was_cancelled"):
                 continue
             names: list[str] = []
-            for result in _as_list(answer.get("result")):
+            for result in as_list(answer.get("result")):
                 if not isinstance(result, dict) or not isinstance(result.get("value"), dict):
                     raise ValueError(f"{where}: a `result` without a `value`.")
                 value = result["value"]
                 kinds = ("choices", "rectanglelabels", "polygonlabels", "brushlabels", "labels")
-                names += _texts(where, next((_as_list(value[kind]) for kind in kinds if kind in value), []))
+                names += _texts(where, next((as_list(value[kind]) for kind in kinds if kind in value), []))
             answers.append(tuple(dict.fromkeys(names)))
         return answers
-
-
-def _find_key(path: Path, keys: list[str], known: tuple[str, ...], option: str) -> str:
-    found = [key for key in keys if _plain(key) in known]
-    what = "the pictures" if option == "file-column" else "the labels"
-    if len(found) > 1 and option == "labels-column":
-        raise ValueError(
-            f"{path} has {' and '.join(f'`{k}`' for k in found)}: --{option} says which names {what}."
-        )
-    if not found:
-        raise ValueError(
-            f"{path} names {what} by none of the usual keys: --{option} says by which. It has {listed(keys)}."
-        )
-    return min(found, key=lambda key: known.index(_plain(key)))
 
 
 def _find_choices(path: Path, task: dict[str, Any]) -> str:
@@ -227,12 +199,8 @@ def _find_choices(path: Path, task: dict[str, Any]) -> str:
     return (
         by_form[0]
         if len(by_form) == 1
-        else _find_key(path, list(task), ("choice", *LABEL_NAMES), "labels-column")
+        else find_key(path, list(task), ("choice", *LABEL_NAMES), "labels-column")
     )
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _texts(where: str, values: list[Any]) -> tuple[str, ...]:

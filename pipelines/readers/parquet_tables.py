@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.readers.csv_layout import FILE_NAMES, LABEL_NAMES
-from pipelines.readers.json_tables import _as_list, _find_key
 from pipelines.readers.rows import Row, Table, Told, clean
+from pipelines.readers.values import FILE_NAMES, LABEL_NAMES, find_key, labels_of_value
 from pipelines.words import listed
 
 ROWS_AT_A_TIME = 256
@@ -25,14 +24,14 @@ class Parquet(Table):
                 raise ValueError(
                     f"{path} has no column `{column}`, which --{option} names. It has {listed(columns)}."
                 )
-        self._image = told.file_column or _find_key(path, columns, FILE_NAMES, "file-column")
-        self._labels = told.labels_column or _find_key(path, columns, LABEL_NAMES, "labels-column")
+        self._image = told.file_column or find_key(path, columns, FILE_NAMES, "file-column")
+        self._labels = told.labels_column or find_key(path, columns, LABEL_NAMES, "labels-column")
         self._group = told.group_column
         kind = str(file.schema_arrow.field(self._image).type)
         self._is_struct = kind.startswith("struct")
         self.holds_pictures = self._is_struct or kind in ("binary", "large_binary")
         names = _hub_names(file.schema_arrow.metadata, self._labels)
-        self._names = told.classes or names
+        self._names = names or told.classes  # the file's numbers count its own names
         self.declared = names
         self.ignored = tuple(c for c in columns if c not in (self._image, self._labels, self._group))
         self.joins_labels = False
@@ -73,7 +72,8 @@ class Parquet(Table):
 
     def _row(self, number: int, values: dict[str, Any]) -> Row:
         place = f"row {number}"
-        present = self._present(f"{self.path}, {place}", values[self._labels])
+        where = f"{self.path}, {place}: `{self._labels}`"
+        present = labels_of_value(where, values[self._labels], self.separator, self._names)
         file, image = f"{self._stem}/{number:08d}", None
         value = values.get(self._image)
         if self.holds_pictures:
@@ -86,22 +86,6 @@ class Parquet(Table):
             group=str(values[self._group]) if self._group else None,
             image=image,
         )
-
-    def _present(self, where: str, value: Any) -> tuple[str, ...]:
-        found = []
-        for label in _as_list(value.split(self.separator) if isinstance(value, str) else value):
-            if isinstance(label, int) and self._names is None:
-                raise ValueError(
-                    f"{where}: `{self._labels}` holds numbers, and the file names no classes: --classes FILE has one"
-                    " name a line, the first is of 0."
-                )
-            if isinstance(label, int) and self._names is not None and 0 <= label < len(self._names):
-                found.append(self._names[label])
-            elif isinstance(label, str) and clean(label):
-                found.append(clean(label))
-            elif not isinstance(label, str):
-                raise ValueError(f"{where}: `{self._labels}`: {label!r:.40} is no class.")
-        return tuple(dict.fromkeys(found))
 
 
 def _hub_names(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str, ...] | None:
