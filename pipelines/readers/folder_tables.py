@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.readers.rows import PICTURE_ENDINGS, SPLIT_NAMES, Box, Row, Table, Told, clean, split_named
 from pipelines.reading import read_text, read_yaml
+from pipelines.words import listed
 
 LABEL_BYTES = 2**22  # of one of YOLO's text files
 
@@ -20,9 +21,8 @@ class ClassFolders(Table):
         super().__init__(path, split, folder or path)
         self.exact = True
         self._same_name = told.same_name
-        self._classes = _folders_in(path)
-        self.declared = tuple(clean(entry.name) for entry in self._classes)
-        self.read_as = ["a folder a class, its name is the label"]
+        self.folders = _folders_in(path)
+        self.declared = tuple(clean(entry.name) for entry in self.folders)
         self._found: list[tuple[str, list[str]]] | None = None
 
     def rows(self) -> Iterator[Row]:
@@ -33,32 +33,42 @@ class ClassFolders(Table):
 
     def _merge(self) -> list[tuple[str, list[str]]]:
         """(file, relative to the folder; its labels) per picture; copies are one picture, under their first name."""
-        files = [(clean(folder.name), file) for folder in self._classes for file in _pictures_below(folder)]
+        files = [(clean(folder.name), file) for folder in self.folders for file in _pictures_below(folder)]
         same_size: dict[int, list[int]] = defaultdict(list)
         same_name: dict[str, list[int]] = defaultdict(list)
         for number, (_, file) in enumerate(files):
             same_size[file.stat().st_size].append(number)
             same_name[file.name].append(number)
-        first_of = list(range(len(files)))
+        merged = list(range(len(files)))  # a file -> an earlier one that is the same picture, or itself
+
+        def first_of(number: int) -> int:
+            while merged[number] != number:
+                number = merged[number]
+            return number
+
+        def merge(one: int, other: int) -> None:
+            low, high = sorted((first_of(one), first_of(other)))
+            merged[high] = low
+
         by_bytes: dict[bytes, int] = {}
         for numbers in same_size.values():
             for number in numbers if len(numbers) > 1 else ():
                 with files[number][1].open("rb") as opened:
                     digest = hashlib.file_digest(opened, "sha256").digest()
-                first_of[number] = by_bytes.setdefault(digest, number)
+                merge(by_bytes.setdefault(digest, number), number)
         if self._same_name != "several":
             for numbers in same_name.values():
-                others = [number for number in numbers if first_of[number] != first_of[numbers[0]]]
+                others = [number for number in numbers if first_of(number) != first_of(numbers[0])]
                 if others and self._same_name is None:
                     raise ValueError(
                         f"{files[numbers[0]][1]} and {files[others[0]][1]} have one name and other bytes: --same-name"
                         " one says that they are one picture, --same-name several that they are not."
                     )
                 for number in others:
-                    first_of[number] = first_of[numbers[0]]
+                    merge(numbers[0], number)
         labels: dict[int, list[str]] = {}
         for number, (label, _) in enumerate(files):
-            found = labels.setdefault(first_of[number], [])
+            found = labels.setdefault(first_of(number), [])
             if label not in found:
                 found.append(label)
         if len(labels) < len(files):
@@ -72,11 +82,21 @@ def _folders_in(path: Path) -> list[Path]:
     return sorted(found)
 
 
+def _pictures_in(folder: Path) -> bool:
+    """Whether a picture lies in a folder itself."""
+    with os.scandir(folder) as entries:
+        return any(_is_picture(entry.name) for entry in entries)
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(PICTURE_ENDINGS) and not name.startswith(".")
+
+
 def _pictures_below(path: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         for name in sorted(files):
-            if name.lower().endswith(PICTURE_ENDINGS) and not name.startswith("."):
+            if _is_picture(name):
                 yield Path(folder, name)
 
 
@@ -86,15 +106,37 @@ def find_class_folders(source: Path, told: Told) -> list[Table] | None:
     if not folders or any(next(_pictures_below(folder), None) is None for folder in folders):
         return None
     if all(split_named(folder.name) for folder in folders):
-        if any(not _folders_in(folder) for folder in folders):
-            return None
         tables = [ClassFolders(folder, split_named(folder.name), told, source) for folder in folders]
-        # A class may lack pictures in one split.
-        declared = tuple(sorted({name for table in tables for name in table.declared or ()}))
-        for table in tables:
-            table.declared = declared
-        return list(tables)
-    return [ClassFolders(source, None, told)]
+    else:
+        tables = [ClassFolders(source, None, told)]
+    if any(not table.folders for table in tables):
+        return None
+    # A class may lack pictures in one split.
+    declared = tuple(sorted({name for table in tables for name in table.declared or ()}))
+    _refuse_other_folders(source, declared, [folder for table in tables for folder in table.folders], told)
+    for table in tables:
+        table.declared = declared
+        table.read_as = [f"a folder a class: {listed(declared, 6)}"]
+    return list(tables)
+
+
+def _refuse_other_folders(source: Path, names: tuple[str, ...], folders: list[Path], told: Told) -> None:
+    """Refuse folders of pictures that are probably no classes: one alone, splits, or folders of other folders."""
+    classes = told.classes or ()
+    named_so = [name for name in names if split_named(name) and name not in classes]
+    if len(names) == 1:
+        why = "that is only one"
+    elif named_so:
+        why = f"`{named_so[0]}` is the name of a split"
+    elif not any(_pictures_in(folder) for folder in folders):
+        why = "no picture lies in one of them, only in folders below"
+    else:
+        return
+    raise ValueError(
+        f"{source} holds no CSV and no JSON, and its folders are not read as classes ({listed(names, 6)}): {why}."
+        " Expected a folder for each class, or train, val and test, each with a folder for each class; or name the"
+        " table of labels as --source."
+    )
 
 
 # --- YOLO -----------------------------------------------------------------------------------------------------------

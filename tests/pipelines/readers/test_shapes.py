@@ -105,7 +105,7 @@ def test_what_a_long_form_does_not_say_is_unknown(tmp_path):
 
 def test_a_picture_in_several_class_folders_has_all_labels(tmp_path):
     raw = read_table(label_shapes.class_folders(tmp_path), **WHOLE)
-    assert raw.read_as == "a folder a class, its name is the label; 3 classes; 4 pictures"
+    assert raw.read_as == "a folder a class: cat, cow, dog; 3 classes; 4 pictures"
     assert counts_of(raw) == COUNTS
     assert raw.remarks == ["2 copies are read as one picture with their first"]
 
