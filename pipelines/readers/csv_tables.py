@@ -18,7 +18,7 @@ from pipelines.readers.csv_layout import (
     read_layout,
     read_lines,
 )
-from pipelines.readers.rows import SPLIT_NAMES, Row, Table, Told, clean
+from pipelines.readers.rows import Row, Table, Told, clean
 
 IS_VALID = {"true": "validation", "1": "validation", "false": "train", "0": "train"}  # fastai's column
 PARTITION = {"0": "train", "1": "validation", "2": "test"}  # CelebA's
@@ -42,7 +42,7 @@ class Csv(Table):
     """A CSV, read anew at every iteration: a column of labels, or a column per class."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder)
+        super().__init__(path, split, told, folder)
         self._layout = layout = read_layout(path, told)
         self._place = {column: place for place, column in enumerate(layout.header)}
         self._met: set[str] = set()  # the kinds of cells that were met
@@ -50,6 +50,7 @@ class Csv(Table):
         self.names_splits = layout.split is not None
         self.joins_labels = layout.labels is not None
         self.separator = layout.separator
+        self.none_label = layout.none_label
         self.ignored = layout.ignored
         if layout.class_columns and told.classes is None:
             self.declared = tuple(c for c in layout.class_columns if c != layout.none_label)
@@ -93,14 +94,7 @@ class Csv(Table):
         if column == "partition" and named in PARTITION:
             self.remark("partition is read as the split: 0 is train, 1 validation, 2 test")
             return PARTITION[named]
-        split = SPLIT_NAMES.get(named, named)
-        if not re.fullmatch(r"[A-Za-z0-9_]+", split):
-            raise ValueError(
-                f"{where}: `split` must be a name of letters, digits and _. Received: {named!r:.40}"
-            )
-        if split != named:
-            self.remark(f"the split {named} is read as {split}")
-        return split
+        return named
 
     def _labels_from_cell(self, where: str, cells: list[str]) -> tuple[tuple[str, ...], ...]:
         """The present, difficult and unknown classes of a row with a cell of labels."""
@@ -109,13 +103,6 @@ class Csv(Table):
         if layout.difficult is not None:
             difficult = self._names_in(where, cells[self._place[layout.difficult]])
         names = self._names_in(where, cells[self._place[str(layout.labels)]])
-        if layout.none_label is not None and layout.none_label in names:
-            if len(names) > 1:
-                raise ValueError(
-                    f"{where}: `{layout.none_label:.40}`, which says none of the classes, stands beside others:"
-                    f" {', '.join(names)[:80]}."
-                )
-            names = ()
         return names + difficult, difficult, ()
 
     def _names_in(self, where: str, cell: str) -> tuple[str, ...]:
@@ -175,7 +162,7 @@ class CelebA(Table):
     """CelebA's text: the number of pictures, the class names, then lines of a file and 1 or -1 for each class."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder)
+        super().__init__(path, split, told, folder)
         lines = self._lines()
         next(lines)
         self.declared = tuple(next(lines)[1])
@@ -244,7 +231,7 @@ class LongForm(Table):
     """
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder)
+        super().__init__(path, split, told, folder)
         _, header = next(read_lines(path, "utf-8-sig", ","))
         self._header = [clean(cell) for cell in header]
         self.is_long = True

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.readers.rows import PICTURE_ENDINGS, SPLIT_NAMES, Box, Row, Table, Told, clean, split_named
+from pipelines.readers.rows import PICTURE_ENDINGS, Box, Row, Table, Told, clean, split_named
 from pipelines.reading import read_text, read_yaml
 from pipelines.words import listed
 
@@ -18,7 +18,7 @@ class ClassFolders(Table):
     """One folder of pictures per class; a picture that was copied into several folders has all of their labels."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder or path)
+        super().__init__(path, split, told, folder or path)
         self.exact = True
         self._same_name = told.same_name
         self.folders = _folders_in(path)
@@ -146,7 +146,7 @@ class Yolo(Table):
     """YOLO's `data.yaml` and a text file per picture; each line holds a class number and a box or an outline."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder)
+        super().__init__(path, split, told, folder)
         content = read_yaml(path)
         if not isinstance(content, dict) or "names" not in content:
             raise ValueError(f"{path} is not YOLO's: it has no `names` of classes.")
@@ -158,7 +158,7 @@ class Yolo(Table):
             named = content.get(key)
             for place in named if isinstance(named, list) else [named]:
                 if isinstance(place, str) and place:
-                    self._parts.append((SPLIT_NAMES[key], self._resolve(key, base, place)))
+                    self._parts.append((split_named(key) or key, self._resolve(key, base, place)))
         if not self._parts:
             raise ValueError(f"{path} names no folder of pictures: expected `train: images/train`.")
         self.names_splits = True

@@ -12,7 +12,7 @@ from pipelines.files import naming
 from pipelines.pictures import FORMATS
 from pipelines.readers.coco import labels_of, load_json, read_instances
 from pipelines.readers.placing import local_name
-from pipelines.readers.rows import Row, Table, Told, clean, split_named
+from pipelines.readers.rows import Row, Table, Told, clean
 from pipelines.readers.values import (
     FILE_NAMES,
     LABEL_NAMES,
@@ -20,6 +20,7 @@ from pipelines.readers.values import (
     find_key,
     holds_numbers,
     labels_of_value,
+    text_of,
 )
 
 LINE_BYTES = 2**24  # at most so many for one object
@@ -40,7 +41,7 @@ class Coco(Table):
     """A COCO-style JSON, held in memory."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder)
+        super().__init__(path, split, told, folder)
         self._instances = read_instances(path, find_size=self._size_of)
         self.remarks = self._instances.remarks
         self.declared = tuple(self._instances.categories.values())
@@ -77,7 +78,7 @@ class JsonLines(Table):
     """An object per line, `{"file_name": "a.png", "labels": ["cat", "dog"]}`, read anew at every iteration."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder)
+        super().__init__(path, split, told, folder)
         self._told = told
         sample = [content for _, content in itertools.islice(self._lines(), SAMPLED)]
         keys = list(dict.fromkeys(key for content in sample for key in content))
@@ -101,17 +102,14 @@ class JsonLines(Table):
             file = content.get(self._file)
             if not isinstance(file, str):
                 raise ValueError(f"{where}: `{self._file}` must name a file. Received: {file!r:.60}")
-            split = self.split
-            if self.names_splits:
-                named = str(content.get(str(self._split)))
-                split = split_named(named) or named
+            split = text_of(content.get(str(self._split))) if self.names_splits else self.split
             present = labels_of_value(
                 f"{where}: `{self._labels}`", content.get(self._labels), self.separator, self._told.classes
             )
             yield Row(
                 *(self.path, f"line {line}", file, present),
                 split=split,
-                group=None if group is None else str(content.get(group)),
+                group=None if group is None else text_of(content.get(group)),
             )
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -139,7 +137,7 @@ class LabelStudio(Table):
     def __init__(
         self, path: Path, split: str | None, told: Told, folder: Path | None, content: list[Any]
     ) -> None:
-        super().__init__(path, split, folder)
+        super().__init__(path, split, told, folder)
         self._content = content
         self._told = told
         first = content[0] if content and isinstance(content[0], dict) else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.readers.rows import Row, Table, Told, clean
-from pipelines.readers.values import FILE_NAMES, LABEL_NAMES, find_key, labels_of_value
+from pipelines.readers.values import FILE_NAMES, LABEL_NAMES, find_key, labels_of_value, text_of
 from pipelines.words import listed
 
 ROWS_AT_A_TIME = 256
@@ -16,7 +16,7 @@ class Parquet(Table):
     """A Parquet file: a column of pictures (bytes, or paths) and one of labels (names, or numbers of classes)."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder)
+        super().__init__(path, split, told, folder)
         file = self._open()
         columns = list(file.schema_arrow.names)
         for option, column in (("file-column", told.file_column), ("labels-column", told.labels_column)):
@@ -83,7 +83,7 @@ class Parquet(Table):
         return Row(
             *(self.path, place, file, present),
             split=self.split,
-            group=str(values[self._group]) if self._group else None,
+            group=text_of(values[self._group]) if self._group else None,
             image=image,
         )
 

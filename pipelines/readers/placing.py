@@ -14,7 +14,7 @@ from pipelines.readers.rows import PICTURE_ENDINGS, Row, Table
 from pipelines.words import nearest
 
 MOST_FOLDERS = 200  # how many folders are tried
-SAMPLED = 50  # how many names are used to find the place
+SAMPLED = 50  # at least so many names are used to find the place, if there are so many
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 
 
@@ -32,7 +32,7 @@ class Places:
 
     @classmethod
     def find(cls, tables: Sequence[Table], root: Path, *, beside: bool, extension: str | None) -> "Places":
-        """Find out where the pictures of each table lie, by its first files.
+        """Find out where the pictures of each table lie, by files from all over it.
 
         Args:
             tables: the tables.
@@ -44,13 +44,14 @@ class Places:
         for table in tables:
             prefix = os.path.relpath(table.folder, root) if beside else os.curdir
             prefix = "" if prefix == os.curdir else prefix
-            place: Place | None = Place(extension=extension or "")
+            place: Place | None = None
             if not table.holds_pictures and not (table.exact and extension is None):
-                files = []
-                for row in itertools.islice(table.rows(), SAMPLED):
-                    files.append(row.file)
-                place = find_place(files, root / prefix, extension) or place
-            found[table.path] = (prefix, place or Place())
+                files = _spread(table)
+                # Where a picture of the sample is missing, the place of the first one lets its line be named.
+                place = find_place(files, root / prefix, extension) or find_place(
+                    files[:1], root / prefix, extension
+                )
+            found[table.path] = (prefix, place or Place(extension=extension or ""))
         return cls(root, found)
 
     def path_of(self, table: Table, row: Row) -> str:
@@ -60,7 +61,7 @@ class Places:
             return row.file
         if not row.file or "\0" in row.file:
             raise ValueError(f"{row.where}: `file` names no file. Received: {row.file!r:.40}")
-        file = row.file if place == Place() else place.find(row.file, self.root / prefix)
+        file = row.file if place == Place() else place.find(row.where, row.file, self.root / prefix)
         file = f"{prefix}/{file}" if prefix else file
         return file if _PLAIN_PATH.fullmatch(file) else _below_root(row, file, self.root)
 
@@ -93,16 +94,17 @@ class Place:
         for folder in self.folders:
             yield os.path.join(folder, name) + self.extension if folder else name + self.extension
 
-    def find(self, file: str, root: Path) -> str:
-        """The path at which a file lies; if it is at none, the first of them."""
+    def find(self, where: str, file: str, root: Path) -> str:
+        """The path at which a row's file lies; if it is at none, the first of them; at two, a ValueError."""
         if len(self.folders) == 1:
             return next(self.paths(file))
-        first = ""
-        for path in self.paths(file):
-            first = first or path
-            if os.path.isfile(root / path):
-                return path
-        return first
+        found = [path for path in self.paths(file) if os.path.isfile(root / path)]
+        if len(found) > 1:
+            raise ValueError(
+                f"{where}: {file!r:.80} may be {found[0]} or {found[1]}. Write the folder into the table, or --images"
+                " says which is meant."
+            )
+        return found[0] if found else next(self.paths(file))
 
     def describe(self) -> str:
         """What is printed after `file = image_name`."""
@@ -130,7 +132,7 @@ def find_place(files: Sequence[str], root: Path, extension: str | None) -> Place
     Raises:
         ValueError: they lie in two places.
     """
-    files = list(dict.fromkeys(files))[:SAMPLED]
+    files = list(dict.fromkeys(files))
     if not files:
         return None
     folders = list(itertools.islice(_folders(root), MOST_FOLDERS))
@@ -156,7 +158,7 @@ def find_place(files: Sequence[str], root: Path, extension: str | None) -> Place
                     f"{files[0]!r:.80} lies in {whole[0]}/ and in {whole[1]}/: --images says which is meant."
                 )
             best = whole[0] if "" not in whole else ""
-            return Place(drop, (best, *_siblings(best, folders)), ending, bare)
+            return Place(drop, (best,), ending, bare)
         # The files lie in different folders: archives of many pictures unpack into several.
         if found and all(_is_there(Place(drop, tuple(folders), ending, bare), x, root) for x in files):
             used = [
@@ -206,6 +208,18 @@ def _as_on_disk(file: str, root: Path) -> str:
     if len(set(spellings)) == 1:
         return file
     return next((spelling for spelling in spellings if os.path.exists(root / spelling)), usual)
+
+
+def _spread(table: Table) -> list[str]:
+    """The files of up to twice `SAMPLED` rows at equal distances, from all over a table."""
+    files: list[str] = []
+    distance = 1
+    for number, row in enumerate(table.rows()):
+        if number % distance == 0:
+            files.append(row.file)
+        if len(files) == 2 * SAMPLED:
+            files, distance = files[::2], 2 * distance
+    return files
 
 
 def _is_there(place: Place, file: str, root: Path) -> bool:

@@ -92,13 +92,14 @@ class Table:
         joins_labels: whether all labels of a row stand in one cell.
         exact: whether its rows name files exactly as they lie in `folder`; otherwise their place may be guessed.
         separator: what a cell's labels are separated by.
+        none_label: the label that says that none of the classes is there, or None.
         holds_pictures: whether the pictures lie in the table itself.
         is_long: whether a picture may have several lines.
         read_as: how it is read, in words for a person; the file first: `file = image`.
         remarks: what else was guessed; complete once the rows have been iterated.
     """
 
-    def __init__(self, path: Path, split: str | None, folder: Path | None = None) -> None:
+    def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         self.path = path
         self.folder = folder or path.parent
         self.split = split
@@ -108,6 +109,7 @@ class Table:
         self.joins_labels = False
         self.exact = False
         self.separator = ";"
+        self.none_label = told.none_label
         self.holds_pictures = False
         self.is_long = False
         self.read_as: list[str] = []

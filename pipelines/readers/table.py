@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.files import file_sha256
+from pipelines.readers.checked_rows import checked_rows
 from pipelines.readers.classes import read_class_names
 from pipelines.readers.dividing import divide, shares_of
 from pipelines.readers.labels import check_labels
 from pipelines.readers.placing import Places, id_of, nearest_file
-from pipelines.readers.rows import SEPARATOR, SPLIT_NAMES, MinusOne, Row, SameName, Table, Told
+from pipelines.readers.rows import SEPARATOR, MinusOne, Row, SameName, Table, Told
 from pipelines.readers.table_files import find_tables
 from pipelines.records import sort_key
 from pipelines.samples import RawSet, Sample, Skip, check_class_name, check_class_names
@@ -107,9 +108,8 @@ def read_table(
     root = Path(os.path.commonpath([table.folder for table in tables])) if images is None else Path(images)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}, the folder of the pictures, is not there.")
-    places = Places.find(tables, root, beside=beside, extension=told.extension)
-
     try:
+        places = Places.find(tables, root, beside=beside, extension=told.extension)
         scan = _scan(tables, places, told.classes, check_files)
     except (ValueError, FileNotFoundError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
@@ -117,6 +117,7 @@ def read_table(
     if not scan.labels:
         raise ValueError(f"{source} has no label in any of its {len(scan.hashes)} rows.")
     classes = told.classes or tables[0].declared or tuple(sorted(scan.labels))
+    classes = tuple(name for name in classes if name != told.none_label)
     if told.classes is None:
         check_labels(scan.labels, classes, tables[0].separator if tables[0].joins_labels else None)
     names, split_of_row, rule = _split_rows(source, scan, classes, val_fraction, test_fraction, seed)
@@ -240,7 +241,7 @@ def _scan(tables: Sequence[Table], places: Places, given: tuple[str, ...] | None
     splits: set[str] = set()
     numbers: dict[str, tuple[int, str | None]] = {}  # group -> its number and its split
     groups: list[int] = []
-    for table, row in _rows(tables):
+    for table, row in checked_rows(tables):
         relative = places.path_of(table, row)
         if check_files and not table.holds_pictures and not os.path.isfile(places.root / relative):
             missing = places.root / relative
@@ -264,9 +265,6 @@ def _scan(tables: Sequence[Table], places: Places, given: tuple[str, ...] | None
         raise ValueError(f"{names}: there is not one picture in it.")
     if len({split.casefold() for split in splits}) < len(splits):
         raise ValueError(f"{names}: splits that differ by case only: {', '.join(sorted(splits))}.")
-    for split in splits - set(SPLIT_NAMES.values()):
-        if split.casefold() in SPLIT_NAMES:
-            raise ValueError(f"{names}: the split `{split}`: did you mean `{SPLIT_NAMES[split.casefold()]}`?")
     scan = _Scan(
         *(np.frombuffer(hashes, ">u8").astype(np.uint64), label_sets, labels, counts, splits),
         groups=np.array(groups, np.int64) if groups else None,
@@ -285,12 +283,6 @@ def _number_group(row: Row, numbers: dict[str, tuple[int, str | None]]) -> int:
     return number
 
 
-def _rows(tables: Sequence[Table], with_pictures: bool = False) -> Iterator[tuple[Table, Row]]:
-    for table in tables:
-        for row in table.rows_with_pictures() if with_pictures else table.rows():
-            yield table, row
-
-
 def _check_name(name: str, row: Row) -> None:
     try:
         check_class_name(name)
@@ -301,12 +293,16 @@ def _check_name(name: str, row: Row) -> None:
 def _refuse_duplicates(tables: Sequence[Table], places: Places, hashes: np.ndarray) -> None:
     values, counts = np.unique(hashes, return_counts=True)
     suspects = set(values[counts > 1].tolist())
-    first: dict[str, str] = {}
-    for table, row in _rows(tables) if suspects else ():
+    first: dict[str, tuple[int, Row]] = {}  # a picture -> the number of its first row, and that row
+    for number, (table, row) in enumerate(checked_rows(tables) if suspects else ()):
         id = id_of(places.path_of(table, row))
-        if int.from_bytes(sort_key(id), "big") in suspects and first.setdefault(id, row.where) != row.where:
+        if int.from_bytes(sort_key(id), "big") not in suspects:
+            continue
+        before, other = first.setdefault(id, (number, row))
+        if before != number:
+            splits = "" if other.split == row.split else f" (splits {other.split} and {row.split})"
             raise ValueError(
-                f"{row.where}: {row.file} was there already, in {first[id]}. One row a picture"
+                f"{row.where}: {row.file} was there already, in {other.where}{splits}. One row a picture"
                 f"{', and the lines of a picture one behind the other' if table.is_long else ''}."
             )
 
@@ -317,7 +313,7 @@ def _understood(tables: Sequence[Table]) -> str:
         return ""
     shown = []
     try:
-        for _, row in itertools.islice(_rows(tables), 3):
+        for _, row in itertools.islice(checked_rows(tables), 3):
             shown.append(f"{row.file:.40}: {', '.join(row.present)[:60] or 'none'}")
     except (ValueError, OSError):
         pass
@@ -373,7 +369,7 @@ def _samples(
     def indices(names: Iterable[str]) -> tuple[int, ...]:
         return tuple(sorted({index[name] for name in names}))
 
-    for number, (table, row) in enumerate(_rows(tables, with_pictures=True)):
+    for number, (table, row) in enumerate(checked_rows(tables, with_pictures=True)):
         if row.split != split if chosen is None else not chosen[number]:
             continue
         relative = places.path_of(table, row)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.readers.csv_tables import open_csv
 from pipelines.readers.folder_tables import Yolo, find_class_folders
 from pipelines.readers.json_tables import open_json
-from pipelines.readers.rows import SPLIT_NAMES, Table, Told, split_named
+from pipelines.readers.rows import Table, Told, split_named
 from pipelines.readers.xml_tables import Cvat, Voc, is_cvat
 from pipelines.words import nearest
 
@@ -97,7 +97,7 @@ def _open_one_a_split(source: Path, found: list[Path], told: Told) -> list[Table
     parquet = all(path.suffix.lower() == ".parquet" for path in found)
     stems = [path.stem.removeprefix("instances_") for path in found]
     stems = [stem.partition("-")[0] for stem in stems] if parquet else stems
-    splits = [SPLIT_NAMES.get(stem) for stem in stems]
+    splits = [split_named(stem) for stem in stems]
     if None in splits or (not parquet and len(set(splits)) < len(splits)):
         raise ValueError(
             f"{source} holds {', '.join(path.name for path in found[:6])}: name the one to read, or have one a"

@@ -46,6 +46,11 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
+def text_of(value: Any) -> str:
+    """A split or a group as text; "" where there is none, or a number that is none."""
+    return "" if value is None or value != value else str(value).strip()
+
+
 def holds_numbers(value: Any) -> bool:
     """Whether a value that holds labels gives them as numbers."""
     return any(isinstance(label, int) for label in as_list(value))
@@ -65,7 +70,7 @@ def labels_of_value(where: str, value: Any, separator: str, names: Sequence[str]
     """
     if value is None:
         raise ValueError(f"{where} says nothing. Of a picture with none of the classes it is an empty list.")
-    labels = value.split(separator) if isinstance(value, str) else as_list(value)
+    labels: list[Any] = value.split(separator) if isinstance(value, str) else as_list(value)
     for label in labels:
         if isinstance(label, bool) or not isinstance(label, str | int):
             raise ValueError(f"{where} must be a list of names or numbers. Received: {value!r:.60}")

@@ -6,16 +6,22 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from pipelines.files import naming
-from pipelines.readers.rows import PICTURE_ENDINGS, SPLIT_NAMES, Box, Row, Table, Told, clean
+from pipelines.readers.rows import PICTURE_ENDINGS, Box, Row, Table, Told, clean
 from pipelines.readers.voc import box_of, read_xml
 from pipelines.reading import read_text
+
+DEVKIT_LISTS = {
+    "train": "train",
+    "validation": "val",
+    "test": "test",
+}  # split -> its list in `ImageSets/Main`
 
 
 class Cvat(Table):
     """CVAT's `for images` XML, read anew at every iteration: the tags of each image, and the labels of its shapes."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder)
+        super().__init__(path, split, told, folder)
         names = []
         subsets = False
         for element in self._elements():
@@ -32,10 +38,7 @@ class Cvat(Table):
 
     def rows(self) -> Iterator[Row]:
         for number, image in enumerate(e for e in self._elements() if e.tag == "image"):
-            split = self.split
-            if self.names_splits:
-                subset = image.get("subset", "")
-                split = SPLIT_NAMES.get(subset.lower(), subset)
+            split = image.get("subset", "") if self.names_splits else self.split
             names, boxes, box_labels = [], list[Box](), []
             width, height = (_positive(image.get(side)) for side in ("width", "height"))
             for element in image:
@@ -86,11 +89,11 @@ class Voc(Table):
     """A folder of Pascal VOC's XML files, with or without `ImageSets/Main`; the files name the classes."""
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
-        super().__init__(path, split, folder or path)
+        super().__init__(path, split, told, folder or path)
         self._annotations = path / "Annotations" if (path / "Annotations").is_dir() else path
         main = path / "ImageSets" / "Main"
-        lists = {name: main / f"{name}.txt" for name in ("train", "val", "test")}
-        self._lists = {SPLIT_NAMES[name]: file for name, file in lists.items() if file.is_file()}
+        lists = {split: main / f"{name}.txt" for split, name in DEVKIT_LISTS.items()}
+        self._lists = {split: file for split, file in lists.items() if file.is_file()}
         if not self._lists and (main / "trainval.txt").is_file():
             self._lists = {"train": main / "trainval.txt"}
         self.names_splits = bool(self._lists) and split is None

@@ -37,7 +37,7 @@ def test_a_value_that_says_no_labels_is_refused(value, message):
 
 
 def test_numbers_without_names_are_refused():
-    with pytest.raises(ValueError, match="the labels are numbers, .* --classes FILE"):
+    with pytest.raises(ValueError, match=r"the labels are numbers, .* --classes FILE"):
         labels_of_value("t, line 1: `labels`", [0], ";", None)
 
 
