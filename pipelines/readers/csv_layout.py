@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.files import naming
 from pipelines.readers.labels import find_separator
 from pipelines.readers.rows import PICTURE_ENDINGS, SEPARATOR, Told, clean
-from pipelines.readers.values import FILE_NAMES, LABEL_NAMES, plain
+from pipelines.readers.values import FILE_NAMES, LABEL_NAMES, check_columns, plain
 from pipelines.words import listed, nearest
 
 COLUMNS = ("file", "labels", "difficult", "split")
@@ -86,16 +86,7 @@ def read_layout(path: Path, told: Told) -> Layout:
     if len(set(header)) < len(header):
         twice = next(column for column in header if header.count(column) > 1)
         raise ValueError(f"{path} has two columns `{twice}`.")
-    for option, column in (
-        ("file-column", told.file_column),
-        ("labels-column", told.labels_column),
-        ("group-column", told.group_column),
-    ):
-        if column is not None and column not in header:
-            raise ValueError(
-                f"{path} has no column `{column}`, which --{option} names. It has {listed(header)}."
-                f"{nearest(column, header)}"
-            )
+    check_columns(path, header, told)
     layout = _own(path, header, told) if _is_own(header, told) else _guess(path, header, rows, told)
     return dataclasses.replace(
         layout, encoding=encoding, delimiter=delimiter, remarks=(*remarks, *layout.remarks)

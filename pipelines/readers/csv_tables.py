@@ -51,6 +51,8 @@ class Csv(Table):
         self.joins_labels = layout.labels is not None
         self.separator = layout.separator
         self.none_label = layout.none_label
+        self.uses |= {"file_column", "labels_column", "group_column", "extension"}
+        self.uses |= {"minus_one"} if layout.class_columns else {"separator"}
         self.ignored = layout.ignored
         if layout.class_columns and told.classes is None:
             self.declared = tuple(c for c in layout.class_columns if c != layout.none_label)
@@ -166,6 +168,7 @@ class CelebA(Table):
         lines = self._lines()
         next(lines)
         self.declared = tuple(next(lines)[1])
+        self.uses |= {"minus_one", "extension"}
         self._chosen = None if told.classes is None else set(told.classes)
         minus_one = told.minus_one or "absent"
         self._states = {"1": PRESENT, "0": ABSENT, "-1": minus_one}
@@ -235,6 +238,7 @@ class LongForm(Table):
         _, header = next(read_lines(path, "utf-8-sig", ","))
         self._header = [clean(cell) for cell in header]
         self.is_long = True
+        self.uses = {"classes", "extension"}
         self._names, described = _read_descriptions(path.parent)
         self.read_as = [
             "a line a label: file = ImageID",

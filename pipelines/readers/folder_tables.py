@@ -20,6 +20,7 @@ class ClassFolders(Table):
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         super().__init__(path, split, told, folder or path)
         self.exact = True
+        self.uses |= {"same_name"}
         self._same_name = told.same_name
         self.folders = _folders_in(path)
         self.declared = tuple(clean(entry.name) for entry in self.folders)

@@ -17,6 +17,7 @@ from pipelines.readers.values import (
     FILE_NAMES,
     LABEL_NAMES,
     as_list,
+    check_columns,
     find_key,
     holds_numbers,
     labels_of_value,
@@ -25,6 +26,7 @@ from pipelines.readers.values import (
 
 LINE_BYTES = 2**24  # at most so many for one object
 SAMPLED = 100  # lines, from which the keys are found
+NO_LABELS = {"text", "rating", "number", "datetime"}  # what Label Studio's tags that ask for no label write
 
 
 def open_json(path: Path, split: str | None, told: Told, folder: Path | None = None) -> Table:
@@ -43,6 +45,7 @@ class Coco(Table):
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         super().__init__(path, split, told, folder)
         self._instances = read_instances(path, find_size=self._size_of)
+        self.uses |= {"extension"}
         self.remarks = self._instances.remarks
         self.declared = tuple(self._instances.categories.values())
         self.exact = all((self.folder / image.file_name).is_file() for image in self._instances.images[:1])
@@ -84,12 +87,14 @@ class JsonLines(Table):
         keys = list(dict.fromkeys(key for content in sample for key in content))
         self._file = told.file_column or find_key(path, keys, FILE_NAMES, "file-column")
         self._labels = told.labels_column or find_key(path, keys, LABEL_NAMES, "labels-column")
-        self._split = next((key for key in keys if key == "split"), None)
-        self.names_splits = self._split is not None and split is None
+        check_columns(path, keys, told)
+        self.names_splits = "split" in keys
         self.joins_labels = any(isinstance(content.get(self._labels), str) for content in sample)
         self.separator = told.separator or ";"
+        self.uses |= {"file_column", "labels_column", "group_column", "extension"}
+        self.uses |= {"separator"} if self.joins_labels else set()
         self.ignored = tuple(
-            k for k in keys if k not in (self._file, self._labels, self._split, told.group_column)
+            k for k in keys if k not in (self._file, self._labels, "split", told.group_column)
         )
         self.read_as = [f"an object a line: file = {self._file}", f"labels = {self._labels}"]
         if any(holds_numbers(content.get(self._labels)) for content in sample):
@@ -102,7 +107,7 @@ class JsonLines(Table):
             file = content.get(self._file)
             if not isinstance(file, str):
                 raise ValueError(f"{where}: `{self._file}` must name a file. Received: {file!r:.60}")
-            split = text_of(content.get(str(self._split))) if self.names_splits else self.split
+            split = text_of(content.get("split")) if self.names_splits else self.split
             present = labels_of_value(
                 f"{where}: `{self._labels}`", content.get(self._labels), self.separator, self._told.classes
             )
@@ -142,6 +147,8 @@ class LabelStudio(Table):
         self._told = told
         first = content[0] if content and isinstance(content[0], dict) else {}
         data = first.get("data", first)
+        self.uses |= {"file_column", "extension"} | (set() if "data" in first else {"labels_column"})
+        check_columns(path, list(data), told, self.uses)
         self._key = told.file_column or find_key(path, list(data), FILE_NAMES, "file-column")
         self._choices = told.labels_column or ("" if "data" in first else _find_choices(path, first))
         self.read_as = [f"Label Studio's tasks: file = {self._key}", f"labels = {self._choices or 'choices'}"]
@@ -174,9 +181,7 @@ class LabelStudio(Table):
         """The labels that each annotator gave."""
         if "data" not in task:
             value = task.get(self._choices)
-            if isinstance(value, dict):
-                value = value.get("choices")
-            return [] if value is None else [_texts(where, as_list(value))]
+            return [] if value is None else [_names_in(where, value)]
         answers = []
         for answer in as_list(task.get("annotations", task.get("completions"))):
             if not isinstance(answer, dict) or answer.get("was_cancelled"):
@@ -185,15 +190,17 @@ class LabelStudio(Table):
             for result in as_list(answer.get("result")):
                 if not isinstance(result, dict) or not isinstance(result.get("value"), dict):
                     raise ValueError(f"{where}: a `result` without a `value`.")
-                value = result["value"]
-                kinds = ("choices", "rectanglelabels", "polygonlabels", "brushlabels", "labels")
-                names += _texts(where, next((as_list(value[kind]) for kind in kinds if kind in value), []))
+                names += _names_in(where, result["value"])
             answers.append(tuple(dict.fromkeys(names)))
         return answers
 
 
 def _find_choices(path: Path, task: dict[str, Any]) -> str:
-    by_form = [key for key, value in task.items() if isinstance(value, dict) and "choices" in value]
+    by_form = [
+        key
+        for key, value in task.items()
+        if any(isinstance(result, dict) and _label_keys(result) for result in as_list(value))
+    ]
     return (
         by_form[0]
         if len(by_form) == 1
@@ -201,7 +208,28 @@ def _find_choices(path: Path, task: dict[str, Any]) -> str:
     )
 
 
-def _texts(where: str, values: list[Any]) -> tuple[str, ...]:
-    if not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{where}: labels must be texts. Received: {values!r:.60}")
-    return tuple(name for value in values if (name := clean(value)))
+def _names_in(where: str, value: Any) -> tuple[str, ...]:
+    """The labels in a value of Label Studio's: a name, what one tag or shape says, or a list of these."""
+    names: list[str] = []
+    for entry in as_list(value):
+        if isinstance(entry, str):
+            names.append(clean(entry))
+            continue
+        keys = _label_keys(entry) if isinstance(entry, dict) else []
+        if not keys and not (isinstance(entry, dict) and NO_LABELS & entry.keys()):
+            has = ", ".join(entry) if isinstance(entry, dict) else repr(entry)
+            raise ValueError(
+                f"{where}: expected choices or labels in each result, as Choices, Labels or RectangleLabels write"
+                f" them. Received: {has:.80}"
+            )
+        for key in keys:
+            labels = as_list(entry[key])
+            if not all(isinstance(label, str) for label in labels):
+                raise ValueError(f"{where}: labels must be texts. Received: {labels!r:.60}")
+            names += map(clean, labels)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _label_keys(result: dict[str, Any]) -> list[str]:
+    """The keys of a result's value that hold labels: `choices`, `labels`, `rectanglelabels`, `ellipselabels`, ..."""
+    return [key for key in result if key == "choices" or key.endswith("labels")]

@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.readers.rows import Row, Table, Told, clean
-from pipelines.readers.values import FILE_NAMES, LABEL_NAMES, find_key, labels_of_value, text_of
-from pipelines.words import listed
+from pipelines.readers.values import (
+    FILE_NAMES,
+    LABEL_NAMES,
+    check_columns,
+    find_key,
+    labels_of_value,
+    text_of,
+)
 
 ROWS_AT_A_TIME = 256
 
@@ -19,11 +25,7 @@ class Parquet(Table):
         super().__init__(path, split, told, folder)
         file = self._open()
         columns = list(file.schema_arrow.names)
-        for option, column in (("file-column", told.file_column), ("labels-column", told.labels_column)):
-            if column is not None and column not in columns:
-                raise ValueError(
-                    f"{path} has no column `{column}`, which --{option} names. It has {listed(columns)}."
-                )
+        check_columns(path, columns, told)
         self._image = told.file_column or find_key(path, columns, FILE_NAMES, "file-column")
         self._labels = told.labels_column or find_key(path, columns, LABEL_NAMES, "labels-column")
         self._group = told.group_column
@@ -34,7 +36,10 @@ class Parquet(Table):
         self._names = names or told.classes  # the file's numbers count its own names
         self.declared = names
         self.ignored = tuple(c for c in columns if c not in (self._image, self._labels, self._group))
-        self.joins_labels = False
+        self.joins_labels = str(file.schema_arrow.field(self._labels).type) in ("string", "large_string")
+        self.uses |= {"file_column", "labels_column", "group_column"}
+        self.uses |= {"separator"} if self.joins_labels else set()
+        self.uses |= set() if self.holds_pictures else {"extension"}
         self.separator = told.separator or ";"
         self.exact = self.holds_pictures
         self._stem = path.stem

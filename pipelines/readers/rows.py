@@ -86,6 +86,7 @@ class Table:
         path: the file.
         folder: the folder to which the rows' files are relative.
         split: the split of all its rows, where the file's name tells it.
+        uses: the fields of `Told` that make a difference to it.
         declared: the classes that it names outside of its rows, or None.
         ignored: columns that are not read.
         names_splits: whether each row names its split.
@@ -103,6 +104,7 @@ class Table:
         self.path = path
         self.folder = folder or path.parent
         self.split = split
+        self.uses = {"classes", "none_label"}
         self.declared: tuple[str, ...] | None = None
         self.ignored: tuple[str, ...] = ()
         self.names_splits = False

@@ -1,5 +1,6 @@
 """Open the tables in a file or folder of labels; file names and first lines tell which form they have."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pipelines.readers.folder_tables import Yolo, find_class_folders
 from pipelines.readers.json_tables import open_json
 from pipelines.readers.rows import Table, Told, split_named
 from pipelines.readers.xml_tables import Cvat, Voc, is_cvat
-from pipelines.words import nearest
+from pipelines.words import nearest, spell
 
 Opener = Callable[[Path, str | None, Told, Path | None], Table]
 
@@ -43,8 +44,30 @@ def find_tables(source: Path, told: Told) -> list[Table]:
     """The tables of a source: one for each split, or one for all.
 
     Raises:
-        ValueError, FileNotFoundError: there is no table, or it can't be known which one is meant.
+        ValueError, FileNotFoundError: there is no table, or it can't be known which one is meant; something was told
+            that makes no difference.
     """
+    tables = _open_source(source, told)
+    given = [field.name for field in dataclasses.fields(told) if getattr(told, field.name) is not None]
+    for table in tables:
+        for name in given:
+            if name not in table.uses:
+                raise ValueError(
+                    f"`--{spell(name)}` does nothing for {table.path}, which is read as {', '.join(table.read_as)}."
+                    " Leave it out."
+                )
+        if table.split is not None and table.names_splits:
+            raise ValueError(
+                f"{table.path} has a column `split`, beside a file for each split. Keep one of them."
+            )
+    if told.none_label is not None and told.none_label in (told.classes or ()):
+        raise ValueError(
+            f"`{told.none_label:.60}` is a class of --classes, and --none-label says that it is none."
+        )
+    return tables
+
+
+def _open_source(source: Path, told: Told) -> list[Table]:
     if not source.exists():
         near = nearest(source.name, os.listdir(source.parent)) if source.parent.is_dir() else ""
         raise FileNotFoundError(f"{source} is not there.{near}")
@@ -103,13 +126,7 @@ def _open_one_a_split(source: Path, found: list[Path], told: Told) -> list[Table
             f"{source} holds {', '.join(path.name for path in found[:6])}: name the one to read, or have one a"
             " split, named train, val and test."
         )
-    tables = [_open_table(path, split, told) for path, split in zip(found, splits, strict=True)]
-    for table in tables:
-        if table.names_splits:
-            raise ValueError(
-                f"{table.path} has a column `split`, beside a file for each split. Keep one of them."
-            )
-    return tables
+    return [_open_table(path, split, told) for path, split in zip(found, splits, strict=True)]
 
 
 def _find_celeba(source: Path, told: Told) -> list[Table] | None:

@@ -1,12 +1,12 @@
 """Read what all tables have in common: which column is which, by its name; and a value that holds labels."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.readers.rows import clean
-from pipelines.words import listed
+from pipelines.readers.rows import Told, clean
+from pipelines.words import listed, nearest, spell
 
 # What others call the column of files and the column of labels; in lower case, without marks between words.
 # fmt: off
@@ -24,6 +24,22 @@ LABEL_NAMES: tuple[str, ...] = (
 def plain(column: str) -> str:
     """A column's name as it is compared with the usual ones: `Image_ID` -> `imageid`."""
     return re.sub("[^a-z0-9]", "", column.lower())
+
+
+def check_columns(
+    path: Path,
+    columns: Sequence[str],
+    told: Told,
+    options: Collection[str] = ("file_column", "labels_column", "group_column"),
+) -> None:
+    """Refuse options that name columns which a table does not have."""
+    for option in ("file_column", "labels_column", "group_column"):
+        column = getattr(told, option)
+        if option in options and column is not None and column not in columns:
+            raise ValueError(
+                f"{path} has no column `{column}`, which --{spell(option)} names. It has {listed(columns)}."
+                f"{nearest(column, columns)}"
+            )
 
 
 def find_key(path: Path, keys: list[str], known: tuple[str, ...], option: str) -> str:

@@ -22,6 +22,7 @@ class Cvat(Table):
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         super().__init__(path, split, told, folder)
+        self.uses |= {"extension"}
         names = []
         subsets = False
         for element in self._elements():

@@ -201,3 +201,86 @@ def test_archives_that_only_later_rows_lie_in_are_found(tmp_path):
     raw = read_table(path, **WHOLE)
     assert "images_1/, images_2/, images_3/" in raw.read_as
     assert present_of(raw).keys() == {f"images_{1 + n // 60}/{n}.jpg" for n in range(180)}
+
+
+# --- Label Studio
+
+
+def label_studio(path, *values):
+    """A full export of one answered task for each list of values."""
+    tasks = [
+        {"data": {"image": f"{name}.jpg"}, "annotations": [{"result": [{"value": value} for value in of]}]}
+        for name, of in zip("abcdef", values, strict=False)
+    ]
+    return write(path, json.dumps(tasks))
+
+
+@pytest.mark.parametrize("kind", ["ellipselabels", "keypointlabels", "brushlabels", "labels", "choices"])
+def test_labels_of_every_kind_of_shape_are_read(tmp_path, kind):
+    path = label_studio(tmp_path / "e.json", [{"x": 1, kind: ["cat"]}, {"rating": 4}], [{kind: ["dog"]}])
+    assert present_of(read_table(path, check_files=False, **WHOLE)) == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
+
+
+@pytest.mark.parametrize("value", [{"taxonomy": [["animal", "cat"]]}, {"x": 1, "y": 2}])
+def test_a_result_without_known_labels_is_refused(tmp_path, value):
+    path = label_studio(tmp_path / "e.json", [{"choices": ["cat"]}], [value])
+    with pytest.raises(ValueError, match="task 1: expected choices or labels in each result"):
+        read_table(path, check_files=False)
+
+
+def test_shapes_of_the_min_export_are_read(tmp_path):
+    tasks = [
+        {
+            "id": 1,
+            "image": "a.jpg",
+            "area": [{"x": 1, "rectanglelabels": ["cat"]}, {"ellipselabels": ["dog"]}],
+        },
+        {"id": 2, "image": "b.jpg", "area": [{"x": 1, "rectanglelabels": ["dog"]}]},
+    ]
+    path = write(tmp_path / "e.json", json.dumps(tasks))
+    raw = read_table(path, check_files=False, **WHOLE)
+    assert present_of(raw) == {"a.jpg": ["cat", "dog"], "b.jpg": ["dog"]}
+
+
+# --- Options that would do nothing
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (label_shapes.voc, {"group_column": "patient"}, "`--group-column` does nothing for"),
+        (label_shapes.yolo, {"extension": ".jpg"}, "`--extension` does nothing for"),
+        (label_shapes.cvat, {"separator": ","}, "`--separator` does nothing for"),
+        (label_shapes.label_studio, {"labels_column": "choices"}, "`--labels-column` does nothing for"),
+        (label_shapes.label_studio, {"group_column": "id"}, "`--group-column` does nothing for"),
+        (label_shapes.long_form, {"group_column": "Source"}, "`--group-column` does nothing for"),
+        (label_shapes.roboflow, {"group_column": "patient"}, "`--group-column` does nothing for"),
+        (label_shapes.class_folders, {"file_column": "file"}, "`--file-column` does nothing for"),
+        (label_shapes.tags, {"minus_one": "absent"}, "`--minus-one` does nothing for"),
+        (label_shapes.one_hot, {"separator": ";"}, "`--separator` does nothing for"),
+        (label_shapes.json_lines, {"same_name": "one"}, "`--same-name` does nothing for"),
+        (
+            label_shapes.json_lines,
+            {"group_column": "patient"},
+            "no column `patient`, which --group-column names",
+        ),
+        (
+            label_shapes.parquet,
+            {"group_column": "patient"},
+            "no column `patient`, which --group-column names",
+        ),
+        (label_shapes.parquet, {"extension": ".jpg"}, "`--extension` does nothing for"),
+        (label_shapes.tags, {"classes": ["cat"], "none_label": "cat"}, "`cat` is a class of --classes"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(tmp_path, make, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_table(make(tmp_path), **options, **WHOLE)
+
+
+def test_a_split_in_each_row_beside_a_folder_for_each_split_is_refused(tmp_path):
+    for split in ("train", "test"):
+        label_shapes.pictures(tmp_path / split, "a")
+        write(tmp_path / split / "t.csv", "file,labels,split", "a.jpg,cat,validation")
+    with pytest.raises(ValueError, match="has a column `split`, beside a file for each split"):
+        read_table(tmp_path)
