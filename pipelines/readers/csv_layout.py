@@ -197,7 +197,7 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
         if told.separator is None:
             separator = find_separator(path, cells_of(labels), told.classes)
         if none_label is None:
-            none_label = _find_none_label(cells_of(labels), separator)
+            none_label = _find_none_label(cells_of(labels), separator, told.classes or ())
     else:
         class_columns = of_classes
         if told.classes is not None:
@@ -247,12 +247,13 @@ def _find_file(path: Path, header: list[str], rows: list[list[str]], cells_of) -
         (column for column in header if plain(column) in FILE_NAMES),
         key=lambda column: (column not in of_files, FILE_NAMES.index(plain(column))),
     )
-    if len(of_files) == 1:
-        return of_files[0]
-    if len(of_files) > 1 and not any(column in of_files for column in by_name[:1]):
+    maybe = dict.fromkeys([*of_files, *(c for c in by_name[:1] if plain(c) not in ("id", "name"))])
+    if of_files and len(maybe) > 1:
         raise ValueError(
-            f"{path} has several columns of files, {listed(of_files)}: --file-column says which is meant."
+            f"{path} has several columns of files, {listed(maybe)}: --file-column says which is meant."
         )
+    if of_files:
+        return of_files[0]
     if by_name and by_name[0] != header[0] and plain(by_name[0]) in ("id", "name"):
         by_name = []
     if by_name and ("file" not in map(str.lower, header) or rows):
@@ -281,8 +282,10 @@ def _is_of_a_class(cells: list[str], known: dict[str, str]) -> bool:
     return bool(filled) and 2 * good > len(filled)
 
 
-def _find_none_label(cells: list[str], separator: str) -> str | None:
+def _find_none_label(cells: list[str], separator: str, classes: Sequence[str]) -> str | None:
     for label in NONE_LABELS:
+        if label in classes:
+            continue
         alone = [cell for cell in cells if cell == label]
         if alone and not any(
             label in map(str.strip, cell.split(separator)) for cell in cells if cell != label

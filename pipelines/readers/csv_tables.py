@@ -1,11 +1,8 @@
 """Read the rows of a CSV or a text in columns: with a column of labels, a column per class, or a line per label."""
 
 import itertools
-import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipelines.files import naming
 from pipelines.readers.csv_layout import (
@@ -19,12 +16,12 @@ from pipelines.readers.csv_layout import (
     read_lines,
 )
 from pipelines.readers.rows import Row, Table, Told, clean
+from pipelines.readers.values import labels_of_text
 
 IS_VALID = {"true": "validation", "1": "validation", "false": "train", "0": "train"}  # fastai's column
 PARTITION = {"0": "train", "1": "validation", "2": "test"}  # CelebA's
 LONG_FORM = ("ImageID", "LabelName")  # Open Images'
 MARKS = {" ": "blanks", "\t": "tabs", ",": "commas", ";": "`;`", "|": "`|`"}
-MOST_JSON = 2**20  # characters of JSON in a cell
 
 
 def open_csv(path: Path, split: str | None, told: Told, folder: Path | None = None) -> Table:
@@ -103,14 +100,9 @@ class Csv(Table):
         layout = self._layout
         difficult: tuple[str, ...] = ()
         if layout.difficult is not None:
-            difficult = self._names_in(where, cells[self._place[layout.difficult]])
-        names = self._names_in(where, cells[self._place[str(layout.labels)]])
+            difficult = labels_of_text(where, cells[self._place[layout.difficult]], self.separator)
+        names = labels_of_text(where, cells[self._place[str(layout.labels)]], self.separator)
         return names + difficult, difficult, ()
-
-    def _names_in(self, where: str, cell: str) -> tuple[str, ...]:
-        if cell[:1] in ("{", "["):
-            return names_in_json(where, cell)
-        return tuple(name for part in cell.split(self.separator) if (name := clean(part)))
 
     def _labels_from_columns(self, where: str, cells: list[str]) -> tuple[tuple[str, ...], ...]:
         """The present, difficult and unknown classes of a row with a cell per class."""
@@ -128,21 +120,6 @@ class Csv(Table):
             found[layout.cells[cell] if cell in layout.cells else WORDS[cell.lower()]].append(name)
         self._met.update(kind for kind, names in found.items() if names)
         return tuple(found[PRESENT] + found[DIFFICULT]), tuple(found[DIFFICULT]), tuple(found[UNKNOWN])
-
-
-def names_in_json(where: str, cell: str) -> tuple[str, ...]:
-    """The labels of a cell with a list as Label Studio or pandas writes it: `{"choices": ["cat"]}`, `["cat"]`."""
-    try:
-        content: Any = json.loads(cell[:MOST_JSON])
-    except (ValueError, RecursionError):
-        if re.fullmatch(r"\[\s*('[^']*'\s*,?\s*)*\]", cell):  # as Python writes a list of texts
-            return tuple(clean(name) for name in re.findall(r"'([^']*)'", cell) if clean(name))
-        raise ValueError(f"{where}: expected a list of labels. Received: {cell[:60]!r}") from None
-    if isinstance(content, dict):
-        content = content.get("choices")
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise ValueError(f"{where}: expected a list of labels. Received: {cell[:60]!r}")
-    return tuple(name for text in content if (name := clean(text)))
 
 
 def _describe(layout: Layout) -> Iterator[str]:

@@ -7,23 +7,38 @@ from pathlib import Path
 
 # Marks that people put between labels. Some also stand inside names, so one label with such a mark proves nothing.
 SEPARATORS = ("|", "\t", ";", ",", "/", "+", "&", " ")
+BLANKS = ("nan", "<na>", "null")  # what pandas and others write for a cell that says nothing
 NEVER_IN_NAMES = ("|", "\t")
 FEW_CELLS = 50  # in fewer cells, it can't be known what a blank means
 
 
-def check_labels(first: Mapping[str, str], classes: Collection[str], separator: str | None) -> None:
+def check_labels(
+    first: Mapping[str, str], classes: Collection[str], separator: str | None, *, told: bool = True
+) -> None:
     """Refuse labels that are probably mistakes, where nobody has said which classes there are.
 
     Args:
         first: each label that was met -> where it was met first, for the error.
         classes: all classes; some may not have been met.
         separator: what labels were separated by, or None where they did not stand in one cell.
+        told: whether the user told the separator; otherwise no label may hold a comma.
 
     Raises:
-        ValueError: labels that look joined by another separator; classes that differ by case or space only.
+        ValueError: labels that look joined by another separator, or like a blank cell; classes that differ by case or
+            space only.
     """
+    blank = next((label for label in first if label.casefold() in BLANKS), None)
+    if blank is not None:
+        raise ValueError(
+            f"{first[blank]}: `{blank}` is how programs write a cell that says nothing. Leave the cell of a picture"
+            f" with none of the classes blank, or --none-label {blank} says so; if it is a name, list all names in a"
+            " file for --classes."
+        )
     for mark in SEPARATORS if separator is not None else ():
-        if mark != separator and (joined := _joined_by(mark, first)):
+        joined = None if mark == separator else _joined_by(mark, first)
+        if mark == "," != separator and not told:
+            joined = joined or next((label for label in first if "," in label), None)
+        if joined:
             raise ValueError(
                 f"{first[joined]}: `{joined:.80}` looks like several labels with {_name(mark)} in between, where"
                 f" {_name(str(separator))} was expected. --separator {mark!r} reads it so; if it is one name, list"

@@ -119,7 +119,8 @@ def read_table(
     classes = told.classes or tables[0].declared or tuple(sorted(scan.labels))
     classes = tuple(name for name in classes if name != told.none_label)
     if told.classes is None:
-        check_labels(scan.labels, classes, tables[0].separator if tables[0].joins_labels else None)
+        separator = next((table.separator for table in tables if table.joins_labels), None)
+        check_labels(scan.labels, classes, separator, told=told.separator is not None)
     names, split_of_row, rule = _split_rows(source, scan, classes, val_fraction, test_fraction, seed)
     skipped: dict[str, list[Skip]] = {split: [] for split in names}
     splits: dict[str, Callable[[], Iterator[Sample]]] = {

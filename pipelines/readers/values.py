@@ -1,5 +1,6 @@
 """Read what all tables have in common: which column is which, by its name; and a value that holds labels."""
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from pipelines.readers.rows import Told, clean
 from pipelines.words import listed, nearest, spell
 
+MOST_JSON = 2**20  # characters of JSON in a cell
 # What others call the column of files and the column of labels; in lower case, without marks between words.
 # fmt: off
 FILE_NAMES: tuple[str, ...] = (
@@ -86,7 +88,9 @@ def labels_of_value(where: str, value: Any, separator: str, names: Sequence[str]
     """
     if value is None:
         raise ValueError(f"{where} says nothing. Of a picture with none of the classes it is an empty list.")
-    labels: list[Any] = value.split(separator) if isinstance(value, str) else as_list(value)
+    if isinstance(value, str):
+        return labels_of_text(where, value, separator)
+    labels = as_list(value)
     for label in labels:
         if isinstance(label, bool) or not isinstance(label, str | int):
             raise ValueError(f"{where} must be a list of names or numbers. Received: {value!r:.60}")
@@ -106,3 +110,26 @@ def labels_of_value(where: str, value: Any, separator: str, names: Sequence[str]
             raise ValueError(f"{where}: label {label} is no place among {len(names)} classes.")
     found = (names[label] if names and isinstance(label, int) else clean(str(label)) for label in labels)
     return tuple(dict.fromkeys(name for name in found if name))
+
+
+def labels_of_text(where: str, text: str, separator: str) -> tuple[str, ...]:
+    """The labels in a text: several with a separator in between, or a list as JSON or Python writes it."""
+    text = text.strip()
+    if text[:1] in ("{", "["):
+        return _labels_of_json(where, text)
+    return tuple(name for part in text.split(separator) if (name := clean(part)))
+
+
+def _labels_of_json(where: str, cell: str) -> tuple[str, ...]:
+    """The labels of a cell with a list as Label Studio or pandas writes it: `{"choices": ["cat"]}`, `["cat"]`."""
+    try:
+        content: Any = json.loads(cell[:MOST_JSON])
+    except (ValueError, RecursionError):
+        if re.fullmatch(r"\[\s*('[^']*'\s*,?\s*)*\]", cell):  # as Python writes a list of texts
+            return tuple(clean(name) for name in re.findall(r"'([^']*)'", cell) if clean(name))
+        raise ValueError(f"{where}: expected a list of labels. Received: {cell[:60]!r}") from None
+    if isinstance(content, dict):
+        content = content.get("choices")
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise ValueError(f"{where}: expected a list of labels. Received: {cell[:60]!r}")
+    return tuple(name for text in content if (name := clean(text)))

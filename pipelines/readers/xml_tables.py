@@ -32,14 +32,20 @@ class Cvat(Table):
                 subsets = bool(element.get("subset"))
                 break
         self.declared = tuple(dict.fromkeys(names)) or None
-        self.names_splits = subsets and split is None
+        self.names_splits = subsets
         self.read_as = ["CVAT's images: file = name", "labels = tags and shapes"]
         if self.names_splits:
             self.read_as.append("split = subset")
 
     def rows(self) -> Iterator[Row]:
         for number, image in enumerate(e for e in self._elements() if e.tag == "image"):
-            split = image.get("subset", "") if self.names_splits else self.split
+            subset = image.get("subset", "")
+            if bool(subset) != self.names_splits:
+                raise ValueError(
+                    f"{self.path}, image {number}: some images have a `subset` and others none. Give all of them one,"
+                    " or none."
+                )
+            split = subset or self.split
             names, boxes, box_labels = [], list[Box](), []
             width, height = (_positive(image.get(side)) for side in ("width", "height"))
             for element in image:

@@ -284,3 +284,80 @@ def test_a_split_in_each_row_beside_a_folder_for_each_split_is_refused(tmp_path)
         write(tmp_path / split / "t.csv", "file,labels,split", "a.jpg,cat,validation")
     with pytest.raises(ValueError, match="has a column `split`, beside a file for each split"):
         read_table(tmp_path)
+
+
+# --- What the user says, and what can't be known
+
+
+def test_a_class_named_none_that_is_listed_is_a_class(tmp_path):
+    path = write(tmp_path / "t.csv", "image,tags", "a.jpg,none", "b.jpg,cat|dog")
+    raw = read_table(path, classes=["none", "cat", "dog"], check_files=False, **WHOLE)
+    assert present_of(raw) == {"a.jpg": ["none"], "b.jpg": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "columns"),
+    [
+        (["image,thumb,tags", "a,a_small.jpg,cat"], "thumb, image"),
+        (["image,mask,tags", "a.jpg,b.png,cat"], "image, mask"),
+    ],
+)
+def test_two_columns_that_may_name_the_pictures_are_asked_about(tmp_path, lines, columns):
+    path = write(tmp_path / "t.csv", *lines)
+    with pytest.raises(ValueError, match=f"several columns of files, {columns}: --file-column says which"):
+        read_table(path, check_files=False)
+    raw = read_table(path, file_column="image", check_files=False, **WHOLE)
+    assert list(present_of(raw).values()) == [["cat"]]
+
+
+@pytest.mark.parametrize("subsets", [('subset="train"', ""), ("", 'subset="train"')])
+def test_images_of_cvat_with_and_without_a_subset_are_refused(tmp_path, subsets):
+    images = "".join(
+        f'<image name="{n}.jpg" {subset}><tag label="cat"/></image>' for n, subset in enumerate(subsets)
+    )
+    path = write(tmp_path / "annotations.xml", f"<annotations>{images}</annotations>")
+    with pytest.raises(ValueError, match="image 1: some images have a `subset` and others none"):
+        read_table(path, check_files=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "line", "label"),
+    [
+        ("t.csv", ["file;labels", "a.jpg;cat", "b.jpg;cow,dog"], 3, "cow,dog"),
+        ("t.csv", ["file,labels", "a.jpg,cat", 'b.jpg,"cow, dog"'], 3, "cow, dog"),
+        ("m.jsonl", ['{"file": "a.jpg", "labels": "cow, dog"}'], 1, "cow, dog"),
+    ],
+)
+def test_a_comma_in_a_label_of_a_text_is_asked_about(tmp_path, name, lines, line, label):
+    path = write(tmp_path / name, *lines)
+    with pytest.raises(
+        ValueError, match=f"line {line}: `{label}` looks like several labels with `,` in between"
+    ):
+        read_table(path, check_files=False)
+    assert {"cow", "dog"} <= set(read_table(path, separator=",", check_files=False, **WHOLE).classes)
+    assert label in read_table(path, separator=";", check_files=False, **WHOLE).classes
+
+
+def test_labels_in_a_text_of_parquet_are_taken_apart_or_asked_about(tmp_path):
+    path = parquet(tmp_path / "t.parquet", file=["a.jpg", "b.jpg"], labels=["cat;dog", '["cat"]'])
+    assert present_of(read_table(path, check_files=False, **WHOLE)) == {
+        "a.jpg": ["cat", "dog"],
+        "b.jpg": ["cat"],
+    }
+    path = parquet(tmp_path / "t.parquet", file=["a.jpg"], labels=["cow, dog"])
+    with pytest.raises(ValueError, match="row 0: `cow, dog` looks like several labels with `,` in between"):
+        read_table(path, check_files=False)
+
+
+def test_a_list_behind_a_blank_is_a_list(tmp_path):
+    path = write(tmp_path / "t.csv", "file,labels", 'a.jpg," [""cat"", ""dog""]"')
+    assert present_of(read_table(path, check_files=False, **WHOLE)) == {"a.jpg": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "<NA>", "null"])
+def test_a_cell_that_says_nothing_in_words_is_asked_about(tmp_path, cell):
+    path = write(tmp_path / "t.csv", "file,labels", "a.jpg,cat", f"b.jpg,{cell}")
+    with pytest.raises(ValueError, match=f"line 3: `{cell}` is how programs write a cell that says nothing"):
+        read_table(path, check_files=False)
+    raw = read_table(path, none_label=cell, check_files=False, **WHOLE)
+    assert present_of(raw) == {"a.jpg": ["cat"], "b.jpg": []}
