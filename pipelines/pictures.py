@@ -199,7 +199,7 @@ def _opened(encoded: bytes, max_megapixels: float) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata
-            formats = _heif_format() if _brand(encoded) in HEIC_BRANDS else _known_formats()
+            formats = _heif_format() if _brand(encoded) in HEIC_BRANDS else known_formats()
             with Image.open(io.BytesIO(encoded), formats=formats) as image:
                 _refuse_many_pixels(image.size, max_megapixels)
                 yield image
@@ -217,7 +217,7 @@ def _refuse_many_pixels(size: tuple[int, int], max_megapixels: float) -> None:
 
 
 @functools.cache
-def _known_formats() -> tuple[str, ...]:
+def known_formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow reads."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)

@@ -147,17 +147,18 @@ class Instances:
     remarks: list[str] = dataclasses.field(default_factory=list)
 
 
-def read_instances(path: Path, find_size: FindSize | None = None) -> Instances:
+def read_instances(path: Path, find_size: FindSize | None = None, content: Any = None) -> Instances:
     """Read a COCO-style JSON: lists `categories`, `images` and `annotations`.
 
     Args:
         path: the JSON.
         find_size: a picture's file name -> its width and height, where the JSON has none and there are boxes.
+        content: what `load_json` gave of it, where it was read already.
 
     Raises:
         ValueError: it is not such a JSON; names the file and the entry.
     """
-    content = load_json(path)
+    content = load_json(path) if content is None else content
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} is not COCO: expected an object with `images`, `annotations`, `categories`."

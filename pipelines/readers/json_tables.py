@@ -2,14 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image as Pictures
 
 from pipelines.files import naming
-from pipelines.pictures import FORMATS
+from pipelines.pictures import known_formats
 from pipelines.readers.coco import labels_of, load_json, read_instances
 from pipelines.readers.placing import local_name
 from pipelines.readers.rows import Row, Table, Told, clean
@@ -36,15 +36,19 @@ def open_json(path: Path, split: str | None, told: Told, folder: Path | None = N
     content = load_json(path)
     if isinstance(content, list):
         return LabelStudio(path, split, told, folder, content)
-    return Coco(path, split, told, folder)
+    return Coco(path, split, told, folder, content)
 
 
 class Coco(Table):
     """A COCO-style JSON, held in memory."""
 
-    def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, split: str | None, told: Told, folder: Path | None, content: dict[str, Any]
+    ) -> None:
         super().__init__(path, split, told, folder)
-        self._instances = read_instances(path, find_size=self._size_of)
+        self._content: dict[str, Any] | None = content
+        self._lacks_sizes = False
+        self._instances = read_instances(path, self._put_off, content)
         self.uses |= {"extension"}
         self.remarks = self._instances.remarks
         self.declared = tuple(self._instances.categories.values())
@@ -68,13 +72,24 @@ class Coco(Table):
                 measured=image.measured,
             )
 
-    def _size_of(self, file_name: str) -> tuple[int, int] | None:
-        """Width and height of a picture for which the JSON has none; None if the picture can't be opened."""
-        try:
-            with Pictures.open(self.folder / file_name, formats=FORMATS) as picture:
-                return picture.size
-        except (OSError, ValueError, Pictures.DecompressionBombError):
-            return None
+    def measure(self, find_file: Callable[[str], Path]) -> None:
+        if self._lacks_sizes:
+            self._instances = read_instances(self.path, lambda name: _size_of(find_file(name)), self._content)
+        self._content = None
+
+    def _put_off(self, file_name: str) -> tuple[int, int]:
+        """Any width and height; `measure` finds the right ones once it is known where the pictures lie."""
+        self._lacks_sizes = True
+        return 1, 1
+
+
+def _size_of(file: Path) -> tuple[int, int] | None:
+    """Width and height of a picture; None if it can't be opened."""
+    try:
+        with Pictures.open(file, formats=known_formats()) as picture:
+            return picture.size
+    except (OSError, ValueError, Pictures.DecompressionBombError):
+        return None
 
 
 class JsonLines(Table):

@@ -1,6 +1,7 @@
 """Find out where the pictures lie whose files a table names, and give them ids."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import os
@@ -52,7 +53,14 @@ class Places:
                     files[:1], root / prefix, extension
                 )
             found[table.path] = (prefix, place or Place(extension=extension or ""))
-        return cls(root, found)
+        places = cls(root, found)
+        for table in tables:
+            table.measure(functools.partial(places.file_of, table))
+        return places
+
+    def file_of(self, table: Table, file: str) -> Path:
+        """The path of a file that a table names."""
+        return self.root / self.path_of(table, Row(table.path, file, file, ()))
 
     def path_of(self, table: Table, row: Row) -> str:
         """The path of a row's file, relative to the root; it must not lead out of the root."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -123,6 +123,9 @@ class Table:
     def rows_with_pictures(self) -> Iterator[Row]:
         """Like `rows`, with the pictures that lie in the table itself."""
         return self.rows()
+
+    def measure(self, find_file: Callable[[str], Path]) -> None:
+        """Take the sizes that the table lacks from the pictures themselves; `find_file`: a row's file -> its path."""
 
     def remark(self, text: str) -> None:
         if text not in self.remarks:

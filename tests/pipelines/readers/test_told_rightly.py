@@ -9,7 +9,9 @@ import pyarrow.parquet
 import pytest
 from label_shapes import write
 from miniature import jpeg
+from PIL import Image
 
+from pipelines.pictures import known_formats
 from pipelines.readers.table import read_table
 
 WHOLE = {"val_fraction": 0, "test_fraction": 0}
@@ -361,3 +363,39 @@ def test_a_cell_that_says_nothing_in_words_is_asked_about(tmp_path, cell):
         read_table(path, check_files=False)
     raw = read_table(path, none_label=cell, check_files=False, **WHOLE)
     assert present_of(raw) == {"a.jpg": ["cat"], "b.jpg": []}
+
+
+# --- Boxes without sizes
+
+
+def test_boxes_are_measured_on_the_picture_wherever_it_lies(tmp_path):
+    label_shapes.pictures(tmp_path / "elsewhere" / "photos")
+    path = write(tmp_path / "labels" / "result.json", json.dumps(label_shapes.coco_of("abcdef")))
+    raw = read_table(path, images=tmp_path / "elsewhere", **WHOLE)
+    found = {sample.id: sample for sample in raw.splits["train"]()}
+    # [10, 5, 20, 10] px of 40 x 20
+    assert found["photos/a.jpg"].boxes == ((0.25, 0.25, 0.75, 0.75),)
+    assert found["photos/a.jpg"].measured == (20, 40)
+
+
+def test_a_box_on_no_picture_is_refused_where_pillow_reads_no_avif(tmp_path, monkeypatch):
+    known_formats.cache_clear()
+    monkeypatch.delitem(Image.OPEN, "AVIF", raising=False)
+    path = label_shapes.coco_ids_as_text(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    try:
+        with pytest.raises(ValueError, match="image 97 has a `bbox` but no `width` and `height`"):
+            read_table(path, **WHOLE)
+    finally:
+        known_formats.cache_clear()
+
+
+def test_a_json_is_parsed_once(tmp_path, monkeypatch):
+    path = label_shapes.coco_ids_as_text(tmp_path)
+    parsed = []
+    load = json.load
+    monkeypatch.setattr(
+        "json.load", lambda file, **options: parsed.append(file.name) or load(file, **options)
+    )
+    read_table(path, **WHOLE)
+    assert parsed == [str(path)]
