@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import difflib
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -87,7 +88,7 @@ def read_layout(path: Path, told: Told) -> Layout:
         twice = next(column for column in header if header.count(column) > 1)
         raise ValueError(f"{path} has two columns `{twice}`.")
     check_columns(path, header, told)
-    layout = _own(path, header, told) if _is_own(header, told) else _guess(path, header, rows, told)
+    layout = _own(path, header, rows, told) if _is_own(header, told) else _guess(path, header, rows, told)
     return dataclasses.replace(
         layout, encoding=encoding, delimiter=delimiter, remarks=(*remarks, *layout.remarks)
     )
@@ -129,7 +130,7 @@ def _is_own(header: Sequence[str], told: Told) -> bool:
 # --- Our own form, which is exact ---------------------------------------------------------------------------------
 
 
-def _own(path: Path, header: list[str], told: Told) -> Layout:
+def _own(path: Path, header: list[str], rows: list[list[str]], told: Told) -> Layout:
     split = next((name for name in ("split", "is_valid") if name in header), None)
     others = [c for c in header if c not in (*COLUMNS, split, told.group_column)]
     joins_labels = "labels" in header
@@ -146,6 +147,11 @@ def _own(path: Path, header: list[str], told: Told) -> Layout:
     for column in others if told.classes is None else ignored:
         for known in difflib.get_close_matches(column.lower(), set(COLUMNS) - set(header), 1, cutoff=0.8):
             raise ValueError(f"{path} has a column `{column}`. Did you mean `{known}`?")
+        is_class = _is_of_a_class(_cells_of(header, rows, column), CELLS)
+        if column in class_columns and plain(column) in LABEL_NAMES and not is_class:
+            raise ValueError(
+                f"{path} has no column `labels`: --labels-column {column} says that `{column}` holds the labels."
+            )
         if joins_labels and plain(column) in ("label", "tags"):
             raise ValueError(
                 f"{path} has both `labels` and `{column}`: --labels-column says which holds the labels."
@@ -177,11 +183,8 @@ def _own(path: Path, header: list[str], told: Told) -> Layout:
 
 
 def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> Layout:
-    def cells_of(column: str) -> list[str]:
-        place = header.index(column)
-        return [row[place].strip() for row in rows if len(row) == len(header)]
-
-    file = told.file_column or _find_file(path, header, rows, cells_of)
+    cells_of = functools.partial(_cells_of, header, rows)
+    file = told.file_column or _find_file(path, header, rows)
     split = next((c for c in header if c in SPLIT_COLUMNS), None)
     others = [c for c in header if c and c not in (file, split, told.group_column)]
     cells = CELLS | WORDS | {"-1": told.minus_one or DIFFICULT, "-1.0": told.minus_one or DIFFICULT}
@@ -234,14 +237,15 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
     )
 
 
-def _find_file(path: Path, header: list[str], rows: list[list[str]], cells_of) -> str:  # type: ignore[no-untyped-def]
+def _find_file(path: Path, header: list[str], rows: list[list[str]]) -> str:
     """The column that names the pictures: by its name, or as the only one whose cells end like picture files."""
     if not header:
         raise ValueError(f"{path} has no column `file`. It is empty.")
     of_files = [
         column
         for column in header
-        if (cells := [c for c in cells_of(column) if c]) and all(_ends_as_a_picture(c) for c in cells)
+        if (cells := [c for c in _cells_of(header, rows, column) if c])
+        and all(_ends_as_a_picture(c) for c in cells)
     ]
     by_name = sorted(
         (column for column in header if plain(column) in FILE_NAMES),
@@ -264,6 +268,11 @@ def _find_file(path: Path, header: list[str], rows: list[list[str]], cells_of) -
         f"{path} has no column `file`. {has}{hint} --file-column names the column of the pictures."
         f"{_first_rows(rows)}"
     )
+
+
+def _cells_of(header: list[str], rows: list[list[str]], column: str) -> list[str]:
+    place = header.index(column)
+    return [row[place].strip() for row in rows if len(row) == len(header)]
 
 
 def _find_labels(path: Path, columns: list[str]) -> str | None:

@@ -173,7 +173,7 @@ class Yolo(Table):
     def rows(self) -> Iterator[Row]:
         for split, place in self._parts:
             for picture in _pictures_of_list(place) if place.suffix == ".txt" else _pictures_below(place):
-                names, boxes, box_labels = self._labels(_label_file(picture))
+                names, boxes, box_labels = self._labels(_label_file(picture, self.folder))
                 file = os.path.relpath(picture, self.folder)
                 yield Row(
                     *(self.path, file, file, names),
@@ -234,14 +234,14 @@ def _yolo_names(path: Path, names: Any) -> dict[int, str]:
     return found
 
 
-def _label_file(picture: Path) -> Path:
-    """`images/train/a.jpg` -> `labels/train/a.txt`; beside the picture where there is no folder of that name."""
-    parts = list(picture.parts)
+def _label_file(picture: Path, folder: Path) -> Path:
+    """`images/train/a.jpg` -> `labels/train/a.txt`; beside the picture where no folder below `folder` is `images`."""
+    parts = list(Path(os.path.relpath(picture, folder)).parts)
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
             parts[place] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    return folder.joinpath(*parts).with_suffix(".txt")
 
 
 def _pictures_of_list(file: Path) -> Iterator[Path]:

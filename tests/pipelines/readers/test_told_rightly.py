@@ -399,3 +399,20 @@ def test_a_json_is_parsed_once(tmp_path, monkeypatch):
     )
     read_table(path, **WHOLE)
     assert parsed == [str(path)]
+
+
+def test_a_column_of_tags_beside_a_column_file_names_the_option(tmp_path):
+    path = write(tmp_path / "t.csv", "file,tags", "a.jpg,cat", "b.jpg,dog")
+    with pytest.raises(ValueError, match="--labels-column tags says that `tags` holds the labels"):
+        read_table(path, check_files=False)
+    raw = read_table(path, labels_column="tags", check_files=False, **WHOLE)
+    assert present_of(raw) == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
+
+
+def test_a_folder_named_images_above_a_set_of_yolo_is_none_of_its_own(tmp_path):
+    # Labels lie beside the pictures, as no folder of the set is called `images`.
+    source = tmp_path / "images" / "set"
+    label_shapes.pictures(source / "photos", "ab")
+    write(source / "photos" / "a.txt", "1 0.5 0.5 0.5 0.5")
+    write(source / "data.yaml", "train: photos", "names: [cat, dog]")
+    assert present_of(read_table(source)) == {"photos/a.jpg": ["dog"], "photos/b.jpg": []}
