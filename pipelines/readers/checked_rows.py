@@ -19,8 +19,16 @@ def checked_rows(tables: Sequence[Table], *, with_pictures: bool = False) -> Ite
             if row.split is not None:
                 row = _name_split(table, row, row.split)
             if not none_labels.isdisjoint((*row.present, *row.unknown)):
+                table.met_none_label = True
                 row = _without_none(row, none_labels)
             yield table, row
+
+
+def check_none_label(tables: Sequence[Table]) -> None:
+    """Refuse a label that should say none of the classes and that no row has, once all rows have been read."""
+    none_label = next((table.none_label for table in tables if table.none_label is not None), None)
+    if none_label is not None and not any(table.met_none_label for table in tables):
+        raise ValueError(f"No picture has the label `{none_label:.60}`, which --none-label names.")
 
 
 def _name_split(table: Table, row: Row, named: str) -> Row:

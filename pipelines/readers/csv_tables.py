@@ -48,6 +48,7 @@ class Csv(Table):
         self.joins_labels = layout.labels is not None
         self.separator = layout.separator
         self.none_label = layout.none_label
+        self.met_none_label = layout.none_label in layout.class_columns
         self.uses |= {"file_column", "labels_column", "group_column", "extension"}
         self.uses |= {"minus_one"} if layout.class_columns else {"separator"}
         self.ignored = layout.ignored

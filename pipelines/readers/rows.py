@@ -94,6 +94,7 @@ class Table:
         exact: whether its rows name files exactly as they lie in `folder`; otherwise their place may be guessed.
         separator: what a cell's labels are separated by.
         none_label: the label that says that none of the classes is there, or None.
+        met_none_label: whether a row had it; complete once the rows have been iterated.
         holds_pictures: whether the pictures lie in the table itself.
         is_long: whether a picture may have several lines.
         read_as: how it is read, in words for a person; the file first: `file = image`.
@@ -112,6 +113,7 @@ class Table:
         self.exact = False
         self.separator = ";"
         self.none_label = told.none_label
+        self.met_none_label = False
         self.holds_pictures = False
         self.is_long = False
         self.read_as: list[str] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.files import file_sha256
-from pipelines.readers.checked_rows import checked_rows
+from pipelines.readers.checked_rows import check_none_label, checked_rows
 from pipelines.readers.classes import read_class_names
 from pipelines.readers.dividing import divide, shares_of
 from pipelines.readers.labels import check_labels
@@ -261,6 +261,7 @@ def _scan(tables: Sequence[Table], places: Places, given: tuple[str, ...] | None
         else:
             splits.add(row.split)
         hashes += sort_key(id_of(relative))
+    check_none_label(tables)
     names = ", ".join(str(table.path) for table in tables)
     if not hashes:
         raise ValueError(f"{names}: there is not one picture in it.")

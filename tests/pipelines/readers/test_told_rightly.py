@@ -380,6 +380,7 @@ def test_boxes_are_measured_on_the_picture_wherever_it_lies(tmp_path):
 
 def test_a_box_on_no_picture_is_refused_where_pillow_reads_no_avif(tmp_path, monkeypatch):
     known_formats.cache_clear()
+    Image.init()  # after which Pillow looks for no further formats
     monkeypatch.delitem(Image.OPEN, "AVIF", raising=False)
     path = label_shapes.coco_ids_as_text(tmp_path)
     (tmp_path / "a.jpg").write_bytes(b"no picture")
@@ -416,3 +417,9 @@ def test_a_folder_named_images_above_a_set_of_yolo_is_none_of_its_own(tmp_path):
     write(source / "photos" / "a.txt", "1 0.5 0.5 0.5 0.5")
     write(source / "data.yaml", "train: photos", "names: [cat, dog]")
     assert present_of(read_table(source)) == {"photos/a.jpg": ["dog"], "photos/b.jpg": []}
+
+
+def test_a_none_label_that_no_picture_has_is_refused(tmp_path):
+    path = write(tmp_path / "t.csv", "file,labels", "a.jpg,cat", "b.jpg,empty")
+    with pytest.raises(ValueError, match="No picture has the label `emtpy`, which --none-label names"):
+        read_table(path, none_label="emtpy", check_files=False)
