@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy.typing as npt
 
-from mcar_tf.config import FitConfig
+from mcar_tf.config import FitConfig, ModelOptions
 from mcar_tf.evaluating.calibration import (
     calibration_lines,
     choose_thresholds,
@@ -25,8 +25,8 @@ Array = npt.NDArray[Any]
 CHOICE, DATA = "thresholds", "data"
 
 
-@dataclasses.dataclass
-class CalibrateOptions:
+@dataclasses.dataclass(kw_only=True)
+class CalibrateOptions(ModelOptions):
     """The options of `calibrate`."""
 
     # fmt: off
@@ -35,7 +35,6 @@ class CalibrateOptions:
                         " that of the run's result.", group=DATA)
     data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).",
                                    group=DATA)
-    checkpoint: Literal["last", "best"] = option("last", "Weights to use, as for evaluate.", group=DATA)
 
     min_precision: float | None = option(None, "Smallest precision allowed for a class; its threshold is then the one"
                                          " with the highest recall that keeps to it (null: the one with the"
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mcar_tf.evaluating.predicting import predict_split
     from mcar_tf.runs.loading import check_classes, load_run
 
-    run = load_run(options.run, checkpoint=options.checkpoint)
+    run = load_run(options.run, checkpoint=options.checkpoint, **options.changes)
     check_classes(run, manifest)
     predictions = predict_split(run.model, split, batch_size=run.config.batch_size)
     if not (predictions.label_flags.bits & predictions.weight_flags.bits).any():

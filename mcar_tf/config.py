@@ -1,6 +1,6 @@
 """The config of a run: every option of `python -m mcar_tf.fit` with its unit, default and allowed values.
 
-The defaults are the paper's recipe (section IV-A1). Loads no TensorFlow.
+The defaults are the paper's recipe (section IV-A1); `mcar_tf.training.recipes` has others. Loads no TensorFlow.
 """
 
 import dataclasses
@@ -267,7 +267,9 @@ class FitConfig:
 
     def _is_given(self, name: str) -> bool:
         """Whether the user chose the value, that is, it is neither the default nor the recipe's value."""
-        recipe = recipe_defaults(vars(self))
+        recipe = recipe_defaults(
+            vars(self) | {"top_n": 1}
+        )  # a file of the recipe's own options may look once
         return getattr(self, name) not in (getattr(FitConfig(), name), recipe.get(name))
 
     @property
@@ -296,7 +298,9 @@ def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
         module="mcar_tf.fit",
         description="Train MCAR on a multi-label image set. Without arguments: on digits, which needs no download."
         " The defaults below are those of its recipe; give --dataset and --recipe to see others.",
-        defaults_of=recipe_defaults,
+        defaults_of=lambda given: recipe_defaults(
+            {**given, "recipe": given["recipe"] or _recipe_so_far(given)}
+        ),
     )
     values, said = _renamed(vars(config))
     if said:
@@ -304,6 +308,18 @@ def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
     config = FitConfig(**values)
     config.check()
     return config
+
+
+def _recipe_so_far(given: Mapping[str, Any]) -> str | None:
+    """The recipe of the run that `--resume` goes on with, the paper's if it has none noted; None without a run."""
+    if not given["resume"]:
+        return None
+    folder = given["out_dir"] or Path("runs") / f"{given['dataset']}-{given['backbone']}"
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return None
+    values = read_yaml(file)
+    return (values.get("recipe") if isinstance(values, dict) else None) or "paper"
 
 
 def change_without_training(config: FitConfig, changes: Mapping[str, Any]) -> FitConfig:

@@ -15,7 +15,7 @@ from mcar_tf.evaluating.predictions_file import write_predictions
 from mcar_tf.evaluating.results import class_rows, count, evaluate_localization, summarize
 from mcar_tf.evaluating.tables import table_lines, write_class_table
 from mcar_tf.runs.folder import command_on, own_results, read_run_config
-from mcar_tf.runs.splits import find_split
+from mcar_tf.runs.splits import find_split, has_labels
 from mcar_tf.runs.thresholds import Thresholds, same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
@@ -114,7 +114,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if has_labels(split):
         steadiness = ask_variants(options, run, split, decision)
         write_results(
-            folder, split_name, split, run, predictions, decision, options.top3_min_prob, steadiness
+            folder,
+            split_name,
+            split,
+            run,
+            predictions,
+            decision,
+            options.top3_min_prob,
+            steadiness,
+            options.flip,
         )
     written = write_submissions(options, folder, manifest, split_name, split, predictions)
     print(f"\nwritten to {folder}: {', '.join(sorted({*written, 'predictions.npz'}))}")
@@ -127,12 +135,6 @@ def load_set(options: EvaluateOptions, config: FitConfig) -> tuple[Manifest, str
         config = dataclasses.replace(config, val_fraction=0.0)  # the run held out nothing of another set
     name = options.split or config.eval_split
     return manifest, name, find_split(config, manifest, name)
-
-
-def has_labels(split: Split | Portion) -> bool:
-    """Whether the labels of a split are known; those of VOC 2012's test split are not."""
-    # A `Portion` is a part of a split that the run trains on, so it has labels.
-    return isinstance(split, Portion) or any(unknown < split.examples for unknown in split.unknown)
 
 
 def check_options(
@@ -152,6 +154,12 @@ def check_options(
             f"The split {split_name} of {manifest.name} has no labels, so nothing can be measured on it."
             " --voc-results comp2 writes the files that the evaluation server takes."
         )
+    if options.steadiness and not has_labels(split):
+        raise ValueError(
+            f"--steadiness goes into the metrics, which {split_name} of {manifest.name} has none of."
+        )
+    if options.steadiness and options.flip:
+        raise ValueError("--steadiness asks the model about each picture as it is. Leave out --flip.")
     if options.voc_results and manifest.classes != VOC_CLASSES:
         raise ValueError(f"--voc-results needs a set of Pascal VOC's 20 classes. {manifest.name} has others.")
     if options.coco_results and manifest.classes != tuple(COCO_CATEGORIES.values()):
@@ -214,6 +222,7 @@ def write_results(
     decision: Thresholds,
     top3_min_prob: float | None,
     steadiness: dict[str, dict[str, float]],
+    flipped: bool,
 ) -> None:
     """Compute, print and write `metrics.json` and `per_class.csv`."""
     from pipelines.input_pipeline import read_boxes
@@ -226,7 +235,7 @@ def write_results(
             metrics["localization"] = localization
     if steadiness:
         metrics["steadiness"] = steadiness
-    if run.config.look_band:
+    if run.config.look_band and not flipped:  # the mirror images have looks of their own
         looks = count_looks(predictions.global_probs, predictions.box_classes, run.config.look_band)
         metrics["mean_looks"] = float(looks.mean())
         print(f"looks again at {looks.mean():.2f} regions of a picture")

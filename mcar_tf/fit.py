@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if workers.leads:
         print("\n".join(describe_data(config, manifest)), flush=True)
         if config.recipe:
-            print(recipe_line(config.dataset, config.recipe), flush=True)
+            print(recipe_line(vars(config), vars(FitConfig())), flush=True)
     with stop_between_steps() as stopping, workers.folder(config.run_dir) as folder:
         metrics, seconds = run_to_end(config, folder, manifest, stopping, workers)
         name = f"MCAR, {config.top_n} regions" if config.top_n else f"plain {config.backbone}"

@@ -111,7 +111,11 @@ def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
             typed = decider
             if decider == "rate_schedule":
                 typed = "schedule" if values["schedule"] else "optimizer"
-            _refuse_given(names, given, f"{on_command_line(typed)} {values[typed]}")
+            by_recipe = values["recipe"] == "modern" and typed not in given
+            said = f"{on_command_line(typed)} {values[typed]}" + (
+                ", which is --recipe modern's" if by_recipe else ""
+            )
+            _refuse_given(names, given, said)
     if values["top_n"] == 0:
         _refuse_given(ONLY_WITH_REGIONS, given, "--top-n 0")
         if values["batch_norm"] == "per_stream":

@@ -9,12 +9,14 @@ import dataclasses
 import errno
 import functools
 import io
+import os
 import re
 import stat
 import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 MAX_MEGAPIXELS = 50  # larger ones are refused: a few kilobytes can unpack into gigabytes
+MOST_READERS = (
+    16  # threads: a picture of 50 megapixels takes up to a gigabyte while it is decoded or converted
+)
 MOST_MEGAPIXELS = 178  # the highest value of that limit: Pillow opens no larger pictures
 # Pillow may try no other formats, whatever a file claims to be: its readers of some formats start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF")
@@ -310,3 +315,8 @@ def _graphs() -> _Graphs:
         compiled(read_header),
         compiled(lambda encoded: tf.shape(decode(encoded))),
     )
+
+
+def reading_threads() -> ThreadPoolExecutor:
+    """Threads that read pictures: one a core, but no more than memory allows on a large machine."""
+    return ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_READERS), thread_name_prefix="reading")

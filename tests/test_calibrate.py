@@ -81,3 +81,13 @@ def test_without_a_validation_split_one_that_was_held_out_is_used(tmp_path, make
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a run folder"):
         calibrate.main(["--run", str(tmp_path)])
+
+
+def test_thresholds_can_be_chosen_for_a_model_that_is_changed_without_training(tiny_run):
+    from mcar_tf.runs.loading import load_run
+
+    changes = {"top_n": 1, "fusion": "mean", "look_band": [0.05, 0.95]}
+    words = ["--top-n", "1", "--fusion", "mean", "--look-band", "0.05", "0.95"]
+    calibrate.main(["--run", str(tiny_run), "--min-positives", "4", *words])
+    assert load_run(tiny_run, **changes).decision.calibrated
+    assert not load_run(tiny_run).decision.calibrated

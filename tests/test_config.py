@@ -190,3 +190,64 @@ def test_a_plain_backbone_by_the_modern_recipe_looks_at_nothing():
 def test_an_unknown_recipe_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"`--recipe` must be one of paper, modern.*Did you mean `modern`\?"):
         parse_fit_config(["--recipe", "modrn"])
+
+
+def test_the_modern_rates_are_those_of_one_cycle_of_sgd():
+    modern = parse_fit_config(["--dataset", "mine"])
+    assert (modern.epochs, modern.learning_rate, modern.schedule) == (20, 0.005, "one_cycle")
+    for words in (["--optimizer", "adamw"], ["--schedule", "step"]):
+        other = parse_fit_config(["--dataset", "mine", *words])
+        assert (other.epochs, other.learning_rate, other.decay_kernels_only) == (60, 0.001, True)
+        assert other.drop_epochs == [30, 50]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tau", "0.3"], "--tau does nothing with --localizer moments, which is --recipe modern's."),
+        (
+            ["--drop-epochs", "3"],
+            "--drop-epochs does nothing with --schedule one_cycle, which is --recipe modern's.",
+        ),
+        (
+            ["--localizer", "moments", "--recipe", "paper", "--tau", "0.3"],
+            "with --localizer moments. Leave it out.",
+        ),
+    ],
+)
+def test_an_option_that_the_recipe_makes_idle_is_refused_by_the_recipe_s_name(words, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_fit_config(["--dataset", "mine", *words])
+
+
+def test_a_run_goes_on_by_the_recipe_that_it_was_started_with(tmp_path):
+    words = ["--dataset", "mine", "--resume", "--out-dir", str(tmp_path)]
+    assert parse_fit_config(words).recipe == "modern"
+    (tmp_path / "config.yaml").write_text("dataset: mine\n")  # of before there were recipes
+    assert (parse_fit_config(words).recipe, parse_fit_config(words).fusion) == ("paper", "max")
+    (tmp_path / "config.yaml").write_text("dataset: mine\nrecipe: modern\n")
+    assert parse_fit_config(words).recipe == "modern"
+    assert parse_fit_config([*words, "--recipe", "paper"]).recipe == "paper"
+
+
+def test_the_file_of_a_modern_run_gives_its_plain_backbone_too(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(config_to_yaml(parse_fit_config(["--dataset", "mine"])))
+    assert parse_fit_config(["--config", str(file), "--top-n", "0"]).top_n == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--dataset", "coco"], "recipe: paper, by which others report results on coco"),
+        (["--dataset", "coco", "--recipe", "modern"], "recipe: modern, as asked for"),
+        (
+            ["--recipe", "paper", "--dataset", "mine", "--fusion", "mean"],
+            "recipe: paper, as asked for; but for fusion",
+        ),
+    ],
+)
+def test_the_line_about_the_recipe_says_in_what_a_run_differs(words, line):
+    from mcar_tf.training.recipes import recipe_line
+
+    assert recipe_line(vars(parse_fit_config(words)), vars(FitConfig())) == line

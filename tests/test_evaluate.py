@@ -131,6 +131,7 @@ def test_calibrated_thresholds_decide(tiny_run, capsys):
         (["--checkpoint", "best"], FileNotFoundError, "no best weights"),
         (["--voc-results", "comp2"], ValueError, "Pascal VOC's 20 classes"),
         (["--coco-results"], ValueError, "COCO's 80 classes"),
+        (["--steadiness", "--flip"], ValueError, "Leave out --flip"),
         (["--top-n", "5"], ValueError, r"\[0, 4\], the number of classes. Received: 5"),
     ],
 )

@@ -3,9 +3,8 @@
 import collections
 import functools
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ from mcar_tf.evaluating.answers import Answer
 from mcar_tf.evaluating.looks import count_looks
 from mcar_tf.evaluating.predictions import check_numbers
 from pipelines.decode import decode_and_resize
-from pipelines.pictures import BadPicture, describe_damage, read_file, read_picture
+from pipelines.pictures import BadPicture, describe_damage, read_file, read_picture, reading_threads
 
 Array = npt.NDArray[Any]
-
-MOST_READERS = 16  # a picture of 50 megapixels takes up to a gigabyte while it is decoded
 
 
 def predict_files(
@@ -99,7 +96,7 @@ def read_ahead(files: Sequence[Path], image_size: int, ahead: int) -> Iterator[t
 
     waiting: collections.deque[tuple[Path, Future[Array | str]]] = collections.deque()
     left = iter(files)
-    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_READERS), thread_name_prefix="reading")
+    pool = reading_threads()
     try:
         for file in left:
             waiting.append((file, pool.submit(read, file)))

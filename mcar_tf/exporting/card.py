@@ -1,8 +1,10 @@
 """Write the model card of an export in Markdown: data, recipe, metrics and limits."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mcar_tf import config
 from mcar_tf.config import WITHOUT_TRAINING, FitConfig
 from mcar_tf.evaluating import columns
 from mcar_tf.runs.folder import read_origin
@@ -23,11 +25,11 @@ RECIPE = (
     "augment",
     "seed",
 )
-# Options beyond the paper; the card has a line for each that differs from the paper's value in this run.
-BEYOND = (
-    *("glance_size", "csra_temperature", "csra_lambda", "localizer", "box_spread", "min_box_cells"),
-    *("fusion", "look_band", "batch_norm", "box_jitter", "distill", "own_region"),
-    *("gamma_positive", "gamma_negative", "margin", "schedule", "decay_kernels_only", "head_rate_factor"),
+# The card has a line for each other option of the model and the recipe that differs from the paper's value.
+BEYOND = tuple(
+    field.name
+    for field in dataclasses.fields(FitConfig)
+    if field.metadata["group"] in (config.MODEL, config.RECIPE) and field.name not in (*RECIPE, "recipe")
 )
 
 

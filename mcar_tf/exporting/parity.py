@@ -7,7 +7,7 @@ of boxes, labels and mAP. Letters: P pictures, C classes, N regions, S px a side
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -68,6 +68,7 @@ class Parity:
 
 # mAP of fewer pictures is reported but not judged: two pictures that swap ranks would change it by a point.
 MIN_PICTURES_FOR_MEAN_AP = 200
+EDGE = 1e-4  # of a look band: as far as a form's global probabilities may differ
 
 
 @contextlib.contextmanager
@@ -96,7 +97,9 @@ def measure_parity(
         Each form's parity, by its name.
     """
     predict = tf.function(lambda images: model(images, training=False))
-    predict_at = tf.function(lambda images, boxes: model(images, training=False, boxes=boxes)["local_probs"])
+    predict_at = tf.function(
+        lambda images, boxes, looks: model(images, training=False, boxes=boxes, looks=looks)["local_probs"]
+    )
     look_at = tf.function(
         lambda images, boxes: tf.sigmoid(tf.reduce_max(model.look_at(images, boxes), axis=1))
     )
@@ -108,10 +111,11 @@ def measure_parity(
 
     def compare(answer: Answer, batch: PictureBatch, ours: dict[str, Array]) -> dict[str, Array]:
         theirs, expected = answer(batch), {"local_probs": ours["local_probs"]}
-        ways = (("local_probs", "boxes", predict_at), (LOOK_AT, LOOKED_AT, look_at)) if model.top_n else ()
-        for name, place, look in ways:
-            if place in theirs and np.isfinite(theirs[place]).all():  # cropping at NaN would fail
-                expected[name] = look(batch["image"], theirs[place]).numpy()
+        if model.top_n and np.isfinite(theirs["boxes"]).all():  # cropping at NaN would fail
+            looks = looks_of(theirs, model.look_band)
+            expected["local_probs"] = predict_at(batch["image"], theirs["boxes"], looks).numpy()
+        if LOOKED_AT in theirs and np.isfinite(theirs[LOOKED_AT]).all():
+            expected[LOOK_AT] = look_at(batch["image"], theirs[LOOKED_AT]).numpy()
         return _compare(ours, theirs, expected, batch, half_a_pixel=0.5 / model.image_size)
 
     for batch in batches:
@@ -139,6 +143,23 @@ def measure_parity(
         name: _summarize({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
         for name, parts in collected.items()
     }
+
+
+def looks_of(outputs: Mapping[str, Array], band: Sequence[float] | None) -> Array:
+    """Which of its regions a form looked at, (P, N) bool, from its outputs.
+
+    The band is a step function of probabilities, as the localizer is one of maps: at its edge, rounding decides.
+    There a region was not looked at if its probability is the global one.
+    """
+    probs = np.take_along_axis(outputs["global_probs"], outputs["box_classes"], axis=1)
+    if band is None:
+        return np.ones(probs.shape, bool)
+    low, high = band
+    at_an_edge = np.minimum(abs(probs - low), abs(probs - high)) < EDGE
+    another = (
+        abs(outputs["box_probs"] - probs) > 1e-6
+    )  # not `!=`: a sigmoid's last bit depends on its place in memory
+    return np.where(at_an_edge, another, (low <= probs) & (probs <= high))
 
 
 def missed_bars(bar: Bar, parity: Parity) -> list[str]:

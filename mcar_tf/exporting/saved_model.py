@@ -121,7 +121,11 @@ def _make_signatures(
 
     @tf.function(input_signature=[strings, tf.TensorSpec((None, None, 4), tf.float32, name="boxes")])
     def look_at(encoded: tf.Tensor, boxes: tf.Tensor) -> Outputs:
-        images, valid = decode_pictures(encoded, model.image_size)
+        right = tf.reduce_all(tf.math.is_finite(boxes)) & (tf.shape(boxes)[1] > 0)
+        with tf.control_dependencies(
+            [tf.debugging.Assert(right, ["boxes must be finite, at least one a picture"])]
+        ):
+            images, valid = decode_pictures(encoded, model.image_size)
         region_probs = tf.sigmoid(model.look_at(images, boxes, crop=crop_and_resize))
         return _blank({"probs": tf.reduce_max(region_probs, axis=1), "region_probs": region_probs}, valid)
 

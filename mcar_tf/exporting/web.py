@@ -1,5 +1,6 @@
 """Write a model as a web page that runs it in the browser: a folder for any static file server."""
 
+import dataclasses
 from pathlib import Path
 
 from mcar_tf.exporting import tflite
@@ -14,7 +15,7 @@ MODEL = "mcar.tflite"
 def write_form(material: Material, path: Path, precision: None = None) -> None:
     """Write the form `web` of the table of forms."""
     path.mkdir()
-    tflite.write_tflite(material.model, material.classes, path / MODEL, thresholds=material.thresholds)
+    tflite.write_form(dataclasses.replace(material, tflite_input="float32"), path / MODEL, "float32")
     if material.litert:
         copy_litert(material.litert, path / "litert")
         host, place, version = "", "./litert", ""

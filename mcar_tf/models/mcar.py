@@ -200,6 +200,7 @@ class MCAR(TwoStreamTrainer):
         images: tf.Tensor,
         training: bool = False,
         boxes: tf.Tensor | None = None,
+        looks: tf.Tensor | None = None,
         crop: Crop | None = None,
         regions_at_once: int | None = None,
     ) -> Outputs:
@@ -209,11 +210,14 @@ class MCAR(TwoStreamTrainer):
             images: (B, S, S, 3), RGB in [0, 255].
             training: whether BatchNorm normalizes with each pass's own batch.
             boxes: (B, N, 4) to use in place of the localizer's, to compare two forms of the model.
+            looks: (B, N) bool, which of these to look at, in place of what `look_band` says; for the same comparison.
             crop: function that cuts regions out; None: the one that the model was compiled for.
             regions_at_once: how many regions of an image one local pass takes; None: all of them. With a number,
                 shapes are fixed: regions that `look_band` leaves out are then computed but not used.
         """
-        return self.fuse(self.forward(images, training, boxes, crop=crop, regions_at_once=regions_at_once))
+        return self.fuse(
+            self.forward(images, training, boxes, looks=looks, crop=crop, regions_at_once=regions_at_once)
+        )
 
     def forward(
         self,
@@ -221,6 +225,7 @@ class MCAR(TwoStreamTrainer):
         training: bool,
         boxes: tf.Tensor | None = None,
         *,
+        looks: tf.Tensor | None = None,
         first: tuple[tf.Tensor, tf.Tensor] | None = None,
         crop: Crop | None = None,
         regions_at_once: int | None = None,
@@ -242,7 +247,8 @@ class MCAR(TwoStreamTrainer):
         if band is None:
             region_logits = self.look_at(images, boxes, training, crop=crop, regions_at_once=regions_at_once)
         else:
-            looks = in_band(tf.gather(global_logits, box_classes, batch_dims=1), band)
+            if looks is None:
+                looks = in_band(tf.gather(global_logits, box_classes, batch_dims=1), band)
             if regions_at_once is None:
                 region_logits = self.look_where(images, boxes, looks, crop)
             else:
@@ -328,7 +334,9 @@ class MCAR(TwoStreamTrainer):
         """Run the same network on every crop: logits (B, N, C)."""
         features = self._look(tf.reshape(crops, [-1, *crops.shape[2:]]), training, local_stream=True)
         regions = crops.shape[1] or tf.shape(crops)[1]
-        return tf.reshape(self.classify(features), [-1, regions, self.num_classes])
+        return tf.reshape(
+            self.classify(features), [crops.shape[0] or tf.shape(crops)[0], regions, self.num_classes]
+        )
 
     def _look(self, images: tf.Tensor, training: bool, local_stream: bool) -> tf.Tensor:
         if training and self.rematerialized:

@@ -1,9 +1,7 @@
 """The web application of a served model: TensorFlow Serving's REST API, uploads, a page, health, metrics."""
 
 import asyncio
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +24,7 @@ from mcar_tf.serving.rest import (
     parse_predict,
 )
 from mcar_tf.serving.served_model import DEFAULT_SIGNATURE, ServedModel
-from pipelines.pictures import BadPicture, read_picture
+from pipelines.pictures import BadPicture, read_picture, reading_threads
 
 MOST_UPLOADS = 64  # pictures in one upload
 
@@ -172,8 +170,7 @@ def _add_tensorflow_serving(app: FastAPI, model: ServedModel, ask: _Asking, path
 
 
 def _add_uploads(app: FastAPI, model: ServedModel, ask: _Asking) -> None:
-    # Limit the threads: a picture of 50 megapixels takes a gigabyte while it is converted to PNG.
-    reading = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="reading")
+    reading = reading_threads()
 
     async def read(upload: UploadFile) -> bytes | str:
         """The picture in a format that the model takes, or why it is not a picture."""

@@ -86,6 +86,7 @@ class Batcher:
             for start, end in _parts(rows, self._batch_size)
         ]
         with self._changed:
+            self._waiting = collections.deque(q for q in self._waiting if not q.answer.cancelled())
             if sum(question.rows for question in self._waiting) + rows > self._most_waiting:
                 raise QueueFullError
             self._waiting.extend(questions)

@@ -47,7 +47,8 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._most_bytes:
-                await _drain(receive)
+                if message.get("more_body"):
+                    await _drain(receive)
                 raise too_large
             return message
 

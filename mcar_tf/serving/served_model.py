@@ -45,7 +45,7 @@ class ServedModel:
     _signatures: Mapping[str, Any]
 
     # What TensorFlow raises for inputs that a graph does not accept.
-    errors = tf.errors.OpError
+    errors = tf.errors.InvalidArgumentError
 
     def run(self, signature: str, inputs: Tensors) -> Tensors:
         """Named inputs -> named outputs, row for row.
@@ -69,7 +69,7 @@ def load_served_model(folder: Path) -> ServedModel:
     versions = [path for path in (folder / "saved_model").glob("*") if path.name.isdecimal()]
     if not versions:
         raise FileNotFoundError(f"{folder} holds no SavedModel: export it with --formats saved_model.")
-    check_checksums(folder)
+    check_checksums(folder, ("saved_model/", LABELS, THRESHOLDS))
     path = max(versions, key=lambda version: int(version.name))
     signatures = tf.saved_model.load(str(path)).signatures
     labels = (folder / LABELS).read_text(encoding="utf-8").removesuffix("\n").split("\n")

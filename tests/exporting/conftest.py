@@ -52,13 +52,15 @@ def batch(encoded):
     }
 
 
-def build_model(top_n, seed=3):
+def build_model(top_n, seed=3, **options):
     import keras
 
     from mcar_tf.models.mcar import build_mcar
 
     keras.utils.set_random_seed(seed)
-    model = build_mcar(len(CLASSES), "tiny_resnet", SIZE, top_n=top_n, weights=None, backbone_width=0.5)
+    model = build_mcar(
+        len(CLASSES), "tiny_resnet", SIZE, top_n=top_n, **options, weights=None, backbone_width=0.5
+    )
     kernel, bias = model.classifier.get_weights()
     model.classifier.set_weights([20 * kernel, bias])
     return model

@@ -97,3 +97,11 @@ def test_a_folder_that_is_no_export_is_no_place_and_no_source(tmp_path):
         check_place(tmp_path, overwrite=True)
     with pytest.raises(FileNotFoundError, match="is not an export folder"):
         read_parity(tmp_path)
+
+
+def test_only_the_parts_that_are_used_need_be_there(tmp_path):
+    write_export(tmp_path / "out")
+    (tmp_path / "out" / "saved_model" / "1" / "saved_model.pb").unlink()
+    check_checksums(tmp_path / "out", ("parity.json",))
+    with pytest.raises(ValueError, match=r"saved_model\.pb is missing"):
+        check_checksums(tmp_path / "out", ("saved_model/", "parity.json"))

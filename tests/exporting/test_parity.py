@@ -216,3 +216,21 @@ def test_models_and_forms_are_compared_without_tf32(model, exact, batch):
     measure_parity(model, {"form": LoadedForm(answer)}, [batch])
     assert seen == [False]
     assert tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_at_the_edge_of_a_look_band_the_forms_own_looks_count(batch, make_model):
+    """A form whose global probabilities differ by less than its bar may look where the model does not."""
+    first = make_model(2)(batch["image"])
+    probs = np.take_along_axis(first["global_probs"].numpy(), first["box_classes"].numpy(), axis=1)
+    edge = float(min(probs.ravel(), key=lambda prob: abs(prob - 0.5)))
+    sides = [
+        {name: value.numpy() for name, value in model(batch["image"]).items()}
+        for model in (make_model(2, look_band=(edge + shift, 1.0)) for shift in (-5e-6, 5e-6))
+    ]
+    assert (
+        np.abs(sides[0]["local_probs"] - sides[1]["local_probs"]).max() > 1e-3
+    )  # or no look would be decided
+    model = make_model(2, look_band=(edge - 5e-6, 1.0))
+    for side in sides:
+        parity = measure_parity(model, {"form": LoadedForm(lambda batch, side=side: side)}, [batch])["form"]
+        assert parity.local_difference < 1e-5

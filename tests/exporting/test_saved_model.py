@@ -190,3 +190,13 @@ def test_without_regions_there_are_no_boxes(plain_model, encoded, tmp_path):
     )
     assert answer["boxes"].shape == (6, 0, 4)
     np.testing.assert_array_equal(answer["probs"], answer["global_probs"])
+
+
+@pytest.mark.parametrize(
+    "boxes", [np.zeros((2, 0, 4)), np.full((2, 1, 4), np.nan), np.full((2, 1, 4), np.inf)]
+)
+def test_look_at_refuses_boxes_that_are_none(loaded, encoded, boxes):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="boxes must be finite, at least one a picture"):
+        loaded.signatures["look_at"](
+            encoded=tf.constant(encoded[:2]), boxes=tf.constant(boxes.astype(np.float32))
+        )

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -236,3 +237,10 @@ def test_the_page_asks_no_other_host(client, served):
 def test_openapi_can_be_read(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert {PREDICT, "/v1/models/mcar:classify", "/look", "/healthz", "/metrics"} <= set(paths)
+
+
+def test_a_body_that_is_too_large_at_its_end_is_answered_at_once(make_client):
+    started = time.monotonic()
+    response = make_client(most_bytes=1000).post(PREDICT, content=(b"x" * 600 for _ in range(2)))
+    assert response.status_code == 413
+    assert time.monotonic() - started < 3  # not after the five seconds that the rest of a body may take

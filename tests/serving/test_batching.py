@@ -111,3 +111,17 @@ def test_closing_answers_what_waits():
     model.goes_on.set()
     batcher.close()
     assert [answer.result(0)["y"].tolist() for answer in answers] == [[0], [2], [4], [6], [8]]
+
+
+def test_questions_that_nobody_waits_for_any_more_take_no_place():
+    model = Model(held=True)
+    batcher = Batcher(model, 4, 8)
+    first = batcher.ask("s", rows(0))
+    assert model.begun.wait(10)
+    for answer in batcher.ask("s", rows(*range(8))):
+        assert answer.cancel()
+    (living,) = batcher.ask("s", rows(21))
+    model.goes_on.set()
+    assert first[0].result(10)["y"].tolist() == [0]
+    assert living.result(10)["y"].tolist() == [42]
+    batcher.close()
