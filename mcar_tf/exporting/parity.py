@@ -155,7 +155,9 @@ def looks_of(outputs: Mapping[str, Array], band: Sequence[float] | None) -> Arra
     if band is None:
         return np.ones(probs.shape, bool)
     low, high = band
-    at_an_edge = np.minimum(abs(probs - low), abs(probs - high)) < EDGE
+    at_an_edge = np.zeros(probs.shape, bool)
+    for edge in {low, high} - {0.0, 1.0}:  # nothing lies beyond these two
+        at_an_edge |= abs(probs - edge) < EDGE
     another = (
         abs(outputs["box_probs"] - probs) > 1e-6
     )  # not `!=`: a sigmoid's last bit depends on its place in memory
