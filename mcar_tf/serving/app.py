@@ -164,7 +164,7 @@ def _add_tensorflow_serving(app: FastAPI, model: ServedModel, ask: _Asking, path
     for one in paths:
         app.get(one, summary="Status")(status)
         app.get(f"{one}/metadata", summary="Signatures")(metadata)
-        more = {"responses": openapi.ANSWERS}
+        more: dict[str, Any] = {"responses": openapi.ANSWERS}
         app.post(f"{one}:predict", openapi_extra=openapi.predict_body(model), **more)(predict)
         app.post(f"{one}:classify", openapi_extra=openapi.CLASSIFY_BODY, **more)(classify)
 
