@@ -69,7 +69,7 @@ def launch(options):
     """The same by its command, in a process of its own."""
 
     def launch(folder: Path, **more) -> subprocess.Popen:
-        words = [sys.executable, "-m", "mcar_tf.fit", "--resume", "--out-dir", folder]
+        words = [sys.executable, "-m", "mcar_tf.fit", "--recipe", "paper", "--resume", "--out-dir", folder]
         for name, value in (options | more).items():
             values = value if isinstance(value, list) else [value]
             words += [f"--{name.replace('_', '-')}", *values]
