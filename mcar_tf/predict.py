@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from mcar_tf.config import ModelOptions
-from mcar_tf.evaluating.answers import find_images, write_answers
+from mcar_tf.evaluating.answer_files import AnswerFormat, check_format, write_answers
+from mcar_tf.evaluating.answers import find_images
 from mcar_tf.runs.thresholds import same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import locked
@@ -22,7 +22,8 @@ class PredictOptions(ModelOptions):
     images: list[str] = option(dataclasses.MISSING, "Image files, folders (searched with all folders inside them)"
                                " or globs.")
     out_dir: Path | None = option(None, "Folder for the results (null: <run>/predictions).")
-    format: Literal["jsonl", "csv"] = option("jsonl", "jsonl: one line per image; csv: one line per label.")
+    format: AnswerFormat = option("jsonl", "jsonl: one line per image; csv: one line per label; parquet: one row per"
+                                           " image.")
     all_classes: bool = option(False, "List every class with its probability, and whether it is predicted.")
     draw: bool = option(False, "Also draw each image with its labelled regions, its longer side reduced to 4,096 px.")
     threshold: float | None = option(None, "Smallest probability at which a class is predicted (null: each class's"
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"`threshold` must lie in [0, 1]. Received: {options.threshold}")
     if options.batch_size < 1:
         raise ValueError(f"`batch-size` must be at least 1. Received: {options.batch_size}")
+    check_format(options.format)
     files = find_images(options.images)
 
     load_tensorflow()

@@ -5,11 +5,12 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from mcar_tf import calibrate
-from mcar_tf.evaluating.answers import CSV_COLUMNS
+from mcar_tf.evaluating.answer_files import CSV_COLUMNS
 from mcar_tf.predict import main
 from pipelines.files import locked
 
@@ -51,6 +52,18 @@ def test_csv_has_a_row_a_label(tiny_run, photos, tmp_path):
     rows = list(csv.reader(io.StringIO((tmp_path / "out" / "predictions.csv").read_text())))
     assert tuple(rows[0]) == CSV_COLUMNS
     assert len(rows) == 1 + 3 * 4  # at threshold 0 every class of every image
+
+
+def test_parquet_has_the_rows_of_json(tiny_run, photos):
+    (photos / "1.png").write_bytes(b"")
+    words = ["--run", str(tiny_run), "--images", str(photos), "--threshold", "0.5", "--all-classes"]
+    for form in ("jsonl", "parquet"):
+        with pytest.raises(ValueError, match="1 of 4 images could not be read"):
+            main([*words, "--format", form])
+    folder = tiny_run / "predictions"
+    rows = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pylist()
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert rows == [{"error": None, **line} for line in lines]
 
 
 def test_an_unreadable_image_is_named_and_loses_nothing(tiny_run, photos):
