@@ -14,6 +14,7 @@ from mcar_tf.models.band import check_band
 from mcar_tf.option_rules import (
     LEARNINGS,
     LOSSES,
+    NO_SPLIT,
     ONLY_WITH_REGIONS,
     check_ranges,
     check_together,
@@ -22,6 +23,7 @@ from mcar_tf.option_rules import (
 from mcar_tf.training.recipes import RECIPES, recipe_defaults
 from pipelines.command import option, options_from, parse_options
 from pipelines.reading import read_yaml
+from pipelines.samples import fold_name
 
 DATA, MODEL, START, RECIPE, RUN = "data", "model", "first weights", "recipe", "run"
 UNTRAINED = "model, without retraining"
@@ -71,6 +73,8 @@ class FitConfig:
     train_split: str = option("train", "Split to train on.", group=DATA)
     eval_split: str = option("test", "Split whose metrics are the run's result; none: measure nothing.",
                              group=DATA)
+    fold: int | None = option(None, "Of a set built with --folds: the one, counted from 1, that is evaluated on; the"
+                              " others are trained on.", group=DATA)
     val_fraction: float = option(0.0, "Share of the training split, drawn by seed, that is held out for validation"
                                  " if the set has no validation split of its own.", group=DATA)
     difficult: Literal["positive", "ignore", "negative"] = option(
@@ -275,7 +279,7 @@ class FitConfig:
     @property
     def run_dir(self) -> Path:
         """The run folder."""
-        return self.out_dir or Path("runs") / f"{self.dataset}-{self.backbone}"
+        return self.out_dir or _usual_folder(vars(self))
 
     @property
     def backbone_weights(self) -> str | None:
@@ -307,14 +311,22 @@ def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
         print(said, file=sys.stderr)
     config = FitConfig(**values)
     config.check()
-    return config
+    if config.fold is None or config.eval_split == NO_SPLIT:
+        return config
+    return dataclasses.replace(config, eval_split=fold_name(config.fold))
+
+
+def _usual_folder(options: Mapping[str, Any]) -> Path:
+    """The run folder where the user names none."""
+    fold = f"-{fold_name(options['fold'])}" if options["fold"] is not None else ""
+    return Path("runs") / f"{options['dataset']}-{options['backbone']}{fold}"
 
 
 def _recipe_so_far(given: Mapping[str, Any]) -> str | None:
     """The recipe of the run that `--resume` goes on with, the paper's if it has none noted; None without a run."""
     if not given["resume"]:
         return None
-    folder = given["out_dir"] or Path("runs") / f"{given['dataset']}-{given['backbone']}"
+    folder = given["out_dir"] or _usual_folder(given)
     file = folder / "config.yaml"
     if not file.is_file():
         return None

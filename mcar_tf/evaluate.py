@@ -132,7 +132,7 @@ def load_set(options: EvaluateOptions, config: FitConfig) -> tuple[Manifest, str
     """The manifest of the prepared set, the split's name and the split."""
     manifest = load_manifest(options.data_dir or config.data_dir, options.dataset or config.dataset)
     if manifest.name != config.dataset:
-        config = dataclasses.replace(config, val_fraction=0.0)  # the run held out nothing of another set
+        config = dataclasses.replace(config, val_fraction=0.0, fold=None)  # those are of the run's own set
     name = options.split or config.eval_split
     return manifest, name, find_split(config, manifest, name)
 

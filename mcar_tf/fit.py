@@ -7,8 +7,8 @@ from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.evaluating import columns
+from mcar_tf.option_rules import NO_SPLIT
 from mcar_tf.runs.folder import command_on
-from mcar_tf.runs.splits import NO_SPLIT
 from mcar_tf.training.data import check_against_data, describe_data, limit_regions, prepare_data
 from mcar_tf.training.recipes import recipe_line
 from mcar_tf.training.run import run_to_end

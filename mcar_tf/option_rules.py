@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from pipelines.samples import fold_name
 from pipelines.words import spell
 
 LEARNINGS = ("pair", "single")
 LOSSES = ("bce", "asymmetric")
+NO_SPLIT = "none"  # `--eval-split none`: nothing is measured at the end
 
 MOST = 2**16  # a larger count or side in px is surely a typing error, and would exhaust the memory
 
@@ -22,7 +24,8 @@ _BELOW_1 = "in [0, 1)", lambda value: 0 <= value < 1
 # Option -> the allowed values, in words and as a test.
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
-        ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes"), _count(1)
+        ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes", "fold"),
+        _count(1),
     ),
     **dict.fromkeys(("image_size", "glance_size", "local_size"), _count(1)),
     **dict.fromkeys(("top_n", "freeze_backbone_epochs", "early_stopping_epochs"), _count(0)),
@@ -98,6 +101,8 @@ def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
     Raises:
         ValueError: options do not go together; the error names them as on the command line.
     """
+    if values["fold"] is not None:
+        _check_fold(values, given)
     if values["freeze_backbone_epochs"] and values["weights"] == "none" and values["init_from"] is None:
         raise ValueError("--freeze-backbone-epochs would keep random weights: give --weights or --init-from.")
     if values["deterministic"] and values["augment"] == "gridmask":
@@ -130,6 +135,17 @@ def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
         )
     if values["resume"] and values["overwrite"]:
         raise ValueError("--resume and --overwrite exclude each other. Give one of them.")
+
+
+def _check_fold(values: Mapping[str, Any], given: Collection[str]) -> None:
+    """Refuse other splits beside a fold, which decides what is trained and evaluated on."""
+    own = fold_name(values["fold"])
+    for name, allowed in (("train_split", ()), ("eval_split", (own, NO_SPLIT))):
+        if name in given and values[name] not in allowed:
+            raise ValueError(
+                f"{on_command_line(name)} {values[name]} does nothing with --fold {values['fold']}, which trains on"
+                f" all folds but {own} and evaluates on {own}. Leave it out."
+            )
 
 
 def _refuse_given(names: Sequence[str], given: Collection[str], other: str) -> None:

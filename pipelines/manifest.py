@@ -8,8 +8,11 @@ A prepared set is a folder:
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +21,7 @@ import numpy as np
 from pipelines.files import write_text
 from pipelines.readers.registry import build_command
 from pipelines.reading import read_json
-from pipelines.samples import Skip
+from pipelines.samples import Skip, fold_name
 from pipelines.typed import from_json
 
 SCHEMA_VERSION = 1  # of records and manifest
@@ -63,6 +66,27 @@ class Split:
     @property
     def files(self) -> list[Path]:
         return [self.folder / shard.name for shard in self.shards]
+
+
+def join_splits(splits: Sequence[Split]) -> Split:
+    """Several splits of one set as one, made of the same shards."""
+    remarks: Counter[str] = Counter()
+    for split in splits:
+        remarks.update(split.remarks)
+    present, difficult, unknown = (
+        tuple(sum(counts) for counts in zip(*(getattr(split, kind) for split in splits), strict=True))
+        for kind in ("present", "difficult", "unknown")
+    )
+    return Split(
+        folder=splits[0].folder,
+        examples=sum(split.examples for split in splits),
+        present=present,
+        difficult=difficult,
+        unknown=unknown,
+        shards=tuple(shard for split in splits for shard in split.shards),
+        skipped=tuple(skip for split in splits for skip in split.skipped),
+        remarks=dict(remarks),
+    )
 
 
 class Part(NamedTuple):
@@ -115,6 +139,12 @@ class Manifest:
     source: str
     licence: str
     splits: dict[str, Split]
+
+    @property
+    def folds(self) -> list[str]:
+        """The splits `fold1`, `fold2`, ..., in order; empty if the set was not divided into folds."""
+        names = list(itertools.takewhile(self.splits.__contains__, map(fold_name, itertools.count(1))))
+        return names if len(names) > 1 and "train" not in self.splits else []
 
 
 def load_manifest(data_dir: Path, name: str, check_files: bool = True) -> Manifest:

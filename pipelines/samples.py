@@ -69,6 +69,11 @@ class RawSet:
     read_as: str = ""
 
 
+def fold_name(number: int) -> str:
+    """The split that holds fold `number`, counted from 1, of a set that was divided into folds."""
+    return f"fold{number}"
+
+
 def check_class_names(names: Iterable[str]) -> None:
     """Refuse a list of class names if one of them is not a valid name or is given twice."""
     seen = set()

@@ -114,6 +114,41 @@ def test_the_config_of_a_run_repeats_it(finished):
     assert read_config(finished / "config.yaml").image_size == 32
 
 
+def test_a_run_of_a_fold_remembers_it_in_every_command(make_sample, tmp_path, capsys):
+    from mcar_tf import calibrate, evaluate, report
+    from pipelines.building.sets import build_set
+    from pipelines.samples import RawSet
+
+    splits = {
+        fold: lambda fold=fold: iter([make_sample(fold, i) for i in range(12)])
+        for fold in ("fold1", "fold2", "fold3")
+    }
+    build_set(RawSet("folds", ("red", "green", "blue", "rare"), splits, source="a test"), tmp_path / "data")
+    folder = tmp_path / "run"
+    words = tiny_options(tmp_path / "data", folder, "--epochs", "1", "--val-fraction", "0.5", "--fold", "2")
+    words[words.index("tiny")] = "folds"
+    main(words)
+    assert "pictures: train 12, validation 12, fold2 12" in capsys.readouterr().out
+    config = read_config(folder / "config.yaml")
+    assert (config.fold, config.eval_split) == (2, "fold2")
+    assert list(json.loads((folder / "metrics.json").read_text())) == ["fold2"]
+
+    main([*words, "--resume"])
+    evaluate.main(["--run", str(folder)])
+    with np.load(folder / "predictions.npz") as found:
+        assert sorted(found["ids"].tolist()) == sorted(make_sample("fold2", i).id for i in range(12))
+    calibrate.main(["--run", str(folder), "--min-positives", "1"])
+    report.main(["--run", str(folder)])
+    with pytest.raises(ValueError, match=r"one of train, fold2, validation, .* Received: 'fold1'"):
+        evaluate.main(["--run", str(folder), "--split", "fold1"])
+    with pytest.raises(ValueError, match="evaluated on fold2"):
+        calibrate.main(["--run", str(folder), "--split", "fold2"])
+
+
+def test_the_usual_folder_of_a_run_names_its_fold():
+    assert parse_fit_config(["--fold", "3"]).run_dir == Path("runs/digits-tiny_resnet-fold3")
+
+
 def test_command_line_goes_over_file_over_preset_over_default(tmp_path):
     (tmp_path / "c.yaml").write_text("epochs: 3\ntau: 0.4\n")
     config = parse_fit_config(["--config", str(tmp_path / "c.yaml"), "--tau", "0.3"])
@@ -135,6 +170,12 @@ def test_what_a_preset_gives_is_not_taken_for_an_option_that_does_nothing():
         (["--batch-size", "17"], r"`--batch-size` must be at most 16, the training images. Received: 17"),
         (["--eval-split", "tset"], r"must be one of train, validation, test"),
         (["--val-fraction", "0.5"], r"--val-fraction does nothing"),
+        (["--fold", "1"], r"`--fold` must be a fold of the set, and tiny was not built with --folds"),
+        (["--fold", "0"], r"`--fold` must be in \[1, 65536\]. Received: 0"),
+        (
+            ["--fold", "1", "--eval-split", "validation"],
+            r"--eval-split validation does nothing with --fold 1, ",
+        ),
         (["--dataset", "tinny"], r"`--dataset` must be one of digits, coco, .* Received: 'tinny'"),
         (["--resume", "--overwrite"], r"exclude each other"),
         (["--compare-baseline", "--top-n", "0"], r"--compare-baseline does nothing with --top-n 0"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcar_tf.config import FitConfig
 from mcar_tf.runs.folder import read_run_config
-from mcar_tf.runs.splits import find_split
+from mcar_tf.runs.splits import find_split, own_splits
 from pipelines.manifest import Manifest, Portion, Split
 
 
@@ -30,7 +30,7 @@ def find_calibration_split(config: FitConfig, manifest: Manifest) -> Split | Por
     Raises:
         ValueError: the set has no such split.
     """
-    if config.train_split not in manifest.splits:
+    if config.train_split not in own_splits(config, manifest):
         raise ValueError(
             f"int8 finds its ranges on the run's training split, and {manifest.name} has no {config.train_split} (it"
             f" has {', '.join(manifest.splits)}). Prepare the set with it, or export without int8."

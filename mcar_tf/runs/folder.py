@@ -24,7 +24,7 @@ from typing import Any
 
 from mcar_tf import __version__
 from mcar_tf.config import MAY_CHANGE, NOT_RECORDED, FitConfig, read_config
-from mcar_tf.runs.splits import VALIDATION
+from mcar_tf.runs.splits import VALIDATION, own_splits
 from pipelines.files import write_text
 from pipelines.manifest import Manifest
 from pipelines.reading import read_json_object, read_lines
@@ -74,8 +74,9 @@ def read_environment(folder: Path) -> dict[str, Any]:
 
 def learnt_from(config: FitConfig, manifest: Manifest) -> str:
     """A hash of the shards that a run trains and validates on."""
-    splits = [manifest.splits[name] for name in (config.train_split, VALIDATION) if name in manifest.splits]
-    return _hash_of([shard.sha256 for split in splits for shard in split.shards], end="")
+    splits = own_splits(config, manifest)
+    learnt = [splits[name] for name in (config.train_split, VALIDATION) if name in splits]
+    return _hash_of([shard.sha256 for split in learnt for shard in split.shards], end="")
 
 
 def check_same_pictures(folder: Path, config: FitConfig, manifest: Manifest) -> None:
@@ -87,7 +88,7 @@ def check_same_pictures(folder: Path, config: FitConfig, manifest: Manifest) -> 
     Raises:
         ValueError: the set has been built or divided anew.
     """
-    if manifest.name != config.dataset or config.train_split not in manifest.splits:
+    if manifest.name != config.dataset or config.train_split not in own_splits(config, manifest):
         return
     if read_environment(folder).get("data") not in (None, learnt_from(config, manifest)):
         raise ValueError(

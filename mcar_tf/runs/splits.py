@@ -1,19 +1,18 @@
 """Finds the splits of a prepared set as a run uses them, including one that it holds out. Loads no TensorFlow."""
 
 from mcar_tf.config import FitConfig
-from pipelines.manifest import Manifest, Portion, Split, hold_out
+from pipelines.manifest import Manifest, Portion, Split, hold_out, join_splits
+from pipelines.samples import fold_name
 from pipelines.words import spell
 
 VALIDATION = "validation"
-NO_SPLIT = "none"  # `--eval-split none`: nothing is measured at the end
 # Splits made of other splits: VOC's `train` consists of the two lists of its development kit.
 PARTS = {"train": ("devkit_train", "devkit_val")}
 
 
 def split_names(config: FitConfig, manifest: Manifest) -> list[str]:
     """The splits that a run has: those of the set, and `validation` if the run holds one out."""
-    held_out = [VALIDATION] if holds_out(config, manifest) else []
-    return [*manifest.splits, *held_out]
+    return [*own_splits(config, manifest), *([VALIDATION] if holds_out(config, manifest) else [])]
 
 
 def find_split(config: FitConfig, manifest: Manifest, name: str, option: str = "split") -> Split | Portion:
@@ -30,14 +29,37 @@ def find_split(config: FitConfig, manifest: Manifest, name: str, option: str = "
     """
     names = split_names(config, manifest)
     if name not in names:
+        folds = len(manifest.folds) if config.fold is None else 0
+        advice = f" Its folds are for --fold, 1 to {folds}." if folds else ""
         raise ValueError(
             f"`--{spell(option)}` must be one of {', '.join(names)}, the splits of {manifest.name}."
-            f" Received: {name!r}"
+            f" Received: {name!r}.{advice}"
         )
+    splits = own_splits(config, manifest)
     if holds_out(config, manifest) and name in (config.train_split, VALIDATION):
-        rest, held = hold_out(manifest.splits[config.train_split], config.val_fraction, config.seed)
+        rest, held = hold_out(splits[config.train_split], config.val_fraction, config.seed)
         return held if name == VALIDATION else rest
-    return manifest.splits[name]
+    return splits[name]
+
+
+def own_splits(config: FitConfig, manifest: Manifest) -> dict[str, Split]:
+    """The set's splits, before the run holds any pictures out. A run of a fold trains on all the others as one.
+
+    Raises:
+        ValueError: the set has no such fold.
+    """
+    if config.fold is None:
+        return manifest.splits
+    folds = manifest.folds
+    if config.fold > len(folds):
+        has = f"has the folds 1 to {len(folds)}" if folds else "was not built with --folds"
+        raise ValueError(
+            f"`--fold` must be a fold of the set, and {manifest.name} {has}. Received: {config.fold}"
+        )
+    own = fold_name(config.fold)
+    train = join_splits([manifest.splits[name] for name in folds if name != own])
+    others = {name: split for name, split in manifest.splits.items() if name not in folds}
+    return {config.train_split: train, own: manifest.splits[own], **others}
 
 
 def holds_out(config: FitConfig, manifest: Manifest) -> bool:

@@ -9,7 +9,8 @@ from typing import Literal
 import tensorflow as tf
 
 from mcar_tf.config import FitConfig
-from mcar_tf.runs.splits import NO_SPLIT, VALIDATION, find_split, split_names
+from mcar_tf.option_rules import NO_SPLIT
+from mcar_tf.runs.splits import VALIDATION, find_split, split_names
 from pipelines.cache import cache_resized
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
 from pipelines.manifest import Manifest, Part, Portion, Split

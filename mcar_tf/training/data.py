@@ -8,7 +8,16 @@ import dataclasses
 import numpy as np
 
 from mcar_tf.config import FitConfig
-from mcar_tf.runs.splits import NO_SPLIT, VALIDATION, find_split, has_labels, holds_out, overlap, split_names
+from mcar_tf.option_rules import NO_SPLIT
+from mcar_tf.runs.splits import (
+    VALIDATION,
+    find_split,
+    has_labels,
+    holds_out,
+    overlap,
+    own_splits,
+    split_names,
+)
 from pipelines.command import load_tensorflow
 from pipelines.manifest import MANIFEST, Manifest, Split, load_manifest
 from pipelines.words import nearest, printable
@@ -96,7 +105,7 @@ def describe_data(config: FitConfig, manifest: Manifest) -> list[str]:
     used = dict.fromkeys((config.train_split, VALIDATION, config.eval_split))
     shown = [name for name in used if name in split_names(config, manifest)]
     pictures = [f"{name} {find_split(config, manifest, name).examples:,}" for name in shown]
-    learnt = manifest.splits[config.train_split]
+    learnt = own_splits(config, manifest)[config.train_split]
     present, _ = count_known(config, learnt)
     labels = present.sum() / learnt.examples
     lines = [

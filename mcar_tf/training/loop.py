@@ -34,6 +34,7 @@ from mcar_tf.runs.folder import (
     write_history,
 )
 from mcar_tf.runs.opening import OpenRun
+from mcar_tf.runs.splits import own_splits
 from mcar_tf.runs.weights import write_weights
 from mcar_tf.training.batches import Batches, open_batches
 from mcar_tf.training.callbacks import (
@@ -169,7 +170,7 @@ def prepare(
             manifest.classes,
             batches.steps_per_epoch,
             first_weights=not goes_on,
-            learnt=manifest.splits[config.train_split],
+            learnt=own_splits(config, manifest)[config.train_split],
         )
     place.begin()
     average = MovingAverage(model, config.ema_decay) if config.ema_decay else None

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig
+from mcar_tf.option_rules import NO_SPLIT
 from mcar_tf.runs.folder import METRICS, command_on
 from mcar_tf.runs.opening import open_run_folder
-from mcar_tf.runs.splits import NO_SPLIT, find_split
+from mcar_tf.runs.splits import find_split
 from mcar_tf.training.signals import Stopping
 from mcar_tf.training.workers import OneProcess
 from pipelines.command import load_tensorflow

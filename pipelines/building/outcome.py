@@ -74,6 +74,8 @@ def print_outcome(manifest: Manifest, data_dir: Path) -> None:
     for doubt in find_doubts(manifest):
         print(f"look at this: {doubt}")
     print(f"Prepared: {data_dir / manifest.name}")
+    if manifest.folds:
+        print(f"{len(manifest.folds)} folds: fit --fold 1 trains on all but fold1, which it is evaluated on")
 
 
 def print_classes(manifest: Manifest) -> None:
@@ -102,7 +104,7 @@ def find_doubts(manifest: Manifest) -> list[str]:
     if nowhere.any():
         doubts.append(f"no picture shows {_names(manifest, nowhere)}")
     train = manifest.splits.get("train")
-    if train is None:
+    if train is None and not manifest.folds:
         doubts.append(f"there is no split train; fit trains on another by --train-split {min(present)}")
     for name, split in manifest.splits.items():
         unknown = np.array(split.unknown) == split.examples
@@ -117,7 +119,7 @@ def find_doubts(manifest: Manifest) -> list[str]:
         everywhere = (present[name] == split.examples - np.array(split.unknown)) & (present[name] > 1)
         if everywhere.any() and split.examples > 1:
             doubts.append(f"every picture of {name} shows {_names(manifest, everywhere)}")
-        if name not in ("train", "validation", "test") and not name.startswith("devkit_"):
+        if name not in ("train", "validation", "test", *manifest.folds) and not name.startswith("devkit_"):
             doubts.append(f"the split {name} is used where it is named only: --eval-split {name}")
         if len(split.skipped) > MOST_LEFT_OUT * split.examples:
             share = len(split.skipped) / (split.examples + len(split.skipped))

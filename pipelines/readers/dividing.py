@@ -1,11 +1,16 @@
 """Divide pictures into splits by their labels: stratified, with groups of pictures kept together."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from pipelines.readers.stratify import seeded_keys, stratified_split
+from pipelines.samples import fold_name
+
+FRACTION = 0.1  # of the pictures: the usual share of `validation`, and of `test`
+MOST_FOLDS = 100
 
 
 def divide(
@@ -80,13 +85,43 @@ def grouped_split(
     return split_of[groups]
 
 
-def shares_of(val_fraction: float, test_fraction: float) -> tuple[list[str], list[float]]:
-    """The splits that a table is divided into, and the share of each."""
+def shares_of(
+    val_fraction: float | None, test_fraction: float | None, folds: int | None
+) -> tuple[list[str], list[float]]:
+    """The splits that a table is divided into, and the share of each.
+
+    Args:
+        val_fraction: share of `validation`; None: `FRACTION`, or none where there are folds.
+        test_fraction: share of `test`, likewise.
+        folds: number of equal folds that take the place of `train` and `validation`, or None.
+    """
+    if folds is not None and val_fraction is not None:
+        raise ValueError(
+            "`--val-fraction` does nothing with `--folds`, each of which is evaluated on in turn."
+        )
+    if folds is not None and not 2 <= folds <= MOST_FOLDS:
+        raise ValueError(f"`folds` must lie in [2, {MOST_FOLDS}]. Received: {folds}")
+    usual = FRACTION if folds is None else 0.0
+    val_fraction = usual if val_fraction is None else val_fraction
+    test_fraction = usual if test_fraction is None else test_fraction
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
             raise ValueError(f"`{name}` must lie in [0, 1). Received: {fraction}")
     if val_fraction + test_fraction >= 1:
         raise ValueError(f"The fractions {val_fraction} and {test_fraction} leave nothing to train on.")
-    shares = {"train": 1 - val_fraction - test_fraction, "validation": val_fraction, "test": test_fraction}
+    rest = 1 - val_fraction - test_fraction
+    if folds is not None:
+        shares = dict.fromkeys(map(fold_name, range(1, folds + 1)), rest / folds) | {"test": test_fraction}
+    else:
+        shares = {"train": rest, "validation": val_fraction, "test": test_fraction}
     kept = {split: share for split, share in shares.items() if share}
     return list(kept), list(kept.values())
+
+
+def refuse_folds(source: Path | str, splits: Collection[str], folds: int | None) -> None:
+    """Refuse to divide into folds what names its splits itself."""
+    if folds is not None:
+        raise ValueError(
+            f"{source} names its splits ({', '.join(sorted(splits)[:6])}), so `--folds` has nothing to divide. Leave"
+            " it out, or take the splits out of the table."
+        )

@@ -63,6 +63,9 @@ class ReadingOptions:
     name: str | None = option(None, "table: name of the prepared set, instead of `table`.", group=READING)
     val_fraction: float | None = option(None, "table without splits: share of `validation`.", group=READING)
     test_fraction: float | None = option(None, "table without splits: share of `test`.", group=READING)
+    folds: int | None = option(
+        None, "table without splits: number of folds, of which `fit --fold` leaves one out.", group=READING
+    )
     licence: str | None = option(
         None, "table: terms of its pictures, to be kept with the set.", group=READING
     )

@@ -50,7 +50,7 @@ def stratified_split(
     def place(picture: int, wanted: Sequence[float]) -> None:
         split = max(
             range(len(shares)),
-            key=lambda s: (wanted[s], lacking_any[s], tie_breaks[picture] >> (8 * s) & 0xFF),
+            key=lambda s: (wanted[s], lacking_any[s], tie_breaks[picture] >> (8 * s % 57) & 0xFF),
         )
         split_of[picture] = split
         lacking_any[split] -= 1

@@ -19,7 +19,7 @@ import numpy as np
 from pipelines.files import file_sha256
 from pipelines.readers.checked_rows import check_none_label, checked_rows
 from pipelines.readers.classes import read_class_names
-from pipelines.readers.dividing import divide, shares_of
+from pipelines.readers.dividing import divide, refuse_folds, shares_of
 from pipelines.readers.labels import check_labels
 from pipelines.readers.placing import Places, id_of, nearest_file
 from pipelines.readers.rows import SEPARATOR, MinusOne, Row, SameName, Table, Told
@@ -37,8 +37,9 @@ def read_table(
     images: Path | str | None = None,
     classes: Path | str | Sequence[str] | None = None,
     name: str = "table",
-    val_fraction: float = 0.1,
-    test_fraction: float = 0.1,
+    val_fraction: float | None = None,
+    test_fraction: float | None = None,
+    folds: int | None = None,
     seed: int = 0,
     licence: str = "",
     separator: str | None = None,
@@ -73,8 +74,10 @@ def read_table(
         classes: their names in order, or a text file with one per line. By default those of the table: a JSON's
             categories by id, the labels of a CSV by name, or its columns in order.
         name: the prepared set's folder name.
-        val_fraction: share of the split `validation`, where the table names no splits.
+        val_fraction: share of the split `validation`, where the table names no splits; by default a tenth.
         test_fraction: share of the split `test`, likewise.
+        folds: into how many equal splits `fold1`, `fold2`, ... to divide the pictures instead, beside a split `test`
+            if `test_fraction` is given.
         seed: of that division.
         licence: the terms of the pictures, for people.
         separator: what stands between the labels of a cell.
@@ -121,7 +124,7 @@ def read_table(
     if told.classes is None:
         separator = next((table.separator for table in tables if table.joins_labels), None)
         check_labels(scan.labels, classes, separator, told=told.separator is not None)
-    names, split_of_row, rule = _split_rows(source, scan, classes, val_fraction, test_fraction, seed)
+    names, split_of_row, rule = _split_rows(source, scan, classes, (val_fraction, test_fraction, folds), seed)
     skipped: dict[str, list[Skip]] = {split: [] for split in names}
     splits: dict[str, Callable[[], Iterator[Sample]]] = {
         split: functools.partial(
@@ -154,14 +157,14 @@ def _split_rows(
     source: Path | str,
     scan: "_Scan",
     classes: Sequence[str],
-    val_fraction: float,
-    test_fraction: float,
+    fractions: tuple[float | None, float | None, int | None],
     seed: int,
 ) -> tuple[list[str], np.ndarray | None, str]:
     """The splits' names; the split of each row if we choose it, else None; and how it was chosen, in words."""
     if scan.splits:
+        refuse_folds(source, scan.splits, fractions[-1])
         return sorted(scan.splits, key=lambda split: (split != "train", split)), None, "as in the table"
-    names, shares = shares_of(val_fraction, test_fraction)
+    names, shares = shares_of(*fractions)
     split_of_row = divide(scan.label_sets, classes, scan.hashes, scan.groups, shares, seed)
     counts = np.bincount(split_of_row, minlength=len(names))
     if not counts.all():
@@ -169,7 +172,7 @@ def _split_rows(
         what = "pictures" if scan.groups is None else f"pictures in {scan.groups.max() + 1} groups"
         raise ValueError(
             f"{source} has {len(scan.hashes)} {what}, too few to give the split `{names[empty]}` its share of"
-            f" {shares[empty]:g}. Add pictures, or change the fractions."
+            f" {shares[empty]:g}. Add pictures, or choose other fractions or fewer folds."
         )
     rule = f"divided {' : '.join(f'{share:g}' for share in shares)}, stratified by class, seed {seed}"
     return names, split_of_row, rule + (", groups kept together" if scan.groups is not None else "")

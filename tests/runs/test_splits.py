@@ -52,3 +52,47 @@ def test_a_sets_own_validation_split_goes_before():
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match=r"one of train, test, the splits of set\. Received: 'validation'"):
         find_split(FitConfig(), manifest_of("train", "test"), "validation")
+
+
+def test_a_run_of_a_fold_trains_on_all_the_others():
+    config, manifest = FitConfig(fold=2, eval_split="fold2"), manifest_of("fold1", "fold2", "fold3", "test")
+    assert manifest.folds == ["fold1", "fold2", "fold3"]
+    assert split_names(config, manifest) == ["train", "fold2", "test"]
+    train = find_split(config, manifest, "train")
+    assert train.files == [Path("set/fold1.tfrecord"), Path("set/fold3.tfrecord")]
+    assert (train.examples, train.present, train.unknown) == (200, (200,), (0,))
+    assert find_split(config, manifest, "fold2") is manifest.splits["fold2"]
+    assert find_split(config, manifest, "test") is manifest.splits["test"]
+
+
+def test_a_run_of_a_fold_is_never_measured_on_a_fold_that_it_learnt_from():
+    with pytest.raises(ValueError, match=r"one of train, fold2, the splits of set\. Received: 'fold1'"):
+        find_split(FitConfig(fold=2), manifest_of("fold1", "fold2"), "fold1")
+
+
+def test_a_run_of_a_fold_can_hold_out_pictures_of_the_others():
+    config, manifest = FitConfig(fold=1, val_fraction=0.25), manifest_of("fold1", "fold2", "fold3")
+    rest, held = find_split(config, manifest, "train"), find_split(config, manifest, "validation")
+    assert (rest.examples, held.examples) == (150, 50)
+    assert {part.path.name for part in [*rest.files, *held.files]} == {"fold2.tfrecord", "fold3.tfrecord"}
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (("fold1", "fold2"), "set has the folds 1 to 2. Received: 3"),
+        (("train", "test"), "set was not built with --folds. Received: 3"),
+        (
+            ("train", "fold1", "fold2", "fold3"),
+            "set was not built with --folds. Received: 3",
+        ),  # a table's own
+    ],
+)
+def test_a_fold_that_the_set_lacks_is_refused(splits, message):
+    with pytest.raises(ValueError, match=message):
+        split_names(FitConfig(fold=3), manifest_of(*splits))
+
+
+def test_a_set_of_folds_says_how_it_is_trained_on():
+    with pytest.raises(ValueError, match=r"Received: 'train'\. Its folds are for --fold, 1 to 2"):
+        find_split(FitConfig(), manifest_of("fold1", "fold2"), "train")

@@ -77,6 +77,7 @@ def test_of_thousands_of_classes_the_first_and_last_are_printed(capsys):
             ["there is no split train", "hard is used where it is named"],
         ),
         (manifest(train=split("train", 9, (5, 4, 3)), devkit_val=split("devkit_val", 9, (5, 4, 3))), []),
+        (manifest(fold1=split("fold1", 9, (5, 4, 3)), fold2=split("fold2", 9, (5, 4, 3))), []),
         (
             manifest(train=split("train", 9, (5, 4, 3), skipped=[Skip("x", "is GIF")])),
             ["10% of train was left out, the first: is GIF"],

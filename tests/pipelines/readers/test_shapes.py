@@ -229,3 +229,50 @@ def test_columns_of_0_and_1_are_classes_whatever_their_names(tmp_path):
     path = label_shapes.write(tmp_path / "t.csv", "filename,class,tag,class2", "a.jpg,1,0,1", "b.jpg,0,1,1")
     raw = read_table(path, check_files=False, **WHOLE)
     assert raw.classes == ("class", "tag", "class2")
+
+
+def test_folds_are_equal_stratified_and_keep_groups_together(tmp_path):
+    # 200 patients with 1 to 5 pictures each, 600 in all; every third has a finding in all of his.
+    rows = [
+        f"{patient}_{number}.jpg,{'nodule' if patient % 3 == 0 else 'clear'},p{patient}"
+        for patient in range(200)
+        for number in range(patient % 5 + 1)
+    ]
+    path = label_shapes.write(tmp_path / "t.csv", "file,labels,patient", *rows)
+    raw = read_table(path, group_column="patient", folds=5, check_files=False)
+    fold_of, pictures, nodules = {}, Counter(), Counter()
+    for sample, fold in samples_of(raw):
+        fold_of.setdefault(sample.id.partition("_")[0], set()).add(fold)
+        pictures[fold] += 1
+        nodules[fold] += sample.present == (1,)
+    assert pictures == {f"fold{number}": 120 for number in range(1, 6)}
+    assert all(len(found) == 1 for found in fold_of.values())
+    assert {fold: round(nodules[fold] / 120, 2) for fold in pictures} == dict.fromkeys(pictures, 0.33)
+
+
+def test_a_test_split_may_stand_beside_folds(tmp_path):
+    rows = [f"{number}.jpg,{'cat' if number % 2 else 'dog'}" for number in range(100)]
+    path = label_shapes.write(tmp_path / "t.csv", "file,labels", *rows)
+    raw = read_table(path, folds=10, test_fraction=0.2, check_files=False)
+    counts = Counter(split for _, split in samples_of(raw))
+    assert counts == {"test": 20} | {f"fold{number}": 8 for number in range(1, 11)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 1}, r"`folds` must lie in \[2, 100\]. Received: 1"),
+        ({"folds": 3, "val_fraction": 0.1}, "`--val-fraction` does nothing with `--folds`"),
+        ({"folds": 5}, r"4 pictures, too few .* `fold\d` its share of 0.2. .*or fewer folds"),
+    ],
+)
+def test_folds_that_cannot_be_made_are_refused(tmp_path, options, message):
+    path = label_shapes.write(tmp_path / "t.csv", "file,labels", *(f"{name}.jpg,dog" for name in "abcd"))
+    with pytest.raises(ValueError, match=message):
+        read_table(path, check_files=False, **options)
+
+
+def test_splits_that_the_table_names_are_not_divided_into_folds(tmp_path):
+    path = label_shapes.write(tmp_path / "t.csv", "file,labels,split", "a.jpg,dog,train", "b.jpg,dog,test")
+    with pytest.raises(ValueError, match=r"names its splits \(test, train\), so `--folds`"):
+        read_table(path, folds=2, check_files=False)
