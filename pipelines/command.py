@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
-from pipelines.words import spell
+from pipelines.words import spell, typed
 
 Options = TypeVar("Options")
 
@@ -114,7 +114,7 @@ def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> O
 
 
 def _make_parser(cls: type[Any], module: str, description: str, **more: Any) -> "_Parser":
-    parser = _Parser(prog=f"python -m {module}", description=description, **more)
+    parser = _Parser(prog=typed(module), description=description, **more)
     parser.add_argument(
         "--config", action="config", help="YAML file of options; the command line goes before it."
     )
@@ -242,7 +242,7 @@ def describe_error(error: BaseException) -> tuple[int, str]:
         )
     if type(error).__name__ == "DataLossError":  # TensorFlow names neither the file nor what to do
         return EXIT_INTERNAL, (
-            "error: a shard of the prepared set is not what was written. `python -m pipelines.build --verify` with"
+            f"error: a shard of the prepared set is not what was written. `{typed('pipelines.build')} --verify` with"
             " its --dataset and --data-dir names it; --overwrite builds it anew; a --cache-dir can be deleted."
             f" [{_one_line(str(error))[-80:]}]"
         )

@@ -2,8 +2,10 @@
 
 import difflib
 import math
+import sys
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 UNKNOWN = "-"
 # Marks that change the direction of the text after them.
@@ -13,6 +15,13 @@ TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u206
 def spell(name: str) -> str:
     """An option as users type it, without its dashes: `image_size` -> `image-size`."""
     return name.replace("_", "-")
+
+
+def typed(module: str) -> str:
+    """How users start a command: `mcar fit` where they use the script `mcar`, else `python -m mcar_tf.fit`."""
+    if Path(sys.argv[0]).stem != "mcar":
+        return f"python -m {module}"
+    return "mcar " + {"pipelines.benchmark": "benchmark_pipeline"}.get(module, module.rpartition(".")[2])
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

@@ -1,31 +1,35 @@
-"""Runs a model on image files, batch by batch as they are read."""
+"""Runs a model on image files, batch by batch as they are read, and on pictures in memory."""
 
 import collections
 import functools
+import io
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Union
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from PIL import Image
 from tqdm import tqdm
 
 from mcar_tf.evaluating.answers import Answer
 from mcar_tf.evaluating.looks import count_looks
 from mcar_tf.evaluating.predictions import check_numbers
 from pipelines.decode import decode_and_resize
-from pipelines.pictures import BadPicture, describe_damage, read_file, read_picture, reading_threads
+from pipelines.pictures import BadPicture, describe_damage, read_file, read_picture, reading_threads, see
 
 Array = npt.NDArray[Any]
+Source = Union[Path, "InMemory"]
 
 
 def predict_files(
     model: keras.Model,
-    files: Sequence[Path],
+    files: Sequence[Source],
     classes: Sequence[str],
     unreadable: list[str],
     *,
@@ -39,7 +43,7 @@ def predict_files(
 
     Args:
         model: a model with the outputs of `mcar_tf.models.mcar.MCAR`.
-        files: the image files.
+        files: the image files, or pictures in memory.
         classes: C names.
         unreadable: the name of each file that can't be read is appended, with the reason.
         image_size: side in px that images are resized to.
@@ -48,10 +52,7 @@ def predict_files(
         all_classes: whether classes below their threshold are listed too.
         looks: if given, the number of regions that were looked at is appended for each readable image.
     """
-    look = tf.function(
-        lambda images: model(images, training=False),
-        input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.float32)],
-    )
+    look = _compiled_look(model, image_size)
     thresholds = np.broadcast_to(np.asarray(threshold, np.float64), len(classes))
     pictures = read_ahead(files, image_size, ahead=2 * batch_size)
     with tqdm(total=len(files), desc="predicting", unit=" images", disable=None, leave=False) as bar:
@@ -75,18 +76,68 @@ def predict_files(
                 bar.update()
 
 
-def read_ahead(files: Sequence[Path], image_size: int, ahead: int) -> Iterator[tuple[Path, Array | str]]:
+class InMemory(NamedTuple):
+    """An encoded picture that lies in no file."""
+
+    name: str
+    encoded: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def as_source(picture: str | os.PathLike[str] | Image.Image | Array, name: str) -> Source:
+    """What `predict_files` reads a picture from.
+
+    Args:
+        picture: a path; an image of Pillow's; or an array, (H, W), (H, W, 3) or (H, W, 4) uint8.
+        name: of a picture that lies in no file.
+
+    Raises:
+        FileNotFoundError: the path is no file.
+        ValueError: it is none of these.
+    """
+    if isinstance(picture, str | os.PathLike):
+        if not Path(picture).is_file():
+            raise FileNotFoundError(f"There is no image {picture}.")
+        return Path(picture)
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,), (4,)) or picture.ndim < 2:
+            raise ValueError(
+                "An array must hold one picture in whole levels: (H, W), (H, W, 3) or (H, W, 4) uint8. Received:"
+                f" {picture.shape} {picture.dtype}"
+            )
+        picture = Image.fromarray(picture)
+    if not isinstance(picture, Image.Image):
+        raise ValueError(
+            "A picture must be a path, an image of Pillow's or an array of NumPy's. Received:"
+            f" {type(picture).__name__}"
+        )
+    encoded = io.BytesIO()
+    see(picture).save(encoded, "PNG", compress_level=1)
+    return InMemory(name, encoded.getvalue())
+
+
+@functools.lru_cache(maxsize=2)  # so that answers one by one trace the model only once
+def _compiled_look(model: keras.Model, image_size: int) -> Callable[[Array], dict[str, tf.Tensor]]:
+    return tf.function(
+        lambda images: model(images, training=False),
+        input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.float32)],
+    )
+
+
+def read_ahead(files: Sequence[Source], image_size: int, ahead: int) -> Iterator[tuple[Source, Array | str]]:
     """Each file with its pixels, as `read_pixels` returns them, or why it can't be read.
 
     All cores read files ahead, while the caller uses the earlier ones.
 
     Args:
-        files: the image files.
+        files: the image files, or pictures in memory.
         image_size: side S in px.
         ahead: how many files are read before they are asked for.
     """
 
-    def read(file: Path) -> Array | str:
+    def read(file: Source) -> Array | str:
         try:
             return read_pixels(file, image_size)
         except BadPicture as error:
@@ -94,7 +145,7 @@ def read_ahead(files: Sequence[Path], image_size: int, ahead: int) -> Iterator[t
         except FileNotFoundError:
             return "is gone"
 
-    waiting: collections.deque[tuple[Path, Future[Array | str]]] = collections.deque()
+    waiting: collections.deque[tuple[Source, Future[Array | str]]] = collections.deque()
     left = iter(files)
     pool = reading_threads()
     try:
@@ -110,14 +161,14 @@ def read_ahead(files: Sequence[Path], image_size: int, ahead: int) -> Iterator[t
         pool.shutdown(cancel_futures=True)
 
 
-def read_pixels(file: Path, image_size: int) -> Array:
+def read_pixels(file: Source, image_size: int) -> Array:
     """A picture upright and resized to a square, (S, S, 3) float32 in [0, 255].
 
     Raises:
         BadPicture: the file can't be decoded.
         FileNotFoundError: the file does not exist.
     """
-    picture = read_picture(read_file(file))
+    picture = read_picture(file.encoded if isinstance(file, InMemory) else read_file(file))
     try:
         pixels: Array = _decoder(image_size)(
             tf.constant(picture.encoded), tf.constant(picture.orientation)
@@ -139,7 +190,7 @@ def _decoder(image_size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 
 
 def describe(
-    file: Path,
+    file: Source,
     outputs: Mapping[str, Array],
     classes: Sequence[str],
     thresholds: Array,

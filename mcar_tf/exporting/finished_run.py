@@ -7,6 +7,7 @@ from mcar_tf.config import FitConfig
 from mcar_tf.runs.folder import read_run_config
 from mcar_tf.runs.splits import find_split, own_splits
 from pipelines.manifest import Manifest, Portion, Split
+from pipelines.words import typed
 
 
 def read_finished_run(run: Path) -> FitConfig:
@@ -18,7 +19,7 @@ def read_finished_run(run: Path) -> FitConfig:
     config = read_run_config(run)
     if not (run / "metrics.json").is_file():
         raise FileNotFoundError(
-            f"{run} is unfinished: it holds no metrics.json. Finish it: python -m mcar_tf.fit --config"
+            f"{run} is unfinished: it holds no metrics.json. Finish it: {typed('mcar_tf.fit')} --config"
             f" {shlex.quote(str(run / 'config.yaml'))} --out-dir {shlex.quote(str(run))} --resume"
         )
     return config

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipelines.files import file_sha256, find_partial, folder_written_whole, locked, remove_partial
 from pipelines.reading import read_json_object
+from pipelines.words import typed
 
 LABELS, THRESHOLDS, CARD, PARITY = "labels.txt", "thresholds.json", "card.md", "parity.json"
 CHECKSUMS = "SHA256SUMS"
@@ -119,7 +120,7 @@ def read_parity(folder: Path) -> dict[str, Any]:
     """
     if not (folder / PARITY).is_file():
         raise FileNotFoundError(
-            f"{folder} is not an export folder: it holds no {PARITY} (python -m mcar_tf.export makes one)."
+            f"{folder} is not an export folder: it holds no {PARITY} ({typed('mcar_tf.export')} makes one)."
         )
     return read_json_object(folder / PARITY)
 

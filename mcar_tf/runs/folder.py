@@ -28,7 +28,7 @@ from mcar_tf.runs.splits import VALIDATION, own_splits
 from pipelines.files import write_text
 from pipelines.manifest import Manifest
 from pipelines.reading import read_json_object, read_lines
-from pipelines.words import spell
+from pipelines.words import spell, typed
 
 CONFIG, CLASSES, ENVIRONMENT, METRICS = "config.yaml", "classes.txt", "environment.json", "metrics.json"
 MARKS = (CONFIG, CLASSES, ENVIRONMENT)  # a folder with all of these is a run folder
@@ -112,7 +112,7 @@ def read_run_config(folder: Path) -> FitConfig:
     for name in MARKS:
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"{folder} is not a run folder: it holds no {name} (python -m mcar_tf.fit makes one)."
+                f"{folder} is not a run folder: it holds no {name} ({typed('mcar_tf.fit')} makes one)."
             )
     return read_config(folder / CONFIG)
 
@@ -129,7 +129,7 @@ def own_results(folder: Path, config: FitConfig) -> Path:
 
 def command_on(folder: Path, name: str) -> str:
     """The command line that runs one of the commands on a run folder."""
-    return f"python -m mcar_tf.{name} --run {shlex.quote(str(folder))}"
+    return f"{typed(f'mcar_tf.{name}')} --run {shlex.quote(str(folder))}"
 
 
 def read_origin(folder: Path) -> dict[str, Any] | None:

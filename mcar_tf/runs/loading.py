@@ -2,19 +2,27 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import keras
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from mcar_tf.config import FitConfig, change_without_training
+from mcar_tf.evaluating.answers import Answer
+from mcar_tf.evaluating.photos import as_source, predict_files
 from mcar_tf.models.batch_norm import copy_backbone
 from mcar_tf.models.mcar import MCAR, build_mcar
 from mcar_tf.runs.folder import CONFIG, check_same_pictures, read_classes, read_run_config
 from mcar_tf.runs.thresholds import Thresholds, find_thresholds
 from mcar_tf.runs.weights import load_weights
 from pipelines.manifest import Manifest
+
+Picture = str | os.PathLike[str] | Image.Image | npt.NDArray[Any]
 
 
 @dataclasses.dataclass
@@ -51,6 +59,52 @@ class Run:
     def calibration(self) -> Mapping[str, Any] | None:
         """What `calibrate` found for exactly this model, or None."""
         return self.decision.calibration
+
+    @overload
+    def predict(self, pictures: Picture, *, all_classes: bool = False) -> Answer: ...
+
+    @overload
+    def predict(
+        self, pictures: list[Any] | tuple[Any, ...], *, all_classes: bool = False
+    ) -> list[Answer]: ...
+
+    def predict(
+        self, pictures: Picture | list[Any] | tuple[Any, ...], *, all_classes: bool = False
+    ) -> Answer | list[Answer]:
+        """What is in pictures: the answer for one, or a list of them for several, as the command `predict` writes.
+
+        Args:
+            pictures: one or several: paths, images of Pillow's, or arrays (H, W), (H, W, 3) or (H, W, 4) uint8.
+            all_classes: list every class, and whether it is `present`.
+
+        Returns:
+            `image`, its path; `labels`, the classes that reach their threshold, each with its `class`, `prob`,
+            `global_prob` and `local_prob`, the most probable first; `regions`, where the model looked: `class`,
+            `prob`, and `box`, ymin xmin ymax xmax as fractions of the picture. One of several pictures that can't be
+            read has an `error`, and no labels.
+
+        Raises:
+            FileNotFoundError: a path is no file.
+            ValueError: the only picture can't be read, or something is no picture.
+        """
+        single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray)
+        several: Any = [pictures] if single else pictures
+        answers = list(
+            predict_files(
+                self.model,
+                [as_source(picture, f"picture {i}") for i, picture in enumerate(several, 1)],
+                self.classes,
+                [],
+                image_size=self.config.image_size,
+                threshold=self.decision.values,
+                all_classes=all_classes,
+            )
+        )
+        if not single:
+            return answers
+        if "error" in answers[0]:
+            raise ValueError(f"{answers[0]['image']} {answers[0]['error']}")
+        return answers[0]
 
 
 def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **overrides: Any) -> Run:

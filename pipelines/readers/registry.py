@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pipelines.command import option
 from pipelines.samples import RawSet
-from pipelines.words import spell
+from pipelines.words import spell, typed
 
 # name -> module, reader and its options; all but `digits` take the folder of the original files first.
 READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -81,7 +81,7 @@ def build_command(name: str, data_dir: Path | str) -> str:
     known = f"--dataset {name}" if name in READERS else f"--dataset table --name {shlex.quote(name)}"
     source = " --source FOLDER" if name in READERS else " --source TABLE"
     return (
-        f"python -m pipelines.build {known}{'' if name == 'digits' else source}"
+        f"{typed('pipelines.build')} {known}{'' if name == 'digits' else source}"
         f" --data-dir {shlex.quote(str(data_dir))}"
     )
 
