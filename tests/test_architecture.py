@@ -18,7 +18,10 @@ COMMANDS = {
         f"mcar_tf.{name}"
         for name in ("fit", "evaluate", "predict", "calibrate", "export", "report", "compare", "serve")
     ),
-    *(f"mcar_tf.{name}" for name in ("sweep", "tradeoff", "benchmark", "benchmark_metrics", "import_run")),
+    *(
+        f"mcar_tf.{name}"
+        for name in ("sweep", "tradeoff", "benchmark", "benchmark_gpu", "benchmark_metrics", "import_run")
+    ),
     *(f"pipelines.{name}" for name in ("build", "beam", "benchmark")),
 }
 
@@ -99,6 +102,9 @@ ALLOWED = {
                                       "mcar_tf.metrics", "mcar_tf.models", "mcar_tf.runs", "pipelines"},
     "mcar_tf.reporting.tradeoffs": {"mcar_tf.benchmarking.tradeoff", "mcar_tf.reporting.figures"},
     "mcar_tf.benchmarking": {"mcar_tf.exporting", "mcar_tf.models", "mcar_tf.training"},
+    "mcar_tf.benchmarking.gpu_report": set(),
+    "mcar_tf.benchmarking.one_measurement": {"mcar_tf.benchmarking", "mcar_tf.models", "mcar_tf.runs.device"},
+    "mcar_tf.benchmarking.torch_peer": set(),
 }
 # fmt: on
 

@@ -21,7 +21,7 @@ COMMANDS = [
         for name in (
             *("fit", "evaluate", "predict", "calibrate", "export", "report", "compare", "sweep"),
             "import_run",
-            *("benchmark", "benchmark_metrics"),
+            *("benchmark", "benchmark_gpu", "benchmark_metrics"),
         )
     ),
     *(f"pipelines.{name}" for name in ("build", "benchmark")),

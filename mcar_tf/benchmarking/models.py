@@ -115,26 +115,13 @@ def make_parts(
     xla: bool = False,
 ) -> dict[str, Callable[[], None]]:
     """For each of `PARTS`, a function that computes it once and waits. Arguments are those of `time_models`."""
-
-    def build(top_n: int) -> MCAR:
-        model = build_mcar(
-            CLASSES,
-            backbone,
-            image_size,
-            top_n=top_n,
-            weights=None,
-            glance_size=glance_size if top_n else None,
-            local_size=local_size,
-        )
-        model.compile(TwoRateSGD(0.0), binary_cross_entropy, jit_compile=xla)
-        model.optimizer.build(model.trainable_variables)
-        return model
-
-    model, plain = build(top_n), build(0)
+    model = build_to_time(
+        backbone, image_size, top_n=top_n, xla=xla, glance_size=glance_size, local_size=local_size
+    )
+    plain = build_to_time(backbone, image_size, top_n=0, xla=xla, local_size=local_size)
     training = mode == "train"
-    images = tf.random.stateless_uniform((batch_size, image_size, image_size, 3), seed=(0, 0), maxval=255.0)
-    labels = tf.cast(tf.random.stateless_uniform((batch_size, CLASSES), seed=(0, 1)) < 0.04, tf.float32)
-    batch = {"image": images, "labels": labels, "weights": tf.ones_like(labels)}
+    batch = random_batch(batch_size, image_size)
+    images, labels = batch["image"], batch["labels"]
     features, logits = model.global_pass(images, training=False)
     boxes = model.find_boxes(features, model.select_classes(logits), images)
 
@@ -166,14 +153,31 @@ def make_parts(
         "local": (lambda: gradient_of(local_loss)) if training else (lambda: model.local_pass(crops, False)),
     }
 
-    def waiting(function: Callable[[], Any]) -> Callable[[], None]:
-        compiled = tf.function(function, jit_compile=xla, autograph=False)
+    return {name: wait_for(function, xla) for name, function in parts.items()}
 
-        def run() -> None:
-            compiled()
-            # On a GPU outputs arrive asynchronously, and one being there does not mean that the others are.
-            tf.test.experimental.sync_devices()
 
-        return run
+def build_to_time(backbone: str, image_size: int, *, top_n: int, xla: bool = False, **options: Any) -> MCAR:
+    """A model with random weights, ready to train at a rate of zero. `options` are those of `build_mcar`."""
+    model = build_mcar(CLASSES, backbone, image_size, top_n=top_n, weights=None, **options)
+    model.compile(TwoRateSGD(0.0), binary_cross_entropy, jit_compile=xla)
+    model.optimizer.build(model.trainable_variables)
+    return model
 
-    return {name: waiting(function) for name, function in parts.items()}
+
+def random_batch(batch_size: int, image_size: int) -> dict[str, tf.Tensor]:
+    """A batch of noise with as many labels as COCO's pictures have, on the device."""
+    images = tf.random.stateless_uniform((batch_size, image_size, image_size, 3), seed=(0, 0), maxval=255.0)
+    labels = tf.cast(tf.random.stateless_uniform((batch_size, CLASSES), seed=(0, 1)) < 0.04, tf.float32)
+    return {"image": images, "labels": labels, "weights": tf.ones_like(labels)}
+
+
+def wait_for(function: Callable[[], Any], xla: bool = False) -> Callable[[], None]:
+    """A function as a graph, traced at the first call, that returns when the device is done."""
+    compiled = tf.function(function, jit_compile=xla, autograph=False)
+
+    def run() -> None:
+        compiled()
+        # On a GPU outputs arrive asynchronously, and one being there does not mean that the others are.
+        tf.test.experimental.sync_devices()
+
+    return run

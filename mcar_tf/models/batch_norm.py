@@ -32,7 +32,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         statistics: "shared": one moving mean and variance; "per_stream": a second pair for calls with `local_stream`,
             with the same gamma and beta; "frozen": moving statistics that never change and are used in training too.
         **kwargs: arguments of `keras.layers.BatchNormalization`.
+
+    Attributes:
+        fused: whether training uses the fused op. On a GPU it transposes its data to channels first and back, so
+            `benchmark_gpu` also measures the layer with this set to False.
     """
+
+    fused = True
 
     def __init__(self, statistics: str = "shared", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -61,8 +67,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         moving = self.moving_mean, self.moving_variance
         if local_stream and self.statistics == "per_stream":
             moving = self.local_moving_mean, self.local_moving_variance
-        if learning and self.synchronized:
-            outputs, moments = self._normalize_over_replicas(inputs)
+        if learning and (self.synchronized or not self.fused):
+            outputs, moments = self._normalize_by_elementwise_ops(inputs)
         else:
             given = (
                 [tf.constant([])] * 2 if learning else [tf.convert_to_tensor(average) for average in moving]
@@ -81,14 +87,16 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
                 average.assign(average * self.momentum + moment * (1.0 - self.momentum))
         return outputs
 
-    def _normalize_over_replicas(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
-        """Normalize with the moments of all replicas' batches, which the fused op can't. Returns outputs, moments."""
+    def _normalize_by_elementwise_ops(
+        self, inputs: tf.Tensor
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+        """Normalize without the fused op, which can't take the moments of all replicas. Returns outputs, moments."""
         x = tf.cast(inputs, tf.float32)
         mean, variance = self._moments(x, mask=None)
         scale, offset = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         outputs = tf.nn.batch_normalization(x, mean, variance, offset, scale, self.epsilon)
-        values = tf.size(x) // tf.size(mean) * tf.distribute.get_replica_context().num_replicas_in_sync
-        n = tf.cast(values, tf.float32)
+        batches = tf.distribute.get_replica_context().num_replicas_in_sync if self.synchronized else 1
+        n = tf.cast(tf.size(x) // tf.size(mean) * batches, tf.float32)
         return tf.cast(outputs, inputs.dtype), (mean, variance * n / tf.maximum(n - 1.0, 1.0))
 
     def load_own_variables(self, store: Any) -> None:

@@ -46,6 +46,22 @@ def test_the_moving_variance_takes_the_unbiased_variance_as_torch_does():
     np.testing.assert_allclose(layer.moving_variance, [0.9 + 0.8 / 3], rtol=1e-6)
 
 
+def test_elementwise_ops_give_the_same_outputs_gradients_and_statistics():
+    x = tf.constant(np.random.default_rng(0).normal(3, 2, (2, 3, 4, 5)).astype(np.float32))
+    goal = tf.constant(np.random.default_rng(1).normal(size=x.shape).astype(np.float32))
+    results = []
+    for is_fused in (True, False):
+        layer = FusedBatchNormalization(momentum=0.9)
+        layer.fused = is_fused
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(goal * y)
+        results.append([y, *tape.gradient(loss, [x, *layer.trainable_weights]), *layer.get_weights()])
+    for fused, elementwise in zip(*results, strict=True):
+        np.testing.assert_allclose(elementwise, fused, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_a_synchronized_layer_is_the_same_layer(policy):
     x = np.random.default_rng(0).normal(3, 2, (2, 3, 3, 4)).astype(np.float32)
