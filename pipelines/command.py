@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
+from pipelines.allocator import keep_freed_memory
 from pipelines.words import spell, typed
 
 Options = TypeVar("Options")
@@ -201,8 +202,9 @@ def load_tensorflow() -> None:
     """Import TensorFlow, and hide what its C++ code then prints on standard error, which no log level stops.
 
     This takes seconds, so commands call it once their options are known to be right. GPU memory is taken only as it
-    is needed, so that a second process finds room.
+    is needed, so that a second process finds room; main memory that was freed is kept for the next batch.
     """
+    keep_freed_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are raised as Python exceptions anyway
     os.environ["KERAS_BACKEND"] = "tensorflow"  # overrides ~/.keras/keras.json, which is for other programs
     sys.stderr.flush()

@@ -29,7 +29,8 @@ COMMANDS = {
 # fmt: off
 ALLOWED = {
     # What both sides need, and neither owns.
-    "pipelines.command": {"pipelines.words"},
+    "pipelines.allocator": set(),
+    "pipelines.command": {"pipelines.allocator", "pipelines.words"},
     "pipelines.files": set(),
     "pipelines.typed": set(),
     "pipelines.reading": set(),
