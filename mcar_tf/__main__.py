@@ -33,6 +33,7 @@ COMMANDS = {
     },
     "Speed": {
         "benchmark": ("mcar_tf.benchmark", "Time a look, a second look and a training step on this machine."),
+        "benchmark_gpu": ("mcar_tf.benchmark_gpu", "Find out what makes training and answers fast on a GPU."),
         "benchmark_metrics": ("mcar_tf.benchmark_metrics", "Time the exact metrics."),
         "benchmark_pipeline": ("pipelines.benchmark", "Time reading pictures from a prepared set."),
     },

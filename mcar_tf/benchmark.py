@@ -15,28 +15,32 @@ from pipelines.command import load_tensorflow, option, parse_options, run_comman
 from pipelines.files import write_text
 from pipelines.words import spell
 
+MODEL, TIMING = "model", "what is timed, and how"
+
 
 @dataclasses.dataclass
 class BenchmarkOptions:
     """The options of `benchmark`."""
 
     # fmt: off
-    backbone: list[str] = option(["mobilenet_v2"], f"Networks to time: one or more of {', '.join(BACKBONES)}.")
-    image_size: list[int] = option([256], "Sides of the images in px; one or more.")
-    batch_size: list[int] = option([8], "Images per batch; one or more numbers.")
-    top_n: int = option(4, "Regions looked at per image.")
-    glance_size: int | None = option(None, "Side in px to which the images are reduced for the first look (null:"
-                                     " image-size). The plain backbone sees them at image-size.")
-    local_size: int | None = option(None, "Side of the regions' crops in px (null: glance-size).")
+    backbone: list[str] = option(["mobilenet_v2"], f"Networks to time: one or more of {', '.join(BACKBONES)}.",
+                                 group=MODEL)
+    image_size: list[int] = option([256], "Sides of the images in px; one or more.", group=MODEL)
+    batch_size: list[int] = option([8], "Images per batch; one or more numbers.", group=TIMING)
+    top_n: int = option(4, "Regions looked at per image.", group=MODEL)
+    glance_size: int | None = option(None, "Side in px to which the images are reduced for the first look (default:"
+                                     " image-size). The plain backbone sees them at image-size.", group=MODEL)
+    local_size: int | None = option(None, "Side of the regions' crops in px (default: glance-size).", group=MODEL)
     mode: Literal["infer", "train"] = option("infer", "infer: forward passes; train: whole training steps, and"
-                                             " forward and backward of each stream.")
-    rounds: int = option(15, "Number of rounds; each part runs once per round.")
-    xla: bool = option(False, "Compile the model with XLA.")
+                                             " forward and backward of each stream.", group=TIMING)
+    rounds: int = option(15, "Number of rounds; each part runs once per round.", group=TIMING)
+    xla: bool = option(False, "Compile the model with XLA.", group=TIMING)
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option("float32", "Type that the backbone"
-                                                                               " computes in.")
-    json: Path | None = option(None, "Also write the results to this file.")
+                                                                               " computes in.", group=MODEL)
+    json: Path | None = option(None, "Also write the results to this file.", group=TIMING)
     export: Path | None = option(None, "Export folder whose forms are timed instead, in turn with the plain"
-                                 " backbone exported in the same way; goes with --rounds and --json only.")
+                                 " backbone exported in the same way; goes with --rounds and --json only.",
+                                 group=TIMING)
     # fmt: on
 
 

@@ -33,11 +33,11 @@ class CalibrateOptions(ModelOptions):
     run: Path = option(dataclasses.MISSING, "The run folder.", group=DATA)
     split: str = option("validation", "Split by which thresholds are chosen; neither one that was trained on nor"
                         " that of the run's result.", group=DATA)
-    data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).",
+    data_dir: Path | None = option(None, "Folder of the prepared sets (default: the one that the run used).",
                                    group=DATA)
 
     min_precision: float | None = option(None, "Smallest precision allowed for a class; its threshold is then the one"
-                                         " with the highest recall that keeps to it (null: the one with the"
+                                         " with the highest recall that keeps to it (default: the one with the"
                                          " highest F1).", group=CHOICE, was="precision")
     min_positives: int = option(5, "A class with fewer positive images in the split gets --default-threshold.",
                                 group=CHOICE)

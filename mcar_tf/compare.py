@@ -24,7 +24,7 @@ class CompareOptions:
                               " of the same recipe, one per seed.")
     to: list[Path] = option(dataclasses.MISSING, "Folders of the same kind to compare them to.")
     stream: Stream = option("fused", "Stream of --runs that is compared.")
-    to_stream: Stream | None = option(None, "Stream of --to that is compared (null: the same).")
+    to_stream: Stream | None = option(None, "Stream of --to that is compared (default: the same).")
     resamples: int = option(1000, "How often the pictures are resampled for the intervals.")
     seed: int = option(0, "Seed of the resampling.")
     # fmt: on

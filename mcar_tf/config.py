@@ -20,7 +20,7 @@ from mcar_tf.option_rules import (
     check_together,
     on_command_line,
 )
-from mcar_tf.training.recipes import RECIPES, recipe_defaults
+from mcar_tf.training.recipes import RECIPES, own_recipe, recipe_defaults
 from pipelines.command import option, options_from, parse_options
 from pipelines.reading import read_yaml
 from pipelines.samples import fold_name
@@ -36,18 +36,18 @@ class ModelOptions:
     # fmt: off
     checkpoint: Literal["last", "best"] = option("last", "Weights to use. last: the run's result; best: those that"
                                                  " were best on its validation split.", group=UNTRAINED)
-    image_size: int | None = option(None, "Side of the images in px (null: the run's).", group=UNTRAINED)
-    glance_size: int | None = option(None, "Side in px to which the images are reduced for the first look (null:"
+    image_size: int | None = option(None, "Side of the images in px (default: the run's).", group=UNTRAINED)
+    glance_size: int | None = option(None, "Side in px to which the images are reduced for the first look (default:"
                                      " the run's).", group=UNTRAINED)
-    local_size: int | None = option(None, "Side of the regions' crops in px (null: the run's).", group=UNTRAINED)
-    top_n: int | None = option(None, "Regions looked at per image (null: the run's).", group=UNTRAINED)
-    tau: float | None = option(None, "Threshold in [0, 1) that a map must reach inside a region (null: the run's).",
-                               group=UNTRAINED)
+    local_size: int | None = option(None, "Side of the regions' crops in px (default: the run's).", group=UNTRAINED)
+    top_n: int | None = option(None, "Regions looked at per image (default: the run's).", group=UNTRAINED)
+    tau: float | None = option(None, "Threshold in [0, 1) that a map must reach inside a region (default: the"
+                               " run's).", group=UNTRAINED)
     fusion: Literal["max", "mean"] | None = option(None, "How the streams are fused. max: the larger of their"
                                                    " probabilities; mean: the sigmoid of the mean of their"
-                                                   " logits (null: the run's).", group=UNTRAINED)
+                                                   " logits (default: the run's).", group=UNTRAINED)
     look_band: list[float] | None = option(None, "Two probabilities: look again only at classes whose global"
-                                           " probability lies between them, at most top-n (null: the run's).",
+                                           " probability lies between them, at most top-n (default: the run's).",
                                            group=UNTRAINED)
     # fmt: on
 
@@ -101,9 +101,9 @@ class FitConfig:
                                     " of all classes that have the same name in both, in any order.", group=START)
     image_size: int = option(256, "Side of the images in px.", group=MODEL)
     glance_size: int | None = option(None, "Side in px, a divisor of image-size, to which the images are reduced for"
-                                     " the first look; regions are cut from the full-size images (null:"
+                                     " the first look; regions are cut from the full-size images (default:"
                                      " image-size).", group=MODEL)
-    local_size: int | None = option(None, "Side of the regions' crops in px (null: glance-size).", group=MODEL)
+    local_size: int | None = option(None, "Side of the regions' crops in px (default: glance-size).", group=MODEL)
     pooling: Literal["gap", "gmp", "gwp", "csra"] = option(
         "gwp", "How a map becomes one number. gap, gmp, gwp: the paper's global pooling (13-15), by average,"
         " maximum, or a weighted mean of the two; csra: class-specific residual attention.", group=MODEL)
@@ -128,13 +128,13 @@ class FitConfig:
         " of the mean of their logits.", group=MODEL)
     look_band: list[float] | None = option(
         None, "Two probabilities: once trained, the model looks again only at classes whose global probability lies"
-        " between them, at most top-n (null: at top-n).", group=MODEL)
+        " between them, at most top-n (default: at top-n).", group=MODEL)
     batch_norm: Literal["shared", "per_stream", "frozen"] = option(
         "shared", "Moving statistics of BatchNorm. shared: one set for both streams; per_stream: one set for each;"
         " frozen: those of the first weights, never changed.", group=MODEL)
 
     recipe: str | None = option(None, f"One of {', '.join(RECIPES)}; paper: as published; modern: what measured best"
-                                " on photographs since (null: paper for digits, COCO and VOC, modern for sets of"
+                                " on photographs since (default: paper for digits, COCO and VOC, modern for sets of"
                                 " your own).", group=RECIPE, changes_result=False)
     epochs: int = option(60, "Passes over the training split.", group=RECIPE)
     batch_size: int = option(16, "Images per step, on all devices together.", group=RECIPE)
@@ -150,7 +150,7 @@ class FitConfig:
                                       group=RECIPE)
     schedule: Literal["step", "cosine", "one_cycle"] | None = option(
         None, "How the learning rates change. step: they drop at drop-epochs; cosine: a warm-up, then down to 0;"
-        " one_cycle: up for three tenths of the run, then down to 0 (null: step with sgd, cosine with adamw).",
+        " one_cycle: up for three tenths of the run, then down to 0 (default: step with sgd, cosine with adamw).",
         group=RECIPE)
     drop_epochs: list[int] = option([30, 50], "Epochs, counted from 0, at whose start the rates drop (step only).",
                                     group=RECIPE)
@@ -189,7 +189,7 @@ class FitConfig:
     early_stopping_epochs: int = option(0, "Stop after this many epochs without a better mAP on the validation"
                                         " split; 0: never.", group=RECIPE)
 
-    out_dir: Path | None = option(None, "The run folder (null: runs/<dataset>-<backbone>).", group=RUN,
+    out_dir: Path | None = option(None, "The run folder (default: runs/<dataset>-<backbone>).", group=RUN,
                                   recorded=False)
     seed: int = option(0, "Seed of the first weights, the order of the pictures and their augmentation.", group=RUN)
     resume: bool = option(False, "Go on with the run in the run folder, or start one if there is none.", group=RUN,
@@ -300,8 +300,7 @@ def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
         FitConfig,
         argv,
         module="mcar_tf.fit",
-        description="Train MCAR on a multi-label image set. Without arguments: on digits, which needs no download."
-        " The defaults below are those of its recipe; give --dataset and --recipe to see others.",
+        description=_describe,
         defaults_of=lambda given: recipe_defaults(
             {**given, "recipe": given["recipe"] or _recipe_so_far(given)}
         ),
@@ -320,6 +319,16 @@ def _usual_folder(options: Mapping[str, Any]) -> Path:
     """The run folder where the user names none."""
     fold = f"-{fold_name(options['fold'])}" if options["fold"] is not None else ""
     return Path("runs") / f"{options['dataset']}-{options['backbone']}{fold}"
+
+
+def _describe(given: Mapping[str, Any]) -> str:
+    usual, why = own_recipe(given["dataset"])
+    recipe = given["recipe"] or usual
+    return (
+        "Train MCAR on a multi-label image set. Without options: on digits, which needs no download. Defaults below"
+        f" are those of a run on {given['dataset']} by recipe {recipe}{', ' + why if recipe == usual else ''}. Give"
+        " --dataset or --recipe beside --help to see others."
+    )
 
 
 def _recipe_so_far(given: Mapping[str, Any]) -> str | None:

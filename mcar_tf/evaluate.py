@@ -34,10 +34,11 @@ class EvaluateOptions(ModelOptions):
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.", group=DATA)
-    split: str | None = option(None, "Split to evaluate on (null: the run's eval-split).", group=DATA)
-    dataset: str | None = option(None, "Prepared set to evaluate on, of the same classes (null: the run's).",
+    split: str | None = option(None, "Split to evaluate on (default: the run's eval-split).", group=DATA)
+    dataset: str | None = option(None, "Prepared set to evaluate on, of the same classes (default: the run's).",
                                  group=DATA)
-    data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).", group=DATA)
+    data_dir: Path | None = option(None, "Folder of the prepared sets (default: the one that the run used).",
+                                   group=DATA)
     difficult: Literal["positive", "ignore", "negative"] = option(
         "ignore", "How to count a class that an image shows only as objects marked difficult (VOC).", group=DATA)
 
@@ -45,19 +46,19 @@ class EvaluateOptions(ModelOptions):
         "top", "Classes whose maps become regions: the most probable, the least probable, or random ones (Table V).",
         group=UNTRAINED)
     flip: bool = option(False, "Average the answers for each image and its mirror image.", group=UNTRAINED)
-    batch_size: int | None = option(None, "Images per batch (null: the run's).", group=UNTRAINED)
+    batch_size: int | None = option(None, "Images per batch (default: the run's).", group=UNTRAINED)
 
     threshold: float = option(0.6, "Smallest probability at which a class is predicted.", group=METRICS)
     calibrated: bool = option(False, "Use each class's own threshold, as `calibrate` found it, in place of"
                               " --threshold.", group=METRICS)
     top3_min_prob: float | None = option(None, "Leave out those of the top three that are below this probability"
-                                         " (the authors' code: 0.6; null: leave out none, as the paper).",
+                                         " (the authors' code: 0.6; default: leave out none, as the paper).",
                                          group=METRICS)
 
     steadiness: bool = option(False, "Also measure how often answers change when a picture is rounded to whole"
                               " levels, resized by Pillow, or saved again as a JPEG of quality 90.", group=METRICS)
 
-    out_dir: Path | None = option(None, "Folder for the results (null: the run folder if the run is finished and"
+    out_dir: Path | None = option(None, "Folder for the results (default: the run folder if the run is finished and"
                                   " evaluated unchanged on its eval-split, else <run>/evaluations/<what differs>).",
                                   group=OUTPUT)
     voc_results: Literal["comp1", "comp2"] | None = option(

@@ -27,7 +27,7 @@ class ExportOptions(ModelOptions):
 
     # fmt: off
     run: Path = option(dataclasses.MISSING, "The run folder.", group=WHAT)
-    out_dir: Path | None = option(None, "The export folder (null: exported/<name of the run folder>).", group=WHAT)
+    out_dir: Path | None = option(None, "The export folder (default: exported/<name of the run folder>).", group=WHAT)
     overwrite: bool = option(False, "Replace the export folder if there is one.", group=WHAT)
     formats: list[str] = option(
         ["saved_model", "tflite"], f"Some of {', '.join(FORMATS)}. saved_model: for servers; tflite: for phones;"
@@ -39,11 +39,11 @@ class ExportOptions(ModelOptions):
     tflite_input: Literal["float32", "uint8"] = option(
         "float32", "What a TFLite file takes: RGB in [0, 255], as floats or as bytes.", group=WHAT)
     litert: Path | None = option(None, "Where `npm install @litertjs/core` was run: the page then carries its runtime"
-                                       " (null: it loads that from a CDN).", group=WHAT)
+                                       " (default: it loads that from a CDN).", group=WHAT)
 
-    data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).",
+    data_dir: Path | None = option(None, "Folder of the prepared sets (default: the one that the run used).",
                                    group=CHECK)
-    split: str | None = option(None, "Split on whose pictures each form is run beside the model (null: the run's"
+    split: str | None = option(None, "Split on whose pictures each form is run beside the model (default: the run's"
                                " eval-split).", group=CHECK)
     pictures: int = option(500, "Number of pictures on which each form is run beside the model.", group=CHECK)
     calibration_pictures: int = option(200, "Number of pictures of the training split by which int8 finds its"

@@ -37,8 +37,8 @@ class ImportOptions:
     tau: float = option(0.5, "Threshold in [0, 1) that a class activation map must reach inside a region.",
                         group=MODEL)
 
-    dataset: str | None = option(None, "Prepared set on which it will be measured (null: coco for coco, voc2007 for"
-                                 " voc, the file's name for a file).", group=DATA)
+    dataset: str | None = option(None, "Prepared set on which it will be measured (default: coco for coco, voc2007"
+                                 " for voc, the file's name for a file).", group=DATA)
     data_dir: Path = option(Path("data"), "Folder of the prepared sets.", group=DATA)
     # fmt: on
 

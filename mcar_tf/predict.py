@@ -12,23 +12,27 @@ from pipelines.command import load_tensorflow, option, parse_options, run_comman
 from pipelines.files import locked
 from pipelines.words import listed, printable
 
+WHAT, ANSWERS = "what", "answers"
+
 
 @dataclasses.dataclass(kw_only=True)
 class PredictOptions(ModelOptions):
     """The options of `predict`."""
 
     # fmt: off
-    run: Path = option(dataclasses.MISSING, "The run folder.")
+    run: Path = option(dataclasses.MISSING, "The run folder.", group=WHAT)
     images: list[str] = option(dataclasses.MISSING, "Image files, folders (searched with all folders inside them)"
-                               " or globs.")
-    out_dir: Path | None = option(None, "Folder for the results (null: <run>/predictions).")
+                               " or globs.", group=WHAT)
+    out_dir: Path | None = option(None, "Folder for the results (default: <run>/predictions).", group=ANSWERS)
     format: AnswerFormat = option("jsonl", "jsonl: one line per image; csv: one line per label; parquet: one row per"
-                                           " image.")
-    all_classes: bool = option(False, "List every class with its probability, and whether it is predicted.")
-    draw: bool = option(False, "Also draw each image with its labelled regions, its longer side reduced to 4,096 px.")
-    threshold: float | None = option(None, "Smallest probability at which a class is predicted (null: each class's"
-                                     " own, as calibrate found it, or 0.6).")
-    batch_size: int = option(16, "Images per batch.")
+                                           " image.", group=ANSWERS)
+    all_classes: bool = option(False, "List every class with its probability, and whether it is predicted.",
+                               group=ANSWERS)
+    draw: bool = option(False, "Also draw each image with its labelled regions, its longer side reduced to 4,096 px.",
+                        group=ANSWERS)
+    threshold: float | None = option(None, "Smallest probability at which a class is predicted (default: each class's"
+                                     " own, as calibrate found it, or 0.6).", group=ANSWERS)
+    batch_size: int = option(16, "Images per batch.", group=ANSWERS)
     # fmt: on
 
 

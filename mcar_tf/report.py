@@ -20,12 +20,12 @@ class ReportOptions:
     run: Path = option(dataclasses.MISSING, "The run folder, on which evaluate has been run.")
     compare: list[Path] = option([], "Other runs on the same pictures, the baseline first (default: <run>/baseline,"
                                  " if it has been evaluated).")
-    data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).")
+    data_dir: Path | None = option(None, "Folder of the prepared sets (default: the one that the run used).")
     pictures: int = option(12, "Number of pictures in each gallery.")
-    threshold: float | None = option(None, "Smallest probability at which a class is predicted (null: each class's"
+    threshold: float | None = option(None, "Smallest probability at which a class is predicted (default: each class's"
                                      " own, as calibrate found it for the run's weights, or 0.6).")
     seed: int = option(0, "Seed that decides which pictures the gallery shows.")
-    out: Path | None = option(None, "File for the report (null: <run>/report.html).")
+    out: Path | None = option(None, "File for the report (default: <run>/report.html).")
     # fmt: on
 
 

@@ -13,21 +13,23 @@ from pipelines.words import spell
 
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
+ADDRESS, LIMITS = "what, and where", "limits"
+
 
 @dataclasses.dataclass
 class ServeOptions:
     """The options of `serve`."""
 
     # fmt: off
-    export: Path = option(dataclasses.MISSING, "The export folder, which holds a SavedModel.")
+    export: Path = option(dataclasses.MISSING, "The export folder, which holds a SavedModel.", group=ADDRESS)
     host: str = option("127.0.0.1", "Address to listen on. 0.0.0.0: every one of this machine's, so that others reach"
-                                    " it, too; there is neither a password nor encryption.")
-    port: int = option(8501, "Port to listen on (0: any that is free).")
-    name: str = option("mcar", "Of the model, in its URLs: /v1/models/NAME.")
-    batch_size: int = option(16, "Pictures that the model looks at together, at most.")
-    most_waiting: int = option(256, "Pictures that may wait for the model; who sends more gets 429.")
-    most_megabytes: int = option(32, "Of a request; a larger one gets 413.")
-    timeout: float = option(30.0, "Seconds until an answer; who had none by then gets 504.")
+                                    " it, too; there is neither a password nor encryption.", group=ADDRESS)
+    port: int = option(8501, "Port to listen on (0: any that is free).", group=ADDRESS)
+    name: str = option("mcar", "Of the model, in its URLs: /v1/models/NAME.", group=ADDRESS)
+    batch_size: int = option(16, "Pictures that the model looks at together, at most.", group=LIMITS)
+    most_waiting: int = option(256, "Pictures that may wait for the model; who sends more gets 429.", group=LIMITS)
+    most_megabytes: int = option(32, "Of a request; a larger one gets 413.", group=LIMITS)
+    timeout: float = option(30.0, "Seconds until an answer; who had none by then gets 504.", group=LIMITS)
     # fmt: on
 
     def check(self) -> None:

@@ -34,8 +34,9 @@ class SweepOptions:
     # fmt: off
     vary: list[str] = option(dataclasses.MISSING, "One or more options with their values, such as top_n=0,1,2,4;"
                              " every combination is tried.")
-    run: Path | None = option(None, "Evaluate this run with each combination (null: train a run with each).")
-    out_dir: Path | None = option(None, "Folder for all results (null: sweeps/<options>, or <run>/sweeps/<options>).")
+    run: Path | None = option(None, "Evaluate this run with each combination (default: train a run with each).")
+    out_dir: Path | None = option(None, "Folder for all results (default: sweeps/<options>, or"
+                                  " <run>/sweeps/<options>).")
     # fmt: on
 
 

@@ -18,27 +18,31 @@ if TYPE_CHECKING:
 # Options to change in a run, and the rules of fusion to try with each of these changes.
 Ways = Sequence[tuple[dict[str, Any], Sequence[str]]]
 
+DATA, TRIED, TIME = "data", "what is tried", "time"
+
 
 @dataclasses.dataclass
 class TradeoffOptions:
     """The options of `tradeoff`."""
 
     # fmt: off
-    run: Path = option(dataclasses.MISSING, "The run folder.")
-    baseline: Path | None = option(None, "Run folder of the plain backbone to compare with (null: the one that"
-                                   " fit --compare-baseline left in the run, if there is one).")
-    split: str | None = option(None, "Split to measure accuracy on (null: the run's validation split; without one,"
-                               " its eval-split).")
-    data_dir: Path | None = option(None, "Where prepared sets lie (null: where they lay for the run).")
-    top_n: list[int] = option([1, 2, 4], "How many regions to try; one look alone is always tried.")
-    local_sizes: list[int] | None = option(None, "Sides of the regions' crops to try, in px (null: the run's).")
-    fusions: list[str] = option(["max", "mean"], "Rules of fusion to try.")
-    baseline_sizes: list[int] | None = option(None, "Sides of pictures to try with the plain backbone, in px (null:"
-                                              " its own, and the run's glance-size).")
-    budget_ms: float | None = option(None, "Most milliseconds that a picture may take, measured here (null: any).")
-    rounds: int = option(21, "How many times each way is timed, in turn with the others.")
-    threads: int = option(1, "Threads that LiteRT computes with.")
-    out_dir: Path | None = option(None, "Where the results go (null: <run>/tradeoff).")
+    run: Path = option(dataclasses.MISSING, "The run folder.", group=DATA)
+    baseline: Path | None = option(None, "Run folder of the plain backbone to compare with (default: the one that"
+                                   " fit --compare-baseline left in the run, if there is one).", group=DATA)
+    split: str | None = option(None, "Split to measure accuracy on (default: the run's validation split; without one,"
+                               " its eval-split).", group=DATA)
+    data_dir: Path | None = option(None, "Where prepared sets lie (default: where they lay for the run).", group=DATA)
+    top_n: list[int] = option([1, 2, 4], "How many regions to try; one look alone is always tried.", group=TRIED)
+    local_sizes: list[int] | None = option(None, "Sides of the regions' crops to try, in px (default: the run's).",
+                                           group=TRIED)
+    fusions: list[str] = option(["max", "mean"], "Rules of fusion to try.", group=TRIED)
+    baseline_sizes: list[int] | None = option(None, "Sides of pictures to try with the plain backbone, in px"
+                                              " (default: its own, and the run's glance-size).", group=TRIED)
+    budget_ms: float | None = option(None, "Most milliseconds that a picture may take, measured here (default: any).",
+                                     group=TIME)
+    rounds: int = option(21, "How many times each way is timed, in turn with the others.", group=TIME)
+    threads: int = option(1, "Threads that LiteRT computes with.", group=TIME)
+    out_dir: Path | None = option(None, "Where the results go (default: <run>/tradeoff).", group=DATA)
     # fmt: on
 
 

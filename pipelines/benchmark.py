@@ -16,26 +16,36 @@ from pipelines.command import load_tensorflow, option, parse_options, run_comman
 from pipelines.manifest import load_manifest
 from pipelines.words import spell
 
+DATA, TIMING = "data", "what is timed, and how"
+
 
 @dataclasses.dataclass
 class Options:
     dataset: str = option(
         PHOTOGRAPHS,
         f"Name of a prepared set, or {PHOTOGRAPHS}: pictures of 640x480 px cut from scikit-learn's two.",
+        group=DATA,
     )
-    data_dir: Path = option(Path("data"), "Folder of the prepared sets.")
-    split: str = option("train", "Split to read.")
-    image_size: list[int] = option([256, 448], "Sides of the images in px, measured one after the other.")
-    batch_size: int = option(16, "Pictures per batch.")
-    pictures: int = option(800, "Number of pictures that a round reads; at most those of the split.")
-    rounds: int = option(3, "Number of rounds, of which the medians are reported.")
-    workers: int = option(2, "Number of processes of the loader that stands for PyTorch's.")
+    data_dir: Path = option(Path("data"), "Folder of the prepared sets.", group=DATA)
+    split: str = option("train", "Split to read.", group=DATA)
+    image_size: list[int] = option(
+        [256, 448], "Sides of the images in px, measured one after the other.", group=TIMING
+    )
+    batch_size: int = option(16, "Pictures per batch.", group=TIMING)
+    pictures: int = option(
+        800, "Number of pictures that a round reads; at most those of the split.", group=TIMING
+    )
+    rounds: int = option(3, "Number of rounds, of which the medians are reported.", group=TIMING)
+    workers: int = option(2, "Number of processes of the loader that stands for PyTorch's.", group=TIMING)
     memory: list[int] = option(
         [],
         "Measure instead the peak memory of building and reading sets of so many small pictures, such as 1000"
         " 200000.",
+        group=TIMING,
     )
-    json: Path | None = option(None, "Also write the results to this file, as a list of objects.")
+    json: Path | None = option(
+        None, "Also write the results to this file, as a list of objects.", group=TIMING
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from pipelines.building.outcome import BuildOptions, print_outcome, print_plan, read_to_build
+from pipelines.building.outcome import BUILDING, BuildOptions, print_outcome, print_plan, read_to_build
 from pipelines.building.sets import build_set
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import load_manifest
@@ -11,11 +11,13 @@ from pipelines.manifest import load_manifest
 
 @dataclasses.dataclass
 class Options(BuildOptions):
-    processes: int | None = option(None, "Number of processes that read and decode (null: one per core).")
-    verify: bool = option(
-        False, "Build nothing: read every shard of the set and compare it with its checksum."
+    processes: int | None = option(
+        None, "Number of processes that read and decode (default: one per core).", group=BUILDING
     )
-    stats: bool = option(False, "Build nothing: print and draw what is in the set.")
+    verify: bool = option(
+        False, "Build nothing: read every shard of the set and compare it with its checksum.", group=BUILDING
+    )
+    stats: bool = option(False, "Build nothing: print and draw what is in the set.", group=BUILDING)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
 from pipelines.allocator import keep_freed_memory
+from pipelines.option_words import PlainFormatter, expected, explain, metavar, nearest_option, usage
 from pipelines.words import spell, typed
 
 Options = TypeVar("Options")
@@ -50,7 +51,7 @@ def parse_options(
     argv: Sequence[str] | None,
     *,
     module: str,
-    description: str,
+    description: str | Callable[[Mapping[str, Any]], str],
     defaults_of: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> Options:
     """Read the options of dataclass `cls`: from a command line, else from `--config FILE`, else its defaults.
@@ -62,19 +63,29 @@ def parse_options(
         cls: a dataclass whose fields are made by `option`.
         argv: the words of the command line, or None for this process's.
         module: what the user typed after `python -m`.
-        description: what the command does, for `--help`.
+        description: what the command does, for `--help`; it may depend on the given values.
         defaults_of: the given values -> defaults that depend on them and replace the dataclass's.
     """
-    parser = _make_parser(cls, module, description)
+    parser = _make_parser(cls, module, description if isinstance(description, str) else "")
     words = _with_new_names(cls, sys.argv[1:] if argv is None else list(argv))
     if defaults_of:
         # Options that print and exit are left to the second parse, which knows these defaults.
         first = [
             word for word in words if not word.startswith("--print_config") and word not in ("-h", "--help")
         ]
-        parser.set_defaults(dict(defaults_of(vars(parser.parse_args(first)))))
+        given = vars(parser.parse_args(first))
+        _replace_defaults(parser, dict(defaults_of(given)))
+        if callable(description):
+            parser.description = description(given)
     values = vars(parser.parse_args(words))
     return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
+def _replace_defaults(parser: "_Parser", defaults: dict[str, Any]) -> None:
+    for action in parser._actions:
+        if action.dest in defaults and action.dest != "recipe" and defaults[action.dest] != action.default:
+            action.origin = ", by the recipe"  # type: ignore[attr-defined]
+    parser.set_defaults(defaults)
 
 
 def _with_new_names(cls: type[Any], words: list[str]) -> list[str]:
@@ -109,18 +120,40 @@ def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> O
     for name, value in values.items():
         try:
             typed[name] = parser.parse_object({name: value})[name]
-        except (ArgumentError, TypeError, KeyError) as error:
-            raise ValueError(f"{where}: `{name}: {value!r:.60}` is no such option: {error}") from None
+        except (ArgumentError, TypeError, KeyError):
+            hint = parser.hints.get(name)
+            reason = (
+                f"it must be {expected(hint, str(value))}"
+                if hint
+                else f"there is no such option.{nearest_option(name, parser.hints)}"
+            )
+            raise ValueError(f"{where}: `{name}: {value!r:.60}`: {reason}") from None
     return cls(**typed)
 
 
 def _make_parser(cls: type[Any], module: str, description: str, **more: Any) -> "_Parser":
-    parser = _Parser(prog=typed(module), description=description, **more)
-    parser.add_argument(
-        "--config", action="config", help="YAML file of options; the command line goes before it."
-    )
-    groups: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
+    needed = [field for field in dataclasses.fields(cls) if _is_required(field)]
+    parser = _Parser(
+        prog=typed(module),
+        usage=usage(typed(module), needed, hints),
+        description=description,
+        formatter_class=PlainFormatter,
+        **more,
+    )
+    parser.hints = hints
+    parser._optionals.title = "help, and options from a file"
+    parser.add_argument(
+        "--config",
+        action="config",
+        metavar="PATH",
+        help="YAML file of options, each as here but with underscores; null leaves one as it is by default. The"
+        " command line goes before it.",
+    )
+    for action in parser._actions:
+        if "--print_config" in action.option_strings:
+            action.help, action.metavar = "Print all options and their values as such a file, and exit.", ""
+    groups: dict[str, Any] = {}
     # What must be given comes first; the sort keeps the order otherwise.
     for field in sorted(dataclasses.fields(cls), key=lambda field: not _is_required(field)):
         title = field.metadata["group"]
@@ -136,9 +169,9 @@ def _make_parser(cls: type[Any], module: str, description: str, **more: Any) -> 
         if hint is bool:
             kwargs["action"] = ActionYesNo(no_prefix="no-")
         elif typing.get_origin(item) is list:
-            kwargs |= {"nargs": "+", "type": typing.get_args(item)[0]}
+            kwargs |= {"nargs": "+", "type": typing.get_args(item)[0], "metavar": metavar(hint)}
         else:
-            kwargs["type"] = hint
+            kwargs |= {"type": hint, "metavar": metavar(hint)}
         if required:
             kwargs["required"] = True
         group.add_argument(name, **kwargs)
@@ -150,12 +183,25 @@ def _is_required(field: "dataclasses.Field[Any]") -> bool:
 
 
 class _Parser(ArgumentParser):
-    """jsonargparse's parser, whose errors are one line."""
+    """jsonargparse's parser, whose errors are one line in our words."""
+
+    hints: dict[str, Any]
+    words: Sequence[str] = ()
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *more: Any, **named: Any
+    ) -> Any:
+        """Parse, and remember the words for errors about them."""
+        self.words = args or ()
+        return super().parse_args(args, *more, **named)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
             super().error(message, ex)
-        _fail(EXIT_USER, f"{self.prog}: {_one_line(message)} (--help lists the options)")
+        _fail(
+            EXIT_USER,
+            f"{self.prog}: {explain(_one_line(message), self.hints, self.words)} (--help lists the options)",
+        )
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

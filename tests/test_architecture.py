@@ -30,7 +30,8 @@ COMMANDS = {
 ALLOWED = {
     # What both sides need, and neither owns.
     "pipelines.allocator": set(),
-    "pipelines.command": {"pipelines.allocator", "pipelines.words"},
+    "pipelines.command": {"pipelines.allocator", "pipelines.option_words", "pipelines.words"},
+    "pipelines.option_words": {"pipelines.words"},
     "pipelines.files": set(),
     "pipelines.typed": set(),
     "pipelines.reading": set(),

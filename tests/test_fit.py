@@ -176,7 +176,10 @@ def test_what_a_preset_gives_is_not_taken_for_an_option_that_does_nothing():
             ["--fold", "1", "--eval-split", "validation"],
             r"--eval-split validation does nothing with --fold 1, ",
         ),
-        (["--dataset", "tinny"], r"`--dataset` must be one of digits, coco, .* Received: 'tinny'"),
+        (
+            ["--dataset", "tinny"],
+            r"must be a set prepared in .* \(tiny\) or one of digits, .* Received: 'tinny'. Did you mean `tiny`\?",
+        ),
         (["--resume", "--overwrite"], r"exclude each other"),
         (["--compare-baseline", "--top-n", "0"], r"--compare-baseline does nothing with --top-n 0"),
         (["--drop-epochs", "5", "3"], r"`--drop-epochs` must be positive and ascending"),

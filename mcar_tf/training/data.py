@@ -20,7 +20,7 @@ from mcar_tf.runs.splits import (
 )
 from pipelines.command import load_tensorflow
 from pipelines.manifest import MANIFEST, Manifest, Split, load_manifest
-from pipelines.words import nearest, printable
+from pipelines.words import listed, nearest, printable
 
 RAREST = 5  # how many of the rarest classes are named
 FEW = 20  # a class with fewer pictures than this is learnt badly
@@ -29,13 +29,15 @@ FEW = 20  # a class with fewer pictures than this is learnt badly
 def prepare_data(config: FitConfig) -> Manifest:
     """The prepared set's manifest. The set is built first if it is absent and its source is known."""
     from pipelines.building.sets import build_set
-    from pipelines.readers.registry import READERS, read_raw_set
+    from pipelines.readers.registry import READERS, build_command, read_raw_set
 
     absent = not (config.data_dir / config.dataset / MANIFEST).is_file()
     if absent and config.dataset not in READERS:
+        prepared = sorted(file.parent.name for file in config.data_dir.glob(f"*/{MANIFEST}"))
         raise ValueError(
-            f"`--dataset` must be one of {', '.join(READERS)}, or a set prepared in {config.data_dir}."
-            f"{nearest(config.dataset, READERS)} Received: {config.dataset!r}"
+            f"`--dataset` must be a set prepared in {config.data_dir} ({listed(prepared) or 'none yet'}) or one of"
+            f" {', '.join(READERS)}. Received: {config.dataset!r}.{nearest(config.dataset, [*prepared, *READERS])}"
+            f" To prepare one of your own: {build_command(config.dataset, config.data_dir)}"
         )
     if absent and (config.dataset == "digits" or config.source is not None):
         print(f"preparing {config.dataset} in {config.data_dir / config.dataset}", flush=True)

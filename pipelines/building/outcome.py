@@ -11,7 +11,7 @@ from pipelines.building.shards import OnBadImage
 from pipelines.command import option
 from pipelines.manifest import MANIFEST, Manifest
 from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS
-from pipelines.readers.registry import ReadingOptions, read_by_options
+from pipelines.readers.registry import SOURCE, ReadingOptions, read_by_options
 from pipelines.samples import RawSet
 from pipelines.words import listed
 
@@ -19,6 +19,7 @@ MOST_CLASSES = 100  # up to so many classes get a line each
 SHOWN_CLASSES = 10  # if there are more: how many of the most frequent, and of the rarest
 NAMED_CLASSES = 8  # how many are named in a sentence
 MOST_LEFT_OUT = 0.02  # of a split's pictures; a larger share is reported
+BUILDING = "how it is built"
 
 
 @dataclasses.dataclass
@@ -26,16 +27,18 @@ class BuildOptions(ReadingOptions):
     """What is to be built, from where, and into which folder."""
 
     data_dir: Path = option(
-        Path("data"), "Folder of the prepared sets; this one goes into <data-dir>/<dataset>."
+        Path("data"), "Folder of the prepared sets; this one goes into <data-dir>/<dataset>.", group=SOURCE
     )
     on_bad_image: OnBadImage = option(
-        "skip", "What to do with a picture that can't be used: skip it or stop."
+        "skip", "What to do with a picture that can't be used: skip it or stop.", group=BUILDING
     )
     max_megapixels: float = option(
-        MAX_MEGAPIXELS, f"Largest picture that is accepted, in megapixels; at most {MOST_MEGAPIXELS}."
+        MAX_MEGAPIXELS,
+        f"Largest picture that is accepted, in megapixels; at most {MOST_MEGAPIXELS}.",
+        group=BUILDING,
     )
-    overwrite: bool = option(False, "Replace the set if it has been built before.")
-    dry_run: bool = option(False, "Build nothing: read the labels, say how, and count them.")
+    overwrite: bool = option(False, "Replace the set if it has been built before.", group=BUILDING)
+    dry_run: bool = option(False, "Build nothing: read the labels, say how, and count them.", group=BUILDING)
 
 
 def read_to_build(options: BuildOptions, **more: Any) -> RawSet:

@@ -21,6 +21,7 @@ READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "table": ("pipelines.readers.table", "read_table", {}),
 }
 TFDS_NAMES = {"coco": "coco/2014", "coco2017": "coco/2017", "voc2007": "voc/2007", "voc2012": "voc/2012"}
+SOURCE = "what is built"
 READING = "of particular sets"  # options that are passed to the reader if they are given
 
 
@@ -28,10 +29,11 @@ READING = "of particular sets"  # options that are passed to the reader if they 
 class ReadingOptions:
     """Which set is read, and from where."""
 
-    dataset: str = option("digits", f"Which set: {', '.join(READERS)}.")
+    dataset: str = option("digits", f"Which set: {', '.join(READERS)}.", group=SOURCE)
     source: Path | None = option(
         None,
         "The original files: a folder, for `table` also a file; or `tfds`, or `tfds:FOLDER` of TFDS' own.",
+        group=SOURCE,
     )
     seed: int | None = option(
         None, "digits, table: of the scenes; of the division into splits.", group=READING
