@@ -283,7 +283,7 @@ def describe_error(error: BaseException) -> tuple[int, str]:
         return EXIT_USER if theirs else EXIT_INTERNAL, f"error: {error.filename}: {error.strerror}"
     if isinstance(error, USER_ERRORS):
         return EXIT_USER, f"error: {_one_line(str(error))}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+    if is_out_of_memory(error):
         return EXIT_INTERNAL, (
             "error: out of memory. Lower --batch-size, --image-size or --top-n, or train with --low-memory."
             f" [{_one_line(str(error))[:200]}]"
@@ -298,6 +298,14 @@ def describe_error(error: BaseException) -> tuple[int, str]:
         f"internal error: {type(error).__name__}: {_one_line(str(error))[:400]}"
         " (MCAR_TF_TRACEBACK=1 shows where; please report it)"
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the host or on a GPU, for which TensorFlow has several errors."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return True
+    words = ("CUDA_ERROR_OUT_OF_MEMORY", "RESOURCE_EXHAUSTED", "CUDNN_STATUS_ALLOC_FAILED")
+    return type(error).__name__ in ("InternalError", "UnknownError") and any(w in str(error) for w in words)
 
 
 class Terminated(BaseException):

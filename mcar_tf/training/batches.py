@@ -11,6 +11,7 @@ import tensorflow as tf
 from mcar_tf.config import FitConfig
 from mcar_tf.option_rules import NO_SPLIT
 from mcar_tf.runs.splits import VALIDATION, find_split, split_names
+from mcar_tf.training.waiting import WaitClock
 from pipelines.cache import cache_resized
 from pipelines.input_pipeline import make_eval_dataset, make_train_dataset
 from pipelines.manifest import Manifest, Part, Portion, Split
@@ -26,6 +27,7 @@ class Batches:
     Attributes:
         config: the run's options.
         num_classes: C.
+        clock: measures how long training waits for pictures; it runs only where there is one device.
         train: the split that is trained on.
         test: the split whose metrics are the result, if there is one.
         train_files, validation_files: files to read; `validation_files` is empty if the run has no validation split.
@@ -33,6 +35,7 @@ class Batches:
 
     config: FitConfig
     num_classes: int
+    clock: WaitClock
     train: Split | Portion
     test: Split | Portion | None
     train_files: Sequence[Path | Part]
@@ -59,7 +62,7 @@ class Batches:
     def _share(self, epoch: int, steps_done: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """This worker's share of the rest of an epoch, in batches for one replica."""
         workers = context.num_input_pipelines
-        return make_train_dataset(
+        dataset = make_train_dataset(
             self.train_files,
             num_classes=self.num_classes,
             image_size=self.config.image_size,
@@ -72,6 +75,8 @@ class Batches:
             shuffle_megabytes=self.config.shuffle_megabytes,
             shard=(context.input_pipeline_id, workers),
         ).map(_without_id)
+        # With several devices a thread for each fetches batches ahead, and training itself does not ask.
+        return self.clock.watch(dataset) if context.num_replicas_in_sync == 1 else dataset
 
     def _whole(
         self, files: Sequence[Path | Part], batch_size: int, difficult: Difficult = "positive"
@@ -103,6 +108,7 @@ def open_batches(config: FitConfig, manifest: Manifest) -> Batches:
     return Batches(
         config=config,
         num_classes=len(manifest.classes),
+        clock=WaitClock(),
         train=train,
         test=None if config.eval_split == NO_SPLIT else find_split(config, manifest, config.eval_split),
         train_files=train_files,

@@ -54,6 +54,44 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar.close()
 
 
+class StepCallbacks(keras.callbacks.CallbackList):
+    """Hands each step's logs on as tensors.
+
+    Keras makes numbers of them first, and so waits for the device after every step before it starts the next one.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Call the callbacks one after the other."""
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)
+
+
+class FirstStep(keras.callbacks.Callback):
+    """Says what happens before the first step ends, which takes far longer than the others. Once in its life.
+
+    Args:
+        say: called with each line.
+    """
+
+    def __init__(self, say: Callable[[str], None] = print) -> None:
+        super().__init__()
+        self.say, self.started, self.ended = say, 0.0, False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Say what begins."""
+        if not self.ended:
+            self.started = time.monotonic()
+            self.say("reading the first pictures, and building the training step's graph: seconds to minutes")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Say how long it took, once the device is done with it."""
+        if not self.ended and logs:
+            float(logs["loss"])
+            self.ended = True
+            with tqdm.external_write_mode():
+                self.say(f"the first step took {time.monotonic() - self.started:.1f} s")
+
+
 class ResumedMeans(keras.callbacks.Callback):
     """Keeps the running means of a resumed epoch, because Keras resets all metrics when an epoch begins.
 

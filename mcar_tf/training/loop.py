@@ -38,11 +38,13 @@ from mcar_tf.runs.splits import own_splits
 from mcar_tf.runs.weights import write_weights
 from mcar_tf.training.batches import Batches, open_batches
 from mcar_tf.training.callbacks import (
+    FirstStep,
     MovingAverage,
     NonFiniteLossError,
     ProgressBar,
     ResumedMeans,
     StallWatch,
+    StepCallbacks,
     StepGuard,
     StopRequestedError,
 )
@@ -50,7 +52,7 @@ from mcar_tf.training.checkpoints import STATE, Checkpoints, find_checkpoint
 from mcar_tf.training.devices import check_replicas
 from mcar_tf.training.model import build_trainable, freeze_backbone
 from mcar_tf.training.signals import Stopping
-from mcar_tf.training.state import RunState, epoch_line
+from mcar_tf.training.state import WAITED_LONG, RunState, epoch_line
 from mcar_tf.training.tensorboard import TensorBoardLog
 from mcar_tf.training.workers import OneProcess
 from pipelines.augment import UNSEEDED
@@ -82,6 +84,7 @@ class Training:
         average: moving average of the weights, or None; if there is one, it is evaluated and saved instead of them.
         panel: pictures whose regions are shown after each epoch, (B, S, S, 3) in [0, 255].
         writing: measures the time that checkpoints and logs take.
+        first_step: says what happens before the first step ends.
     """
 
     config: FitConfig
@@ -98,6 +101,7 @@ class Training:
     log: TensorBoardLog
     panel: tf.Tensor
     writing: Stopwatch = dataclasses.field(default_factory=Stopwatch)
+    first_step: FirstStep = dataclasses.field(default_factory=lambda: FirstStep(say))
 
     def save(self, steps: int) -> None:
         """Write a checkpoint.
@@ -132,6 +136,12 @@ def train(
         seconds = run.writing.seconds
         share = seconds / (time.monotonic() - began)
         say(f"checkpoints and logs took {seconds:.1f} s, {share:.1%} of the time of training")
+        waited = run.batches.clock.share_of_all
+        if waited >= WAITED_LONG:
+            say(
+                f"training waited for pictures for {waited:.0%} of its steps' time: --cache-dir decodes and resizes"
+                " them once, and more processor cores decode more at once"
+            )
     write_result(run)
 
 
@@ -213,6 +223,7 @@ def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
         trained = time.monotonic()
         row = {"epoch": run.state.epoch + 1} | {mean.name: float(mean.result()) for mean in run.model.metrics}
         row["learning_rate"] = float(run.model.optimizer.learning_rate)
+        run.batches.clock.close_epoch(trained - started)
         row["images_per_second"] = steps_left * run.config.batch_size / (trained - started)
         if run.must_stop():  # a signal may have come after the last step checked for one
             run.stopping.leave()
@@ -238,7 +249,8 @@ def run_steps(run: Training, steps_left: int) -> None:
     files = [file.path if isinstance(file, Part) else file for file in run.batches.train_files]
     watch = StallWatch(files, say=say)
     guard = StepGuard(run.save, config.checkpoint_minutes, run.must_stop, steps_done=done)
-    callbacks = [ResumedMeans(run.model)] if done else []
+    callbacks: list[keras.callbacks.Callback] = [run.first_step]
+    callbacks += [ResumedMeans(run.model)] if done else []
     callbacks += [run.average] if run.average else []
     with run.stopping.waiting(), contextlib.closing(bar), contextlib.closing(watch):
         try:
@@ -248,7 +260,7 @@ def run_steps(run: Training, steps_left: int) -> None:
                 epochs=run.state.epoch + 1,
                 # Without it, Keras asks for one batch too many, and counts a step for it although there is none.
                 steps_per_epoch=steps_left,
-                callbacks=[*callbacks, bar, watch, guard],
+                callbacks=StepCallbacks([*callbacks, bar, watch, guard], add_history=True, model=run.model),
                 verbose=0,
                 shuffle=False,
             )
@@ -285,7 +297,7 @@ def close_epoch(run: Training, row: dict[str, Any], predictions: Predictions | N
             append_history(folder / "history.csv", row)
             run.log.write_epoch(row, run.model, run.panel, predictions)
         run.save(0)
-        say(epoch_line(row, run.config.epochs))
+        say(epoch_line(row, run.config.epochs, run.batches.clock.share))
     if run.must_stop():
         run.stopping.leave()
 

@@ -7,6 +7,7 @@ from typing import Any
 from mcar_tf.evaluating.columns import VALIDATION_MAP
 from pipelines.words import percent
 
+WAITED_LONG = 0.1  # share of the steps' time from which waiting for pictures is said
 JUDGED_BY = VALIDATION_MAP["fused"]  # the column that decides which epoch is the best
 
 
@@ -63,8 +64,8 @@ class RunState:
         return 0 < early_stopping_epochs <= self.epoch - best_epoch
 
 
-def epoch_line(row: dict[str, Any], epochs: int) -> str:
-    """One line about an epoch, for people."""
+def epoch_line(row: dict[str, Any], epochs: int, waited: float = 0.0) -> str:
+    """One line about an epoch, for people. `waited`: share of its steps' time spent waiting for pictures."""
     parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {row['loss']:.4f}"]
     if "global_loss" in row:
         parts[-1] += f" (global {row['global_loss']:.4f}, local {row['local_loss']:.4f})"
@@ -74,6 +75,8 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
             of_global, of_local = (percent(row[VALIDATION_MAP[stream]]) for stream in ("global", "local"))
             parts[-1] += f" (global {of_global}, local {of_local})"
     parts.append(f"{row['images_per_second']:.0f} images/s")
+    if waited >= WAITED_LONG:
+        parts.append(f"waited for pictures {waited:.0%}")
     left = round((epochs - row["epoch"]) * row["seconds"])
     parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left" if left else "done")
     return "  ".join(parts)

@@ -34,6 +34,22 @@ def test_out_of_memory_names_what_to_lower():
 
 
 @pytest.mark.parametrize(
+    ("kind", "text", "is_it"),
+    [
+        (tf.errors.ResourceExhaustedError, "OOM when allocating tensor with shape[64,112,112,96]", True),
+        (tf.errors.InternalError, "Failed call to cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY: out of memory", True),
+        (tf.errors.InternalError, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes", True),
+        (tf.errors.UnknownError, "CUDNN_STATUS_ALLOC_FAILED", True),
+        (tf.errors.InternalError, "CUDA_ERROR_LAUNCH_FAILED", False),
+        (tf.errors.InvalidArgumentError, "input is named RESOURCE_EXHAUSTED", False),
+    ],
+)
+def test_a_card_that_runs_out_of_memory_has_several_errors(kind, text, is_it):
+    line = describe_error(kind(None, None, text))[1]
+    assert line.startswith("error: out of memory. Lower --batch-size") is is_it
+
+
+@pytest.mark.parametrize(
     ("error", "code", "line"),
     [
         (ValueError("`tau` must lie\n in [0, 1)."), 2, "error: `tau` must lie in [0, 1)."),

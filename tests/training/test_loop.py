@@ -50,7 +50,12 @@ def test_parts_of_a_run(run, capsys):
     }
     with (run.place.path / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
-    assert capsys.readouterr().out.startswith("epoch 1/2  loss ")
+    about_the_first_step, its_time, line = capsys.readouterr().out.splitlines()
+    assert about_the_first_step.startswith(
+        "reading the first pictures, and building the training step's graph"
+    )
+    assert its_time.startswith("the first step took ")
+    assert line.startswith("epoch 1/2  loss ")
 
     write_result(run)
     assert json.loads((run.place.path / "metrics.json").read_text())["test"]["images"] == 16

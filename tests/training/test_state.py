@@ -40,4 +40,9 @@ def test_patience_counts_from_the_best_epoch():
     ],
 )
 def test_the_line_of_an_epoch(row, line):
-    assert epoch_line(row, 10) == line
+    assert epoch_line(row, 10, waited=0.099) == line
+
+
+def test_the_line_of_an_epoch_says_how_long_it_waited_for_pictures():
+    row = {"epoch": 10, "loss": 0.5, "images_per_second": 12.3, "seconds": 5.0}
+    assert epoch_line(row, 10, waited=0.383).endswith("  12 images/s  waited for pictures 38%  done")

@@ -1,0 +1,51 @@
+"""Between steps nothing waits for the device, and the first step says what it does."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mcar_tf.training.callbacks import FirstStep, StepCallbacks
+
+
+class Seen(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.logs = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.logs.append(logs["loss"])
+
+
+def fit(callbacks, epochs=1):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    x = np.zeros((4, 2), np.float32)
+    for _ in range(epochs):
+        every = StepCallbacks(callbacks, add_history=True, model=model)
+        history = model.fit(x, x[:, :1], batch_size=2, verbose=0, callbacks=every)
+    return history
+
+
+def test_the_logs_of_a_step_come_as_tensors():
+    seen = Seen()
+    history = fit([seen])
+    assert len(seen.logs) == 2
+    assert all(isinstance(loss, tf.Tensor) for loss in seen.logs)
+    assert isinstance(history.history["loss"][0], float)
+
+
+def test_keras_own_list_makes_numbers_of_them():
+    """If this fails, Keras no longer waits for the device after each step, and `StepCallbacks` can go."""
+    seen = Seen()
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    model.fit(np.zeros((4, 2)), np.zeros((4, 1)), batch_size=2, verbose=0, callbacks=[seen])
+    assert all(isinstance(loss, float) for loss in seen.logs)
+
+
+def test_the_first_step_says_what_it_does_once():
+    lines = []
+    fit([FirstStep(lines.append)], epochs=2)
+    assert len(lines) == 2
+    assert lines[0].startswith("reading the first pictures, and building the training step's graph")
+    assert lines[1].startswith("the first step took ")
