@@ -33,7 +33,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("checkpoint_minutes", "csra_temperature", "box_spread"), _POSITIVE),
     **dict.fromkeys(("weight_decay", "warmup_epochs", "clip_norm"), _NOT_NEGATIVE),
     **dict.fromkeys(("csra_lambda", "min_box_cells", "gamma_positive", "gamma_negative"), _NOT_NEGATIVE),
-    **dict.fromkeys(("momentum", "ema_decay", "tau", "val_fraction", "margin"), _BELOW_1),
+    **dict.fromkeys(("momentum", "ema_decay", "tau", "val_fraction", "margin", "one_look_share"), _BELOW_1),
     **dict.fromkeys(("gwp_lambda", "distill", "own_region"), ("in [0, 1]", lambda value: 0 <= value <= 1)),
     "box_jitter": ("in [0, 0.5]", lambda value: 0 <= value <= 0.5),
     "seed": (f"in [0, {2**32 - 1}]", lambda value: 0 <= value < 2**32),
@@ -61,7 +61,7 @@ ONLY_WITH = {
 # Options that have an effect only if the model looks at regions.
 ONLY_WITH_REGIONS = (
     *("glance_size", "localizer", "box_spread", "min_box_cells", "box_jitter"),
-    *("fusion", "look_band", "distill", "own_region"),
+    *("fusion", "look_band", "distill", "own_region", "one_look_share"),
 )
 
 

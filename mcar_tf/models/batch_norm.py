@@ -151,6 +151,16 @@ def copy_backbone(source: keras.Model, target: keras.Model) -> None:
         ours.set_weights([*values, *values[len(values) - missing :]] if missing >= 0 else values[:missing])
 
 
+def give_local_stream_the_statistics(network: keras.Model) -> None:
+    """Set the local stream's moving statistics to the global stream's, where each stream has its own."""
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            give_local_stream_the_statistics(layer)
+        elif isinstance(layer, FusedBatchNormalization) and layer.statistics == "per_stream":
+            layer.local_moving_mean.assign(layer.moving_mean)
+            layer.local_moving_variance.assign(layer.moving_variance)
+
+
 def check_batch_norm(batch_norm: str) -> None:
     """Raise `ValueError` for unknown statistics."""
     if batch_norm not in STATISTICS:

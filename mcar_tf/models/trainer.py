@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from mcar_tf.models.batch_norm import MOVING
+from mcar_tf.models.batch_norm import MOVING, give_local_stream_the_statistics
 from mcar_tf.models.crop import Crop, crop_and_resize, crop_and_resize_portable
 from mcar_tf.models.keras_internals import BuiltModel, MeanOfOneReplica, take_gradients_as_given
 from mcar_tf.models.rematerialize import rematerialize
@@ -50,6 +50,17 @@ class TwoStreamTrainer(BuiltModel):
         super().__init__(**kwargs)
         self.crop_form: Crop = crop_and_resize
         self.rematerialized: Callable[[tf.Tensor, bool, bool], tf.Tensor] | None = None
+        self.learns_one_look = False
+
+    def learn_one_look(self, alone: bool) -> None:
+        """Train the global stream alone from the next step on, or both. A change makes Keras trace the step again.
+
+        The local stream has the same weights and gets the global stream's statistics, so it learns what can be
+        learnt without a second look, in a fraction of the time.
+        """
+        if self.learns_one_look != alone:
+            self.learns_one_look = alone
+            self.make_train_function(force=True)
 
     def global_pass(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Activation map and logits of the whole image."""
@@ -138,7 +149,7 @@ class TwoStreamTrainer(BuiltModel):
         BatchNorm's moving statistics are averaged over the replicas, so after every step all replicas are the same,
         and any of them may be evaluated and saved.
         """
-        if self.one_stream_at_a_time:
+        if self.one_stream_at_a_time and not self.learns_one_look:
             losses, gradients = self._one_stream_after_the_other(batch)
         else:
             losses, gradients = self._both_streams_at_once(batch)
@@ -151,6 +162,8 @@ class TwoStreamTrainer(BuiltModel):
             )
             for statistic, mean in zip(statistics, means, strict=True):
                 statistic.assign(mean)
+        if self.learns_one_look:
+            give_local_stream_the_statistics(self.backbone)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         return self._update_loss_means(losses, tf.shape(batch["labels"])[0])
 
@@ -181,6 +194,9 @@ class TwoStreamTrainer(BuiltModel):
 
     def losses_of(self, batch: Batch, training: bool) -> dict[str, tf.Tensor]:
         """The loss that is minimized and each stream's loss, all scalars."""
+        if training and self.learns_one_look:
+            loss = self._loss_on(batch, self.global_pass(batch["image"], training)[1])
+            return {"loss": loss, "global_loss": loss}
         streams = self.forward(batch["image"], training)
         losses = {"global_loss": self._global_loss(batch, streams)}
         if self.top_n:
@@ -229,7 +245,8 @@ class TwoStreamTrainer(BuiltModel):
 
     def _update_loss_means(self, losses: dict[str, tf.Tensor], images: tf.Tensor) -> dict[str, tf.Tensor]:
         for name, mean in self.loss_means.items():
-            mean.update_state(losses[name], sample_weight=images)
+            if name in losses:
+                mean.update_state(losses[name], sample_weight=images)
         return {name: mean.result() for name, mean in self.loss_means.items()}
 
 

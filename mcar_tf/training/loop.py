@@ -8,6 +8,7 @@ of both is the whole run.
 import contextlib
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -214,6 +215,8 @@ def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
         The epoch's row of the history, and the predictions on the validation split, or None if the run has none.
     """
     freeze_backbone(run.model, run.state.epoch < run.config.freeze_backbone_epochs)
+    one_look = run.state.epoch < round(run.config.one_look_share * run.config.epochs)
+    run.model.learn_one_look(one_look)
     steps_left = run.batches.steps_per_epoch - run.state.steps
     started = time.monotonic()
     if steps_left:  # 0 if the run was stopped between the last step and the end of validation
@@ -222,6 +225,8 @@ def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
     with _epoch_saved(run):
         trained = time.monotonic()
         row = {"epoch": run.state.epoch + 1} | {mean.name: float(mean.result()) for mean in run.model.metrics}
+        if one_look:
+            row["local_loss"] = math.nan  # not computed
         row["learning_rate"] = float(run.model.optimizer.learning_rate)
         run.batches.clock.close_epoch(trained - started)
         row["images_per_second"] = steps_left * run.config.batch_size / (trained - started)

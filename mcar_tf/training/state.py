@@ -1,6 +1,7 @@
 """The progress of a run apart from its variables: epochs, steps and history. Loads no TensorFlow."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def epoch_line(row: dict[str, Any], epochs: int, waited: float = 0.0) -> str:
     """One line about an epoch, for people. `waited`: share of its steps' time spent waiting for pictures."""
     parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {row['loss']:.4f}"]
     if "global_loss" in row:
-        parts[-1] += f" (global {row['global_loss']:.4f}, local {row['local_loss']:.4f})"
+        local = "not trained yet" if math.isnan(row["local_loss"]) else f"{row['local_loss']:.4f}"
+        parts[-1] += f" (global {row['global_loss']:.4f}, local {local})"
     if JUDGED_BY in row:
         parts.append(f"val mAP {percent(row[JUDGED_BY])}")
         if "global_loss" in row:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from test_mcar import CLASSES, SIZE, batch_of, small_model
 
-from mcar_tf.models.batch_norm import MOVING
+from mcar_tf.models.batch_norm import MOVING, copy_backbone
 from mcar_tf.models.boxes import jitter_boxes
 from mcar_tf.models.crop import crop_and_resize
 from mcar_tf.training.losses import asymmetric, binary_cross_entropy
@@ -366,3 +366,36 @@ def test_shares_that_are_none_or_do_nothing_are_refused(name):
         small_model().compile(TwoRateSGD(0.0), binary_cross_entropy, learning="single", **{name: 0.5})
     with pytest.raises(ValueError, match=f"`{name}` does nothing but in the pair loss"):
         small_model(top_n=0).compile(TwoRateSGD(0.0), binary_cross_entropy, **{name: 0.5})
+
+
+@pytest.mark.parametrize("compiled", [{}, {"low_memory": True}, {"learning": "single"}])
+def test_one_look_alone_trains_as_the_plain_backbone_and_gives_both_streams_its_statistics(images, compiled):
+    two_looks, plain = small_model(batch_norm="per_stream"), small_model(top_n=0)
+    copy_backbone(two_looks.backbone, plain.backbone)
+    plain.classifier.set_weights(two_looks.classifier.get_weights())
+    two_looks.compile(TwoRateSGD(0.01), binary_cross_entropy, **compiled)
+    two_looks.learn_one_look(True)
+    for _ in range(2):
+        losses = two_looks.train_step(batch_of(images))
+    trained(images, 2, model=plain)
+    for one, other in zip(two_looks.trainable_weights, plain.trainable_weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, err_msg=one.path)
+    statistics = {name: [v for v in two_looks.weights if v.path.endswith("/" + name)] for name in MOVING}
+    assert statistics["moving_mean"]
+    for name in ("moving_mean", "moving_variance"):
+        theirs = [v for v in plain.weights if v.path.endswith("/" + name)]
+        for one, local, other in zip(statistics[name], statistics[f"local_{name}"], theirs, strict=True):
+            np.testing.assert_array_equal(local, one)
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert float(losses["loss"]) == float(losses["global_loss"]) > 0.0
+
+
+def test_after_one_look_both_streams_learn_as_from_the_start(images):
+    changed, always = small_model(), small_model()
+    changed.compile(TwoRateSGD(0.01), binary_cross_entropy)
+    changed.learn_one_look(True)
+    changed.learn_one_look(False)
+    changed.train_step(batch_of(images))
+    trained(images, 1, model=always)
+    for one, other in zip(changed.get_weights(), always.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -175,6 +175,7 @@ def test_jitter_and_each_streams_statistics_go_on_as_if_nothing_had_been(start, 
     more = {
         "epochs": 2, "box_jitter": 0.3, "batch_norm": "per_stream", "fusion": "mean", "schedule": "one_cycle",
         "drop_epochs": [30, 50], "image_size": 32, "glance_size": 16, "distill": 0.5,
+        "one_look_share": 0.5,
     }  # fmt: skip
     start(tmp_path / "whole", **more)
     with monkeypatch.context() as patch:
@@ -184,6 +185,9 @@ def test_jitter_and_each_streams_statistics_go_on_as_if_nothing_had_been(start, 
     assert any((tmp_path / "cut" / "checkpoints").glob("epoch-0000-step-*"))
     start(tmp_path / "cut", **more)
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    local_losses = [row["local_loss"] for row in history_of(tmp_path / "whole")]
+    assert local_losses[0] == ""
+    assert float(local_losses[1]) > 0.0
 
 
 def test_a_checkpoint_makes_first_weights_needless(start, options, tmp_path, monkeypatch):
