@@ -16,7 +16,17 @@ ROOT = Path(__file__).parent.parent
 COMMANDS = {
     *(
         f"mcar_tf.{name}"
-        for name in ("fit", "evaluate", "predict", "calibrate", "export", "report", "compare", "serve")
+        for name in (
+            "fit",
+            "evaluate",
+            "predict",
+            "calibrate",
+            "export",
+            "report",
+            "compare",
+            "serve",
+            "audit",
+        )
     ),
     *(
         f"mcar_tf.{name}"
@@ -68,6 +78,9 @@ ALLOWED = {
     "mcar_tf.__main__": {"mcar_tf", "pipelines.command"},
     "mcar_tf.config": {"mcar_tf.models.backbone_table", "mcar_tf.models.band", "mcar_tf.option_rules",
                        "mcar_tf.training.recipes", "pipelines.command", "pipelines.samples"},
+    "mcar_tf.auditing": {"mcar_tf.config", "mcar_tf.evaluating", "mcar_tf.models.mcar", "mcar_tf.option_rules",
+                         "mcar_tf.reporting.drawing", "mcar_tf.reporting.page", "mcar_tf.runs", "pipelines"},
+    "mcar_tf.auditing.cases": {"mcar_tf.evaluating.predictions"},
     "mcar_tf.metrics": set(),
     "mcar_tf.models": set(),
     "mcar_tf.option_rules": {"pipelines.samples"},

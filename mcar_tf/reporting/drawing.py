@@ -243,6 +243,13 @@ def encode_png(image: Array) -> bytes:
     return file.getvalue()
 
 
+def encode_jpeg(image: Array) -> bytes:
+    """The image as a JPEG file's bytes, for pages with many photographs."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
 # ------------------------------------------------------------------ geometry of boxes and labels, in pixels
 
 Rectangle = tuple[int, ...]  # left, top, right, bottom, all inside

@@ -1,12 +1,10 @@
 """Makes the report's sections with pictures of an evaluated run: its errors and its regions."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from mcar_tf.reporting import drawing, page
 from mcar_tf.reporting.choosing import Selection, find_class_map
@@ -127,19 +125,15 @@ def _region_picture(
     colors = [_color(labels[c], weights[c]) for c in [*(region.class_index for region in regions), *corner]]
     outputs = run.predictions.outputs(row)
     captions = [make_title(run.classes[c], outputs["global_probs"][c], outputs["probs"][c]) for c in corner]
-    drawn = Image.fromarray(
-        drawing.draw_regions(
-            drawing.give_room(image),
-            [region.box for region in regions],
-            [region.title for region in regions],
-            colors,
-            captions,
-        )
+    drawn = drawing.draw_regions(
+        drawing.give_room(image),
+        [region.box for region in regions],
+        [region.title for region in regions],
+        colors,
+        captions,
     )
-    drawn.thumbnail((MAX_SIDE, MAX_SIDE))
-    file = io.BytesIO()
-    drawn.save(file, "JPEG", quality=88)
-    return page.picture(file.getvalue(), "jpeg", f"{caption} {run.predictions.ids[row]}")
+    encoded = drawing.encode_jpeg(drawing.at_most(drawn, MAX_SIDE))
+    return page.picture(encoded, "jpeg", f"{caption} {run.predictions.ids[row]}")
 
 
 def _color(present: bool, counts: bool) -> drawing.Color:

@@ -38,6 +38,11 @@ RUN_FILES = (
     *("predictions.npz", "per_class.csv", "coco_results.json", "results/*/Main/comp?_cls_*.txt"),
     *("checkpoints/epoch-*-step-*", "checkpoints/broken-epoch-*-step-*", "checkpoints/*.weights.h5*"),
     "tensorboard/events.out.tfevents.*",
+    *(
+        f"audit/{name}"
+        for name in ("audit.html", "cases.csv", "labels.json", "label_studio.json", "label_studio.xml")
+    ),
+    "audit/data/" + "[0-9]" * 5 + "-*",
     *(f"evaluations/*/{name}" for name in (METRICS, "predictions.npz", "per_class.csv", "coco_results.json")),
 )
 

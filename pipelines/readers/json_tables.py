@@ -26,7 +26,8 @@ from pipelines.readers.values import (
 
 LINE_BYTES = 2**24  # at most so many for one object
 SAMPLED = 100  # lines, from which the keys are found
-NO_LABELS = {"text", "rating", "number", "datetime"}  # what Label Studio's tags that ask for no label write
+# What Label Studio's tags that ask for no label write; a plain Rectangle writes its `width`.
+NO_LABELS = {"text", "rating", "number", "datetime", "width"}
 
 
 def open_json(path: Path, split: str | None, told: Told, folder: Path | None = None) -> Table:

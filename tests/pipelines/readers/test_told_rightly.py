@@ -219,7 +219,10 @@ def label_studio(path, *values):
 
 @pytest.mark.parametrize("kind", ["ellipselabels", "keypointlabels", "brushlabels", "labels", "choices"])
 def test_labels_of_every_kind_of_shape_are_read(tmp_path, kind):
-    path = label_studio(tmp_path / "e.json", [{"x": 1, kind: ["cat"]}, {"rating": 4}], [{kind: ["dog"]}])
+    plain = {"x": 1, "y": 1, "width": 9, "height": 9, "rotation": 0}  # a Rectangle without labels
+    path = label_studio(
+        tmp_path / "e.json", [{"x": 1, kind: ["cat"]}, {"rating": 4}, plain], [{kind: ["dog"]}]
+    )
     assert present_of(read_table(path, check_files=False, **WHOLE)) == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
 
 
