@@ -1,20 +1,23 @@
 """Train: `python -m mcar_tf.fit --dataset coco`. A prepared set in, a run folder out."""
 
+import contextlib
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.evaluating import columns
 from mcar_tf.option_rules import NO_SPLIT
-from mcar_tf.runs.folder import command_on
+from mcar_tf.runs.folder import command_on, is_run
 from mcar_tf.training.data import check_against_data, describe_data, limit_regions, prepare_data
 from mcar_tf.training.recipes import recipe_line
 from mcar_tf.training.run import run_to_end
 from mcar_tf.training.signals import stop_between_steps
 from mcar_tf.training.workers import find_workers
-from pipelines.command import run_command
+from pipelines.command import Terminated, run_command
+from pipelines.words import typed
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("\n".join(describe_data(config, manifest)), flush=True)
         if config.recipe:
             print(recipe_line(vars(config), vars(FitConfig())), flush=True)
-    with stop_between_steps() as stopping, workers.folder(config.run_dir) as folder:
+    with (
+        stop_between_steps() as stopping,
+        telling_how_to_go_on(config, argv, workers.leads),
+        workers.folder(config.run_dir) as folder,
+    ):
         metrics, seconds = run_to_end(config, folder, manifest, stopping, workers)
         name = f"MCAR, {config.top_n} regions" if config.top_n else f"plain {config.backbone}"
         rows = stream_rows(name, config, metrics)
@@ -40,6 +47,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             times.append(f"baseline {seconds:.0f} s")
     if workers.leads:
         print_closing(config, folder, rows, times)
+
+
+@contextlib.contextmanager
+def telling_how_to_go_on(config: FitConfig, argv: Sequence[str] | None, leads: bool) -> Iterator[None]:
+    """If a signal ends the `with` block, print the command that goes on with the run."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated):
+        if leads and is_run(config.run_dir):
+            words = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--overwrite"]
+            words += [] if "--resume" in words else ["--resume"]
+            print(f"\nTo go on: {typed('mcar_tf.fit')} {shlex.join(words)}", file=sys.stderr)
+        raise
 
 
 def stream_rows(name: str, config: FitConfig, metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

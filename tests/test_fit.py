@@ -13,7 +13,8 @@ from loading import loads
 from PIL import Image
 
 from mcar_tf.config import FitConfig, config_to_yaml, parse_fit_config, read_config
-from mcar_tf.fit import main
+from mcar_tf.fit import main, telling_how_to_go_on
+from mcar_tf.runs.folder import MARKS
 
 COMMANDS = [
     *(
@@ -295,3 +296,13 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(words, tmp_path):
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
     assert "Traceback" not in result.stderr
+
+
+def test_an_interrupted_run_tells_how_to_go_on(tmp_path, capsys):
+    for name in MARKS:
+        (tmp_path / name).touch()
+    config = FitConfig(out_dir=tmp_path)
+    words = ["--out-dir", "my run", "--overwrite"]
+    with pytest.raises(KeyboardInterrupt), telling_how_to_go_on(config, words, True):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "\nTo go on: python -m mcar_tf.fit --out-dir 'my run' --resume\n"

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,12 @@ def folder(run, tmp_path_factory):
     Image.fromarray(photo().astype(np.uint8)).save(folder / "photo.jpg", quality=95)
     Image.fromarray(photo().astype(np.uint8)).save(folder / "photo.png")
     return folder
+
+
+@pytest.fixture
+def photo_file(tmp_path):
+    Image.fromarray(photo().astype(np.uint8)).save(tmp_path / "photo.png")
+    return str(tmp_path / "photo.png")
 
 
 @pytest.fixture
@@ -135,3 +143,54 @@ def test_requests_to_warm_up_are_those_of_tensorflow_serving(folder, tmp_path):
         "serve_tensor images (1, 32, 32, 3)",
         "global_only encoded (1,)",
     ]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The sdist, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("built")
+    python = make_environment(folder / "env", "build")
+    command = [python, "-m", "build", "--outdir", str(folder / "dist"), str(EXAMPLES.parent)]
+    subprocess.run(command, check=True, capture_output=True)
+    (sdist,) = (folder / "dist").glob("*.tar.gz")
+    (wheel,) = (folder / "dist").glob("*.whl")
+    return sdist, wheel
+
+
+def test_a_wheel_and_an_sdist_hold_what_they_need_and_no_tests(built):
+    sdist, wheel = built
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    with zipfile.ZipFile(wheel) as archive:
+        installed = set(archive.namelist())
+    page = {
+        f"mcar_tf/exporting/page/{file.name}"
+        for file in (EXAMPLES.parent / "mcar_tf" / "exporting" / "page").iterdir()
+    }
+    assert page | {"LICENSE", "README.md", "pyproject.toml"} <= names
+    assert page | {f"{wheel.name.rpartition('-py3')[0]}.dist-info/licenses/LICENSE"} <= installed
+    assert {name.partition("/")[0].partition("-")[0] for name in installed} == {"mcar_tf", "pipelines"}
+    assert not [name for name in names | installed if name.startswith("tests")]
+
+
+def test_a_wheel_trains_and_answers_in_an_empty_environment(built, photo_file, tmp_path):
+    python = make_environment(tmp_path / "env", str(built[1]))
+    mcar = python.with_name("mcar")
+
+    def run(*words):
+        return subprocess.run([mcar, *words], capture_output=True, text=True, cwd=tmp_path, check=True)
+
+    assert "  fit " in run("--help").stdout
+    assert run("fit", "--help").stdout.startswith("usage: mcar fit [options]")
+    small = ["--epochs", "1", "--image-size", "32", "--top-n", "1"]
+    trained = run("fit", *small)
+    assert "mcar predict --run runs/digits-tiny_resnet --images IMAGES --draw" in trained.stdout
+    answered = run("predict", "--run", "runs/digits-tiny_resnet", "--images", photo_file)
+    assert answered.stdout.endswith("written to runs/digits-tiny_resnet/predictions/predictions.jsonl\n")
+    code = (
+        "import mcar_tf, sys; print(sorted(mcar_tf.load_run('runs/digits-tiny_resnet').predict(sys.argv[1])))"
+    )
+    asked = subprocess.run(
+        [python, "-c", code, photo_file], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert asked.stdout == "['image', 'labels', 'regions']\n"

@@ -31,6 +31,7 @@ class Batches:
         train: the split that is trained on.
         test: the split whose metrics are the result, if there is one.
         train_files, validation_files: files to read; `validation_files` is empty if the run has no validation split.
+        validation_examples: number of pictures in them.
     """
 
     config: FitConfig
@@ -40,6 +41,7 @@ class Batches:
     test: Split | Portion | None
     train_files: Sequence[Path | Part]
     validation_files: Sequence[Path | Part]
+    validation_examples: int
 
     @property
     def steps_per_epoch(self) -> int:
@@ -99,9 +101,8 @@ def open_batches(config: FitConfig, manifest: Manifest) -> Batches:
     train = find_split(config, manifest, config.train_split)
     validates = VALIDATION in split_names(config, manifest)
     train_files: Sequence[Path | Part] = train.files
-    validation_files: Sequence[Path | Part] = (
-        find_split(config, manifest, VALIDATION).files if validates else []
-    )
+    validation = find_split(config, manifest, VALIDATION) if validates else None
+    validation_files: Sequence[Path | Part] = validation.files if validation else []
     if config.cache_dir:
         train_files = cache_resized(train_files, config.image_size, config.cache_dir)
         validation_files = cache_resized(validation_files, config.image_size, config.cache_dir)
@@ -113,6 +114,7 @@ def open_batches(config: FitConfig, manifest: Manifest) -> Batches:
         test=None if config.eval_split == NO_SPLIT else find_split(config, manifest, config.eval_split),
         train_files=train_files,
         validation_files=validation_files,
+        validation_examples=validation.examples if validation else 0,
     )
 
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -235,7 +236,9 @@ def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
         if run.batches.validation_files:
             with run.weights_in_use():
                 predictions = predict_dataset(
-                    run.model, run.batches.to_evaluate(run.batches.validation_files)
+                    run.model,
+                    run.batches.to_evaluate(run.batches.validation_files),
+                    images=run.batches.validation_examples if sys.stderr.isatty() else None,
                 )
             metrics = evaluate_predictions(predictions)
             row |= {column: metrics[stream]["mAP"] for stream, column in VALIDATION_MAP.items()}

@@ -39,8 +39,10 @@ def run_to_end(
 
             if workers.leads:
                 pictures = find_split(config, manifest, config.train_split).examples
+                regions = f"looking again at {config.top_n} regions" if config.top_n else "one look"
                 say_device(
                     config.precision,
+                    f"{config.backbone} at {config.image_size} px, {regions}",
                     f"{pictures:,} pictures to learn from",
                     f"{len(manifest.classes)} classes",
                     str(folder),
