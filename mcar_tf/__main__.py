@@ -13,6 +13,7 @@ COMMANDS = {
     "Your pictures": {
         "build": ("pipelines.build", "Turn pictures and their labels into a prepared set."),
         "beam": ("pipelines.beam", "The same on a cluster, for sets that outgrow one machine."),
+        "audit": ("mcar_tf.audit", "Find labels of a set that are likely to be wrong or missing."),
     },
     "A model": {
         "fit": ("mcar_tf.fit", "Train a model on a prepared set."),
