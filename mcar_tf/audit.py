@@ -17,11 +17,11 @@ class AuditOptions:
     run: Path | None = option(None, "The run folder; labels are compared with what it sees in pictures that it never"
                                     " learnt from.")
     runs: list[Path] = option([], "Instead of --run: several run folders, one for each fold of the set.")
-    split: str | None = option(None, "Split whose labels are audited (null: each run's eval-split).")
-    data_dir: Path | None = option(None, "Folder of the prepared sets (null: the one that the run used).")
+    split: str | None = option(None, "Split whose labels are audited (default: each run's eval-split).")
+    data_dir: Path | None = option(None, "Folder of the prepared sets (default: the one that the run used).")
     cases: int = option(1000, "Most cases that are written, the likeliest mistakes first.")
     pictures: int = option(100, "How many of them the page shows.")
-    out_dir: Path | None = option(None, "Folder for the results (null: <run>/audit, of the first run).")
+    out_dir: Path | None = option(None, "Folder for the results (default: <run>/audit, of the first run).")
     # fmt: on
 
 
