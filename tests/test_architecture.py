@@ -32,6 +32,7 @@ COMMANDS = {
         f"mcar_tf.{name}"
         for name in ("sweep", "tradeoff", "benchmark", "benchmark_gpu", "benchmark_metrics", "import_run")
     ),
+    "mcar_tf.predict_beam",
     *(f"pipelines.{name}" for name in ("build", "beam", "benchmark")),
 }
 
@@ -97,6 +98,7 @@ ALLOWED = {
     "mcar_tf.runs.importing": {"mcar_tf.config", "mcar_tf.models", "mcar_tf.runs", "mcar_tf.training.checkpoints"},
     "mcar_tf.evaluating": {"mcar_tf.metrics", "pipelines"},
     "mcar_tf.evaluating.columns": {"mcar_tf.metrics"},
+    "mcar_tf.bulk": {"mcar_tf.evaluating", "mcar_tf.serving.served_model", "pipelines"},
     "mcar_tf.reporting": {"mcar_tf.config", "mcar_tf.evaluating", "mcar_tf.metrics", "mcar_tf.runs", "pipelines"},
     "mcar_tf.reporting.drawing": {"mcar_tf.reporting.regions"},
     "mcar_tf.reporting.regions": set(),

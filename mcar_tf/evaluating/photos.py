@@ -8,9 +8,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -21,14 +20,26 @@ from mcar_tf.evaluating.answers import Answer
 from mcar_tf.evaluating.looks import count_looks
 from mcar_tf.evaluating.predictions import check_numbers
 from pipelines.decode import decode_and_resize
-from pipelines.pictures import BadPicture, describe_damage, read_file, read_picture, reading_threads, see
+from pipelines.pictures import (
+    BadPicture,
+    Picture,
+    describe_damage,
+    read_file,
+    read_picture,
+    reading_threads,
+    see,
+)
 
+if TYPE_CHECKING:
+    import keras
+
+Content = TypeVar("Content")
 Array = npt.NDArray[Any]
 Source = Union[Path, "InMemory"]
 
 
 def predict_files(
-    model: keras.Model,
+    model: "keras.Model",
     files: Sequence[Source],
     classes: Sequence[str],
     unreadable: list[str],
@@ -54,7 +65,7 @@ def predict_files(
     """
     look = _compiled_look(model, image_size)
     thresholds = np.broadcast_to(np.asarray(threshold, np.float64), len(classes))
-    pictures = read_ahead(files, image_size, ahead=2 * batch_size)
+    pictures = read_ahead(files, lambda file: read_pixels(file, image_size), ahead=2 * batch_size)
     with tqdm(total=len(files), desc="predicting", unit=" images", disable=None, leave=False) as bar:
         while read := list(itertools.islice(pictures, batch_size)):
             batch = [(file, pixels) for file, pixels in read if not isinstance(pixels, str)]
@@ -72,7 +83,7 @@ def predict_files(
                     unreadable.append(f"{file} {pixels}")
                     yield {"image": str(file), "labels": [], "regions": [], "error": pixels}
                 else:
-                    yield describe(file, next(rows), classes, thresholds, all_classes)
+                    yield describe(str(file), next(rows), classes, thresholds, all_classes)
                 bar.update()
 
 
@@ -119,38 +130,40 @@ def as_source(picture: str | os.PathLike[str] | Image.Image | Array, name: str) 
 
 
 @functools.lru_cache(maxsize=2)  # so that answers one by one trace the model only once
-def _compiled_look(model: keras.Model, image_size: int) -> Callable[[Array], dict[str, tf.Tensor]]:
+def _compiled_look(model: "keras.Model", image_size: int) -> Callable[[Array], dict[str, tf.Tensor]]:
     return tf.function(
         lambda images: model(images, training=False),
         input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.float32)],
     )
 
 
-def read_ahead(files: Sequence[Source], image_size: int, ahead: int) -> Iterator[tuple[Source, Array | str]]:
-    """Each file with its pixels, as `read_pixels` returns them, or why it can't be read.
+def read_ahead(
+    files: Sequence[Source], read: Callable[[Any], Content], ahead: int
+) -> Iterator[tuple[Source, Content | str]]:
+    """Each file with its content, or why it can't be read.
 
     All cores read files ahead, while the caller uses the earlier ones.
 
     Args:
         files: the image files, or pictures in memory.
-        image_size: side S in px.
+        read: returns a file's content, or raises `BadPicture` or `FileNotFoundError`.
         ahead: how many files are read before they are asked for.
     """
 
-    def read(file: Source) -> Array | str:
+    def try_to_read(file: Source) -> Content | str:
         try:
-            return read_pixels(file, image_size)
+            return read(file)
         except BadPicture as error:
             return str(error)
         except FileNotFoundError:
             return "is gone"
 
-    waiting: collections.deque[tuple[Source, Future[Array | str]]] = collections.deque()
+    waiting: collections.deque[tuple[Source, Future[Content | str]]] = collections.deque()
     left = iter(files)
     pool = reading_threads()
     try:
         for file in left:
-            waiting.append((file, pool.submit(read, file)))
+            waiting.append((file, pool.submit(try_to_read, file)))
             if len(waiting) > ahead:
                 first, pixels = waiting.popleft()
                 yield first, pixels.result()
@@ -162,13 +175,22 @@ def read_ahead(files: Sequence[Source], image_size: int, ahead: int) -> Iterator
 
 
 def read_pixels(file: Source, image_size: int) -> Array:
-    """A picture upright and resized to a square, (S, S, 3) float32 in [0, 255].
+    """A file's picture, as `decode_pixels` returns it.
 
     Raises:
         BadPicture: the file can't be decoded.
         FileNotFoundError: the file does not exist.
     """
-    picture = read_picture(file.encoded if isinstance(file, InMemory) else read_file(file))
+    encoded = file.encoded if isinstance(file, InMemory) else read_file(file)
+    return decode_pixels(read_picture(encoded), image_size)
+
+
+def decode_pixels(picture: Picture, image_size: int) -> Array:
+    """A picture upright and resized to a square, (S, S, 3) float32 in [0, 255].
+
+    Raises:
+        BadPicture: it can't be decoded.
+    """
     try:
         pixels: Array = _decoder(image_size)(
             tf.constant(picture.encoded), tf.constant(picture.orientation)
@@ -190,7 +212,7 @@ def _decoder(image_size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 
 
 def describe(
-    file: Source,
+    name: str,
     outputs: Mapping[str, Array],
     classes: Sequence[str],
     thresholds: Array,
@@ -224,4 +246,4 @@ def describe(
         }
         for box, c, prob in zip(outputs["boxes"], outputs["box_classes"], outputs["box_probs"], strict=True)
     ]
-    return {"image": str(file), "labels": labels, "regions": regions}
+    return {"image": name, "labels": labels, "regions": regions}

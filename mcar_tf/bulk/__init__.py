@@ -1,0 +1,1 @@
+"""Predict for more pictures than one machine can look at, shard by shard."""
