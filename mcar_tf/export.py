@@ -31,7 +31,7 @@ class ExportOptions(ModelOptions):
     overwrite: bool = option(False, "Replace the export folder if there is one.", group=WHAT)
     formats: list[str] = option(
         ["saved_model", "tflite"], f"Some of {', '.join(FORMATS)}. saved_model: for servers; tflite: for phones;"
-        " web: a page for any browser.", group=WHAT)
+        " web: a page for any browser; onnx: for onnxruntime, OpenVINO and others.", group=WHAT)
     precision: list[str] = option(
         ["float32"], f"Some of {', '.join(PRECISIONS)}: a TFLite file in each. float16: half the size; dynamic:"
         " weights of 8 bits; int8: the whole network in 8 bits, calibrated on pictures of the training split.",

@@ -2,6 +2,7 @@
 
 saved_model/1/             for TensorFlow Serving and `tf.saved_model.load`
 mcar-<precision>.tflite    for LiteRT on phones
+mcar.onnx                  for onnxruntime, OpenVINO and others
 labels.txt                 class names, one per line, in the order of the outputs
 thresholds.json            after `calibrate`: the probability from which on each class counts as present
 card.md                    data, recipe, metrics, limits, and how far each form is from the model

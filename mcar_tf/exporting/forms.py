@@ -102,8 +102,8 @@ class Form:
         bar: how far it may be from the model.
         precision: the value of `--precision` that asks for it; None: the format has no choice of precision.
         calibrated: whether it needs pictures to find its ranges.
-        needs: the module that must be installed to write it, or None.
-        extra: the extra of this package that installs that module.
+        needs: modules that must be installed to write and load it.
+        extra: the extra of this package that installs these modules.
     """
 
     format: str
@@ -112,7 +112,7 @@ class Form:
     bar: Bar
     precision: str | None = None
     calibrated: bool = False
-    needs: str | None = None
+    needs: tuple[str, ...] = ()
     extra: str | None = None
 
     @property
@@ -130,10 +130,11 @@ class Form:
         Raises:
             ValueError: it is missing; the message names the extra to install.
         """
-        if self.needs and importlib.util.find_spec(self.needs) is None:
-            raise ValueError(
-                f"{self.name} needs {self.needs.replace('_', '-')}: pip install 'mcar-tf[{self.extra}]'"
-            )
+        for module in self.needs:
+            if importlib.util.find_spec(module) is None:
+                raise ValueError(
+                    f"{self.name} needs {module.replace('_', '-')}: pip install 'mcar-tf[{self.extra}]'"
+                )
 
 
 _SAVED_MODEL, _TFLITE = "mcar_tf.exporting.saved_model", "mcar_tf.exporting.tflite"
@@ -146,8 +147,9 @@ FORMS = (
     Form("tflite", "mcar-float16.tflite", _TFLITE, Bar(mean_ap_loss=0.005), "float16"),
     Form("tflite", "mcar-dynamic.tflite", _TFLITE, Bar(mean_ap_loss=0.01), "dynamic"),
     Form("tflite", "mcar-int8.tflite", _TFLITE, Bar(mean_ap_loss=0.01), "int8",
-         calibrated=True, needs="ai_edge_quantizer", extra="phone"),
+         calibrated=True, needs=("ai_edge_quantizer",), extra="phone"),
     Form("web", "web", "mcar_tf.exporting.web", _EXACT),
+    Form("onnx", "mcar.onnx", "mcar_tf.exporting.onnx_file", _EXACT, needs=("tf2onnx", "onnxruntime"), extra="onnx"),
 )
 # fmt: on
 

@@ -31,9 +31,9 @@ def page_files(
         imports: names of third-party modules -> their addresses.
         host: the host of these modules, if not the page's own server.
     """
-    others = "" if settings["engine"] == "litert" else "litert.js"
+    unused = "server.js" if settings["engine"] == "litert" else "litert.js"
     folder = resources.files("mcar_tf.exporting") / "page"
-    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != others}
+    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != unused}
     files["settings.json"] = json.dumps(dict(settings), ensure_ascii=False, indent=1).encode()
     files["index.html"] = _fill(files["index.html"].decode(), settings["name"], imports or {}, host)
     return {name: (content, MEDIA_TYPES[name.rpartition(".")[2]]) for name, content in sorted(files.items())}

@@ -1,10 +1,11 @@
 """Write a model as a web page that runs it in the browser: a folder for any static file server."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 from mcar_tf.exporting import tflite
-from mcar_tf.exporting.forms import LoadedForm, Material
+from mcar_tf.exporting.forms import LoadedForm, Material, find_form
 from mcar_tf.exporting.litert_js import HOST, VERSION, addresses, copy_litert
 from mcar_tf.exporting.pages import page_files
 from mcar_tf.runs.thresholds import DEFAULT_THRESHOLD
@@ -15,7 +16,11 @@ MODEL = "mcar.tflite"
 def write_form(material: Material, path: Path, precision: None = None) -> None:
     """Write the form `web` of the table of forms."""
     path.mkdir()
-    tflite.write_form(dataclasses.replace(material, tflite_input="float32"), path / MODEL, "float32")
+    beside = path.parent / find_form("mcar-float32.tflite").path
+    if beside.is_file() and material.tflite_input == "float32":  # written just before
+        shutil.copyfile(beside, path / MODEL)
+    else:
+        tflite.write_form(dataclasses.replace(material, tflite_input="float32"), path / MODEL, "float32")
     if material.litert:
         copy_litert(material.litert, path / "litert")
         host, place, version = "", "./litert", ""

@@ -34,7 +34,7 @@ def test_forms_come_in_the_order_of_the_table_and_once():
         (
             ["tflight"],
             ["float32"],
-            r"`formats` must be among saved_model, tflite, web. Received: 'tflight'. Did you mean",
+            r"`formats` must be among saved_model, tflite, web, onnx. Received: 'tflight'. Did you mean",
         ),
         (["tflite"], ["int4"], r"`precision` must be among float32, .*, int8. Received: 'int4'"),
     ],
@@ -45,7 +45,7 @@ def test_what_the_table_does_not_have_is_refused(formats, precisions, message):
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it():
-    form = Form("tflite", "mcar-int4.tflite", "", Bar(), needs="no_such_package", extra="phone")
+    form = Form("tflite", "mcar-int4.tflite", "", Bar(), needs=("json", "no_such_package"), extra="phone")
     with pytest.raises(
         ValueError, match=r"mcar-int4.tflite needs no-such-package: pip install 'mcar-tf\[phone\]'"
     ):

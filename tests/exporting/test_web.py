@@ -56,7 +56,7 @@ def page(model, tmp_path_factory):
 def test_the_folder_is_a_page_and_a_model(page):
     names = {path.name for path in page.iterdir()}
     assert names == {
-        *("index.html", "page.css", "page.js", "picture.js", "litert.js", "server.js", "icon.svg"),
+        *("index.html", "page.css", "page.js", "picture.js", "litert.js", "icon.svg"),
         *("settings.json", "mcar.tflite"),
     }
     settings = json.loads((page / "settings.json").read_text(encoding="utf-8"))
@@ -75,6 +75,18 @@ def test_the_model_of_the_page_is_held_to_the_model(page, model, batch):
     parity = measure_parity(model, {"web": load_form(page)}, [batch])["web"]
     assert parity.global_difference <= 1e-4
     assert parity.local_difference <= 1e-4
+
+
+@pytest.mark.parametrize(("tflite_input", "reused"), [("float32", True), ("uint8", False)])
+def test_a_file_of_floats_that_was_just_written_is_not_converted_again(
+    tflite_input, reused, model, tmp_path, monkeypatch
+):
+    from mcar_tf.exporting import tflite, web
+
+    (tmp_path / "mcar-float32.tflite").write_bytes(b"just written")
+    monkeypatch.setattr(tflite, "write_form", lambda material, path, _: path.write_bytes(b"converted"))
+    web.write_form(Material(model, CLASSES, tflite_input=tflite_input), tmp_path / "web")
+    assert (tmp_path / "web" / "mcar.tflite").read_bytes() == (b"just written" if reused else b"converted")
 
 
 def test_a_page_without_others_names_no_other_host():
