@@ -115,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             image_size=int(read_parity(options.export)["model"]["image_size"]),
         )
         predict_on_beam(options.export.absolute(), task, words[mark + 1 :])
-        remove_partial(folder)  # of killed workers
+        for place in (folder, folder / LISTS):
+            remove_partial(place)  # of killed workers
         _summarize(task, plan)
 
 

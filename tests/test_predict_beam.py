@@ -100,19 +100,19 @@ def test_a_job_whose_workers_and_launcher_are_killed_goes_on(exported, pictures,
         start_new_session=True,
     )
     try:
-        while not any(out.glob("lists/*.done.json")):
+        while not any(out.glob("lists/0*.done.json")):
             assert job.poll() is None, "the job ended before its first shard"
             time.sleep(0.01)
     finally:
         os.killpg(job.pid, signal.SIGKILL)  # the launcher and its workers, which are of its session
         job.wait()
-    done = {file: file.stat().st_mtime_ns for file in out.glob("lists/*.done.json")}
+    done = {file: file.stat().st_mtime_ns for file in out.glob("lists/0*.done.json")}
     assert not (out / "summary.json").exists()
 
     predict_beam.main(words)
     assert (rows_of(out), rows_of(out, "unreadable")) == expected
     assert {file: file.stat().st_mtime_ns for file in done} == done
-    assert list(out.glob("partial-*")) == []
+    assert list(out.rglob("partial-*")) == []
 
 
 @pytest.mark.parametrize(
