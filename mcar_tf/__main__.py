@@ -31,7 +31,10 @@ COMMANDS = {
     "Putting it to work": {
         "export": ("mcar_tf.export", "Write the model for servers, phones and browsers."),
         "serve": ("mcar_tf.serve", "Answer requests over HTTP with an exported model."),
-        "predict_beam": ("mcar_tf.predict_beam", "Predict on a cluster, for more pictures than one machine can."),
+        "predict_beam": (
+            "mcar_tf.predict_beam",
+            "Predict on a cluster, for more pictures than one machine can.",
+        ),
     },
     "Speed": {
         "benchmark": ("mcar_tf.benchmark", "Time a look, a second look and a training step on this machine."),

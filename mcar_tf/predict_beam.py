@@ -25,6 +25,7 @@ from pipelines.manifest import load_manifest
 from pipelines.words import nearest, spell
 
 SUMMARY = "summary.json"
+WHAT, ANSWERS = "what", "answers"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -32,21 +33,27 @@ class PredictBeamOptions:
     """The options of `predict_beam`."""
 
     # fmt: off
-    export: Path = option(dataclasses.MISSING, "The export folder, which holds a SavedModel.")
-    out_dir: Path = option(dataclasses.MISSING, "Folder for the shards of predictions, the same for all workers.")
-    images: list[str] | None = option(None, "Image files, folders (searched with all folders inside them) or globs.")
-    table: Path | None = option(None, "Or a table of paths: .txt, .csv, .tsv, .jsonl or .parquet.")
-    file_column: str | None = option(None, "The table's column of paths (null: the one with a usual name).")
-    dataset: str | None = option(None, "Or a prepared set: its name in --data-dir.")
-    data_dir: Path = option(Path("data"), "Folder of the prepared sets.")
-    split: str = option("test", "The prepared set's split.")
-    format: Literal["jsonl", "parquet"] = option("jsonl", "jsonl: one line per image; parquet: one row per image.")
-    all_classes: bool = option(False, "List every class with its probability, and whether it is predicted.")
-    threshold: float | None = option(None, "Smallest probability at which a class is predicted (null: each class's"
-                                     " own, as exported, or 0.6).")
-    batch_size: int = option(16, "Images per batch.")
-    shard_size: int = option(4096, "Images per shard, a multiple of --batch-size; a prepared set keeps its shards.")
-    overwrite: bool = option(False, "Begin anew, also where --out-dir holds predictions.")
+    export: Path = option(dataclasses.MISSING, "The export folder, which holds a SavedModel.", group=WHAT)
+    images: list[str] | None = option(None, "Image files, folders (searched with all folders inside them) or globs.",
+                                      group=WHAT)
+    table: Path | None = option(None, "Or a table of paths: .txt, .csv, .tsv, .jsonl or .parquet.", group=WHAT)
+    file_column: str | None = option(None, "The table's column of paths (default: the one with a usual name).",
+                                     group=WHAT)
+    dataset: str | None = option(None, "Or a prepared set: its name in --data-dir.", group=WHAT)
+    data_dir: Path = option(Path("data"), "Folder of the prepared sets.", group=WHAT)
+    split: str = option("test", "The prepared set's split.", group=WHAT)
+    out_dir: Path = option(dataclasses.MISSING, "Folder for the shards of predictions, the same for all workers.",
+                           group=ANSWERS)
+    overwrite: bool = option(False, "Begin anew, also where --out-dir holds predictions.", group=ANSWERS)
+    format: Literal["jsonl", "parquet"] = option("jsonl", "jsonl: one line per image; parquet: one row per image.",
+                                                 group=ANSWERS)
+    all_classes: bool = option(False, "List every class with its probability, and whether it is predicted.",
+                               group=ANSWERS)
+    threshold: float | None = option(None, "Smallest probability at which a class is predicted (default: each class's"
+                                     " own, as exported, or 0.6).", group=ANSWERS)
+    batch_size: int = option(16, "Images per batch.", group=ANSWERS)
+    shard_size: int = option(4096, "Images per shard, a multiple of --batch-size; a prepared set keeps its shards.",
+                             group=ANSWERS)
     # fmt: on
 
     def check(self) -> None:
