@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from mcar_tf.config import FitConfig, ModelOptions
+from mcar_tf.config import FitConfig
 from mcar_tf.evaluating.calibration import (
     calibration_lines,
     choose_thresholds,
     fit_temperature,
     summarize_calibration,
 )
+from mcar_tf.model_options import ModelOptions
 from mcar_tf.runs.folder import read_run_config
 from mcar_tf.runs.splits import find_split, overlap, split_names
 from mcar_tf.runs.thresholds import THRESHOLDS, chosen_for, write_calibration

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mcar_tf.config import UNTRAINED, WITHOUT_TRAINING, FitConfig, ModelOptions, change_without_training
+from mcar_tf.config import FitConfig, change_without_training
 from mcar_tf.evaluating.columns import streams_of
 from mcar_tf.evaluating.looks import count_looks
 from mcar_tf.evaluating.metrics_file import write_metrics
@@ -14,6 +14,7 @@ from mcar_tf.evaluating.predictions import Predictions
 from mcar_tf.evaluating.predictions_file import write_predictions
 from mcar_tf.evaluating.results import class_rows, count, evaluate_localization, summarize
 from mcar_tf.evaluating.tables import table_lines, write_class_table
+from mcar_tf.model_options import UNTRAINED, WITHOUT_TRAINING, ModelOptions
 from mcar_tf.runs.folder import command_on, own_results, read_run_config
 from mcar_tf.runs.splits import find_split, has_labels
 from mcar_tf.runs.thresholds import Thresholds, same_for_all

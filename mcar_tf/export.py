@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mcar_tf.config import ModelOptions, change_without_training
+from mcar_tf.config import change_without_training
 from mcar_tf.exporting.finished_run import find_calibration_split, read_finished_run
 from mcar_tf.exporting.folder import check_place, new_export_folder
 from mcar_tf.exporting.forms import FORMATS, PRECISIONS, Form, Material, choose_forms
 from mcar_tf.exporting.litert_js import find_litert
+from mcar_tf.model_options import ModelOptions
 from mcar_tf.runs.splits import find_split
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import load_manifest

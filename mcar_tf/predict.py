@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcar_tf.config import ModelOptions
 from mcar_tf.evaluating.answer_files import AnswerFormat, check_format, write_answers
 from mcar_tf.evaluating.answers import find_images
+from mcar_tf.model_options import ModelOptions
 from mcar_tf.runs.thresholds import same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import locked

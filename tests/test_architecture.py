@@ -77,8 +77,9 @@ ALLOWED = {
     # Model.
     "mcar_tf": {"pipelines"},
     "mcar_tf.__main__": {"mcar_tf", "pipelines.command"},
-    "mcar_tf.config": {"mcar_tf.models.backbone_table", "mcar_tf.models.band", "mcar_tf.option_rules",
-                       "mcar_tf.training.recipes", "pipelines.command", "pipelines.samples"},
+    "mcar_tf.model_options": {"pipelines.command"},
+    "mcar_tf.config": {"mcar_tf.model_options", "mcar_tf.models.backbone_table", "mcar_tf.models.band",
+                       "mcar_tf.option_rules", "mcar_tf.training.recipes", "pipelines.command", "pipelines.samples"},
     "mcar_tf.auditing": {"mcar_tf.config", "mcar_tf.evaluating", "mcar_tf.models.mcar", "mcar_tf.option_rules",
                          "mcar_tf.reporting.drawing", "mcar_tf.reporting.page", "mcar_tf.runs", "pipelines"},
     "mcar_tf.auditing.cases": {"mcar_tf.evaluating.predictions"},
@@ -104,7 +105,8 @@ ALLOWED = {
     "mcar_tf.reporting.regions": set(),
     "mcar_tf.reporting.figures": {"mcar_tf.evaluating.columns", "mcar_tf.metrics"},
     "mcar_tf.reporting.page": set(),
-    "mcar_tf.exporting": {"mcar_tf.config", "mcar_tf.evaluating.columns", "mcar_tf.metrics", "mcar_tf.models",
+    "mcar_tf.exporting": {"mcar_tf.config", "mcar_tf.model_options", "mcar_tf.evaluating.columns", "mcar_tf.metrics",
+                          "mcar_tf.models",
                           "mcar_tf.runs", "pipelines"},
     "mcar_tf.exporting.folder": set(),
     "mcar_tf.exporting.forms": {"mcar_tf.exporting", "mcar_tf.models"},
@@ -194,6 +196,11 @@ def test_imports_make_no_circle():
 def test_no_function_is_too_long_to_read():
     long = {f"{name}.{function}": lines for name, f in MODULES.items() for function, lines in functions_of(f)}
     assert {name: lines for name, lines in long.items() if lines >= 80} == {}
+
+
+def test_no_module_is_longer_than_400_lines():
+    lengths = {name: len(file.read_text().splitlines()) for name, file in MODULES.items()}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
 
 
 def test_the_page_holds_the_table():

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcar_tf import config
-from mcar_tf.config import WITHOUT_TRAINING, FitConfig
+from mcar_tf.config import FitConfig
 from mcar_tf.evaluating import columns
+from mcar_tf.model_options import WITHOUT_TRAINING
 from mcar_tf.runs.folder import read_origin
 from mcar_tf.runs.loading import Run
 from mcar_tf.runs.splits import find_split, split_names
