@@ -1,6 +1,7 @@
 """Where nothing of ours is installed: what is exported must work there. Each test makes a virtual environment."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -63,7 +64,8 @@ def make_environment(folder, *packages):
     """The Python of a new virtual environment that holds some packages and what they need."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    # -E: pip takes what PYTHONPATH brings along for installed.
+    subprocess.run([python, "-E", "-m", "pip", "install", "-q", *packages], check=True)
     return python
 
 
@@ -176,21 +178,20 @@ def test_a_wheel_and_an_sdist_hold_what_they_need_and_no_tests(built):
 def test_a_wheel_trains_and_answers_in_an_empty_environment(built, photo_file, tmp_path):
     python = make_environment(tmp_path / "env", str(built[1]))
     mcar = python.with_name("mcar")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
     def run(*words):
-        return subprocess.run([mcar, *words], capture_output=True, text=True, cwd=tmp_path, check=True)
+        return subprocess.run(
+            words, capture_output=True, text=True, cwd=tmp_path, check=True, env=clean
+        ).stdout
 
-    assert "  fit " in run("--help").stdout
-    assert run("fit", "--help").stdout.startswith("usage: mcar fit [options]")
-    small = ["--epochs", "1", "--image-size", "32", "--top-n", "1"]
-    trained = run("fit", *small)
-    assert "mcar predict --run runs/digits-tiny_resnet --images IMAGES --draw" in trained.stdout
-    answered = run("predict", "--run", "runs/digits-tiny_resnet", "--images", photo_file)
-    assert answered.stdout.endswith("written to runs/digits-tiny_resnet/predictions/predictions.jsonl\n")
+    assert "  fit " in run(mcar, "--help")
+    assert run(mcar, "fit", "--help").startswith("usage: mcar fit [options]")
+    trained = run(mcar, "fit", "--epochs", "1", "--image-size", "32", "--top-n", "1")
+    assert "mcar predict --run runs/digits-tiny_resnet --images IMAGES --draw" in trained
+    answered = run(mcar, "predict", "--run", "runs/digits-tiny_resnet", "--images", photo_file)
+    assert answered.endswith("written to runs/digits-tiny_resnet/predictions/predictions.jsonl\n")
     code = (
         "import mcar_tf, sys; print(sorted(mcar_tf.load_run('runs/digits-tiny_resnet').predict(sys.argv[1])))"
     )
-    asked = subprocess.run(
-        [python, "-c", code, photo_file], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
-    assert asked.stdout == "['image', 'labels', 'regions']\n"
+    assert run(python, "-c", code, photo_file) == "['image', 'labels', 'regions']\n"

@@ -39,10 +39,10 @@ def run_to_end(
 
             if workers.leads:
                 pictures = find_split(config, manifest, config.train_split).examples
-                regions = f"looking again at {config.top_n} regions" if config.top_n else "one look"
+                looks = f"{1 + config.top_n} looks a picture" if config.top_n else "one look a picture"
                 say_device(
                     config.precision,
-                    f"{config.backbone} at {config.image_size} px, {regions}",
+                    f"{config.backbone} at {config.image_size} px, {looks}",
                     f"{pictures:,} pictures to learn from",
                     f"{len(manifest.classes)} classes",
                     str(folder),
