@@ -89,6 +89,12 @@ def check_ranges(values: Mapping[str, Any], named: Callable[[str], str]) -> None
             f"`{named('freeze_backbone_epochs')}` must be in [0, {values['epochs']}], the epochs."
             f" Received: {values['freeze_backbone_epochs']}"
         )
+    share, epochs = values["one_look_share"], values["epochs"]
+    if share and not 0 < round(share * epochs) < epochs:
+        raise ValueError(
+            f"`{named('one_look_share')}` {share} of {epochs} epochs are {round(share * epochs)}: at least one epoch"
+            " must look once, and one twice. Give another share or more epochs."
+        )
 
 
 def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:

@@ -21,7 +21,7 @@ from mcar_tf.evaluating.answers import find_images
 from mcar_tf.exporting.folder import CHECKSUMS, read_parity
 from pipelines.command import option, parse_options, run_command
 from pipelines.files import file_sha256, locked, remove, remove_partial, write_text
-from pipelines.manifest import load_manifest
+from pipelines.manifest import MANIFEST, load_manifest
 from pipelines.words import nearest, spell
 
 SUMMARY = "summary.json"
@@ -65,6 +65,8 @@ class PredictBeamOptions:
             )
         if self.file_column and self.table is None:
             raise ValueError("`file-column` does nothing without --table. Leave it out.")
+        if self.dataset is None and self.split != "test":
+            raise ValueError("`split` does nothing without --dataset. Leave it out.")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"`threshold` must lie in [0, 1]. Received: {self.threshold}")
         if self.batch_size < 1:
@@ -87,6 +89,7 @@ class PredictBeamOptions:
             **{name: getattr(self, name) for name in ("images", "file_column", "dataset", "format")},
             **{name: getattr(self, name) for name in ("all_classes", "threshold", "batch_size")},
             "split": self.dataset and self.split,
+            "data_dir": self.dataset and file_sha256(self.data_dir / self.dataset / MANIFEST),
             "shard_size": None if self.dataset else self.shard_size,
         }
         return {spell(name): str(value) for name, value in values.items()}
@@ -107,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with locked(
         folder / ".lock", f"{folder} is being filled by another predict_beam. Wait, or give --out-dir."
     ):
+        _check_input(options)
         if options.overwrite:
             for path in (folder / PLAN, folder / SUMMARY, folder / LISTS, *find_shards(folder)):
                 remove(path)
@@ -127,6 +131,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         _summarize(task, plan)
 
 
+def _check_input(options: PredictBeamOptions) -> None:
+    """Refuse pictures that can't be listed, before earlier results are deleted."""
+    if options.dataset is not None:
+        splits = load_manifest(options.data_dir, options.dataset).splits
+        if options.split not in splits:
+            raise ValueError(
+                f"`split` must be one of {', '.join(splits)}. Received: {options.split!r}."
+                f"{nearest(options.split, splits)}"
+            )
+    elif options.overwrite:
+        next(_names(options), None)
+
+
 def _make_plan(options: PredictBeamOptions, folder: Path) -> Plan:
     said = options.said
     plan = read_plan(folder, said)
@@ -136,13 +153,8 @@ def _make_plan(options: PredictBeamOptions, folder: Path) -> Plan:
         )
         return plan
     if options.dataset is not None:
-        splits = load_manifest(options.data_dir, options.dataset).splits
-        if options.split not in splits:
-            raise ValueError(
-                f"`split` must be one of {', '.join(splits)}. Received: {options.split!r}."
-                f"{nearest(options.split, splits)}"
-            )
-        plan = plan_split(folder, said, splits[options.split])
+        split = load_manifest(options.data_dir, options.dataset).splits[options.split]
+        plan = plan_split(folder, said, split)
     else:
         plan = plan_files(folder, said, _names(options), options.shard_size)
     again = f" ({plan.repeated:,} were named again)" if plan.repeated else ""
@@ -160,7 +172,7 @@ def _summarize(task: ShardTask, plan: Plan) -> None:
     """Write `summary.json`, which says that all is there, and print it."""
     counts = [read_counts(task, shard) for shard in range(task.shards)]
     if None in counts:
-        raise RuntimeError(
+        raise ValueError(
             f"{counts.count(None)} of {task.shards} shards are missing: run the same command again."
         )
     unreadable = sum(count.unreadable for count in counts if count)

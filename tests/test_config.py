@@ -251,3 +251,9 @@ def test_the_line_about_the_recipe_says_in_what_a_run_differs(words, line):
     from mcar_tf.training.recipes import recipe_line
 
     assert recipe_line(vars(parse_fit_config(words)), vars(FitConfig())) == line
+
+
+@pytest.mark.parametrize(("share", "epochs", "looks_once"), [("0.9", "4", 4), ("0.05", "8", 0)])
+def test_a_share_of_the_epochs_leaves_some_to_both_looks(share, epochs, looks_once):
+    with pytest.raises(ValueError, match=rf"one-look-share.* {share} of {epochs} epochs are {looks_once}:"):
+        FitConfig(one_look_share=float(share), epochs=int(epochs)).check_values()

@@ -140,3 +140,29 @@ def test_without_beam_its_installation_is_told(tmp_path, monkeypatch):
 
 def test_help_loads_neither_beam_nor_tensorflow():
     assert loads("mcar_tf.predict_beam", "--help") == []
+
+
+@pytest.mark.parametrize("words", [{"table": "typo.csv"}, {"dataset": "typo"}])
+def test_what_can_not_be_listed_deletes_no_earlier_results(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predict_beam.PredictBeamOptions, "check", lambda options: None)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "plan.json").write_text("{}")
+    argv = [item for name, value in words.items() for item in (f"--{name}", value)]
+    with pytest.raises((ValueError, FileNotFoundError), match="typo"):
+        predict_beam.main(["--export", "x", "--out-dir", "out", "--overwrite", *argv])
+    assert (tmp_path / "out" / "plan.json").read_text() == "{}"
+
+
+def test_a_set_built_anew_is_another(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "SHA256SUMS").write_text("{}")
+    (tmp_path / "s").mkdir()
+    said = []
+    for content in ("one", "two"):
+        (tmp_path / "s" / "dataset.json").write_text(content)
+        options = predict_beam.PredictBeamOptions(
+            export=tmp_path / "x", dataset="s", data_dir=tmp_path, out_dir=tmp_path
+        )
+        said.append(options.said)
+    assert {name for name in said[0] if said[0][name] != said[1][name]} == {"data-dir"}

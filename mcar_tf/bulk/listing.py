@@ -145,9 +145,10 @@ def read_table(path: Path, file_column: str | None = None) -> Iterator[str]:
 
 
 def _read_txt(path: Path, _: str | None) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
-            yield f"line {number}", line.removesuffix("\n")
+            if line.strip():
+                yield f"line {number}", line.removesuffix("\n")
 
 
 def _read_csv(path: Path, column: str | None) -> Iterator[tuple[str, Any]]:
@@ -159,16 +160,19 @@ def _read_csv(path: Path, column: str | None) -> Iterator[tuple[str, Any]]:
 
 
 def _read_jsonl(path: Path, column: str | None) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8") as file:
+    found = ""
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 raise ValueError(f"{path}, line {number}: it is not a JSON object. Received: {line:.60}")
-            if number == 1:
-                column = _find_column(path, list(row), column)
+            if not found:
+                column = found = _find_column(path, list(row), column)
             yield f"line {number}", row.get(str(column))
 
 

@@ -83,7 +83,7 @@ def test_the_column_can_be_told_and_must_be_there(form, tmp_path):
         list(read_table(tmp_path / f"a.{form}", "photo"))
 
 
-@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("form", [form for form in WRITERS if form != "txt"])
 def test_a_row_without_a_path_is_named(form, tmp_path):
     WRITERS[form](tmp_path / f"a.{form}", [{"number": 1, "image": "b.jpg"}, {"number": 2, "image": ""}])
     place = {"csv": "line 3", "parquet": "row 2"}.get(form, "line 2")
@@ -104,3 +104,16 @@ def test_what_is_no_table_is_refused(name, content, message, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         list(read_table(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "\ufeffx.jpg\n\ny.jpg\n\n"),
+        ("a.jsonl", '\ufeff{"file": "x.jpg"}\n\n{"file": "y.jpg"}\n\n'),
+        ("b.jsonl", '\n{"file": "x.jpg"}\n{"file": "y.jpg"}\n'),
+    ],
+)
+def test_byte_order_marks_and_empty_lines_are_no_paths(name, content, tmp_path):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert list(read_table(tmp_path / name)) == [str(tmp_path / "x.jpg"), str(tmp_path / "y.jpg")]
