@@ -60,14 +60,12 @@ def find_module(command: str) -> str:
     """The module of a command.
 
     Raises:
-        ValueError: there is no such command; names the nearest.
+        ValueError: the command is unknown; the error names the nearest one.
     """
     modules = {name: module for commands in COMMANDS.values() for name, (module, _) in commands.items()}
     known = command.replace("-", "_")
     if known not in modules:
-        raise ValueError(
-            f"there is no command `{command}`.{nearest(command, modules)} `mcar --help` lists all."
-        )
+        raise ValueError(f"unknown command: `{command}`.{nearest(command, modules)} `mcar --help` lists all.")
     return modules[known]
 
 

@@ -15,7 +15,7 @@ from mcar_tf.evaluating.calibration import (
     summarize_calibration,
 )
 from mcar_tf.model_options import ModelOptions
-from mcar_tf.runs.folder import read_run_config
+from mcar_tf.runs.folder import learnt_before, read_run_config
 from mcar_tf.runs.splits import find_split, overlap, split_names
 from mcar_tf.runs.thresholds import THRESHOLDS, chosen_for, write_calibration
 from pipelines.command import load_tensorflow, option, parse_options, run_command
@@ -117,6 +117,11 @@ def check_split(name: str, config: FitConfig, manifest: Manifest) -> None:
                 f"The run was {use} {other}{shared}: thresholds chosen there would flatter it. Choose another"
                 " --split."
             )
+    if source := learnt_before(config, name):
+        raise ValueError(
+            f"The run started from {source}, which learnt from pictures of {name}: thresholds chosen there would"
+            " flatter it. Choose another --split."
+        )
     names = split_names(config, manifest)
     if name not in names:
         raise ValueError(

@@ -145,8 +145,8 @@ class FitConfig:
                             " place of the labels.", group=RECIPE)
     own_region: float = option(0.0, "Share of the local stream's loss in which a class that chose a region is judged"
                                " by that region alone.", group=RECIPE)
-    one_look_share: float = option(0.0, "Share of the epochs, at the start, in which only the global stream learns:"
-                                   " one look a picture, several times as fast.", group=RECIPE)
+    one_look_share: float = option(0.0, "Train the global stream alone for this share of the epochs, then both: one"
+                                   " look a picture is several times as fast.", group=RECIPE)
     clip_norm: float = option(0.0, "Scale gradients down so that the norm over all weights is at most this; 0:"
                               " never.", group=RECIPE)
     accumulate_steps: int = option(1, "Update the weights once in so many steps, by the mean of their gradients:"

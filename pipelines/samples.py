@@ -1,6 +1,7 @@
 """`Sample`, one labelled picture before it becomes a record, and `RawSet`, splits of such samples."""
 
 import dataclasses
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -72,6 +73,11 @@ class RawSet:
 def fold_name(number: int) -> str:
     """The split that holds fold `number`, counted from 1, of a set that was divided into folds."""
     return f"fold{number}"
+
+
+def is_fold(name: str) -> bool:
+    """Whether a split has the name of a fold."""
+    return re.fullmatch(r"fold[1-9][0-9]*", name) is not None
 
 
 def check_class_names(names: Iterable[str]) -> None:

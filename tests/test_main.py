@@ -44,7 +44,7 @@ def test_a_mistyped_command_gets_the_nearest():
     assert done.returncode == 2
     assert (
         done.stderr
-        == "error: there is no command `calibrat`. Did you mean `calibrate`? `mcar --help` lists all.\n"
+        == "error: unknown command: `calibrat`. Did you mean `calibrate`? `mcar --help` lists all.\n"
     )
 
 

@@ -11,7 +11,7 @@ from mcar_tf.config import FitConfig
 from mcar_tf.evaluating.predictions import Predictions
 from mcar_tf.evaluating.predictions_file import read_predictions, write_predictions
 from mcar_tf.option_rules import NO_SPLIT
-from mcar_tf.runs.folder import own_results, read_classes, read_run_config
+from mcar_tf.runs.folder import learnt_before, own_results, read_classes, read_run_config
 from mcar_tf.runs.splits import find_split, has_labels, overlap
 from pipelines.manifest import MANIFEST, Manifest, Portion, Split, load_manifest
 
@@ -65,6 +65,11 @@ def find_runs(folders: Sequence[Path], split: str | None, data_dir: Path | None)
                 " Audit a split that it never saw, or all pictures by one run for each fold (pipelines.build --folds,"
                 " fit --fold)."
             )
+        if source := learnt_before(config, name):
+            raise ValueError(
+                f"{folder} started from {source}, which learnt from pictures of {name}: it would repeat their labels."
+                " Train it again without --init-from, or from a run that never saw them."
+            )
         if not has_labels(found):
             raise ValueError(f"The split {name} of {manifest.name} has no labels to audit.")
         own = own_results(folder, config) if name == config.eval_split else folder / "evaluations" / name
@@ -82,12 +87,15 @@ def find_runs(folders: Sequence[Path], split: str | None, data_dir: Path | None)
 def predict_run(run: AuditedRun, data_dir: Path | None) -> Predictions:
     """The run's predictions: those kept, if they are younger than weights and set, else made now and kept.
 
+    With a set in another folder than the run's, they are made now and not kept.
+
     Raises:
         ValueError: the set is not the one that the run was trained on.
     """
     weights = run.folder / "checkpoints" / "last.weights.h5"
     manifest_file = (data_dir or run.config.data_dir) / run.manifest.name / MANIFEST
-    if run.kept.is_file() and weights.is_file():
+    usual = data_dir is None or data_dir.resolve() == run.config.data_dir.resolve()
+    if usual and run.kept.is_file() and weights.is_file():
         made = run.kept.stat().st_mtime_ns
         if made > max(weights.stat().st_mtime_ns, manifest_file.stat().st_mtime_ns):
             found = read_predictions(run.kept)
@@ -98,8 +106,9 @@ def predict_run(run: AuditedRun, data_dir: Path | None) -> Predictions:
 
     loaded = load_audited(run)
     predictions = predict_split(loaded.model, run.split, batch_size=loaded.config.batch_size)
-    run.kept.parent.mkdir(parents=True, exist_ok=True)
-    write_predictions(run.kept, predictions, loaded.classes, run.split_name)
+    if usual:  # they hold the labels too, which another folder's set may have corrected
+        run.kept.parent.mkdir(parents=True, exist_ok=True)
+        write_predictions(run.kept, predictions, loaded.classes, run.split_name)
     return predictions
 
 

@@ -35,7 +35,7 @@ def plan(
     top_n: int,
     rounds: int,
 ) -> list[dict[str, Any]]:
-    """What to measure, in this order: `fit`'s way and PyTorch first, in case there is no time for the rest."""
+    """What to measure, in this order. What `fit` does and PyTorch come first, so that a run cut short has both."""
     common = {"top_n": top_n, "rounds": rounds}
     return [
         {"variant": variant, **setting, "precision": precision, **common}

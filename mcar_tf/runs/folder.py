@@ -24,7 +24,7 @@ from typing import Any
 
 from mcar_tf import __version__
 from mcar_tf.config import MAY_CHANGE, NOT_RECORDED, FitConfig, read_config
-from mcar_tf.runs.splits import VALIDATION, own_splits
+from mcar_tf.runs.splits import VALIDATION, own_splits, trains_on
 from pipelines.files import write_text
 from pipelines.manifest import Manifest
 from pipelines.reading import read_json_object, read_lines
@@ -115,6 +115,22 @@ def read_run_config(folder: Path) -> FitConfig:
                 f"{folder} is not a run folder: it holds no {name} ({typed('mcar_tf.fit')} makes one)."
             )
     return read_config(folder / CONFIG)
+
+
+def learnt_before(config: FitConfig, name: str) -> Path | None:
+    """The run from whose weights a run started, or one before it, that learnt from a split of the same set; or None.
+
+    Runs that are gone are passed over: what they learnt can't be known.
+    """
+    seen: set[Path] = set()
+    source, dataset = config.init_from, config.dataset
+    while source and is_run(source) and source.resolve() not in seen:
+        seen.add(source.resolve())
+        before = read_run_config(source)
+        if before.dataset == dataset and trains_on(before, name):
+            return source
+        source = before.init_from
+    return None
 
 
 def own_results(folder: Path, config: FitConfig) -> Path:

@@ -2,7 +2,7 @@
 
 from mcar_tf.config import FitConfig
 from pipelines.manifest import Manifest, Portion, Split, hold_out, join_splits
-from pipelines.samples import fold_name
+from pipelines.samples import fold_name, is_fold
 from pipelines.words import spell
 
 VALIDATION = "validation"
@@ -70,6 +70,13 @@ def holds_out(config: FitConfig, manifest: Manifest) -> bool:
 def overlap(one: str, other: str) -> bool:
     """Whether two splits of a set share pictures: they are the same, or one is a part of the other."""
     return one == other or other in PARTS.get(one, ()) or one in PARTS.get(other, ())
+
+
+def trains_on(config: FitConfig, name: str) -> bool:
+    """Whether a run learns from pictures of a split of its set. A run of a fold learns from all other folds."""
+    if config.fold is None:
+        return overlap(name, config.train_split)
+    return name == config.train_split or (is_fold(name) and name != fold_name(config.fold))
 
 
 def has_labels(split: Split | Portion) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mcar_tf.config import FitConfig
 from mcar_tf.option_rules import NO_SPLIT
+from mcar_tf.runs.folder import learnt_before
 from mcar_tf.runs.splits import (
     VALIDATION,
     find_split,
@@ -93,6 +94,11 @@ def check_eval_split(config: FitConfig, manifest: Manifest) -> None:
             f"--eval-split {config.eval_split} has pictures of --train-split {config.train_split}: measured on what"
             f" it learnt from, the run would be flattered. {config.dataset} has"
             f" {', '.join(split_names(config, manifest))}; --eval-split {NO_SPLIT} measures nothing."
+        )
+    if source := learnt_before(config, config.eval_split):
+        raise ValueError(
+            f"--init-from starts from what {source} learnt, pictures of --eval-split {config.eval_split} among it:"
+            f" measured on these, the run would be flattered. --eval-split {NO_SPLIT} measures nothing."
         )
     if not has_labels(split):
         raise ValueError(

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from mcar_tf.config import FitConfig, config_to_yaml
 from mcar_tf.runs.folder import (
     MARKS,
     append_history,
     command_on,
+    learnt_before,
     read_classes,
     read_environment,
     read_run_config,
@@ -78,3 +80,29 @@ def test_a_damaged_environment_is_named(folder, text, message):
     (folder / "environment.json").write_text(text)
     with pytest.raises(ValueError, match=rf"environment\.json is damaged: {message}"):
         read_environment(folder)
+
+
+def made_run(folder, **options):
+    """A run folder with nothing in it but what a run is known by."""
+    for name in MARKS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    (folder / "config.yaml").write_text(config_to_yaml(FitConfig(backbone="tiny_resnet", **options)))
+    return folder
+
+
+def test_what_runs_learnt_from_is_followed_through_their_first_weights(tmp_path):
+    first = made_run(tmp_path / "first", dataset="photos", fold=1, eval_split="fold1")
+    second = made_run(tmp_path / "second", dataset="others", init_from=first)
+    third = FitConfig(dataset="photos", fold=2, eval_split="fold2", init_from=second)
+    assert learnt_before(third, "fold2") == first
+    assert learnt_before(third, "fold1") is None  # the one fold that the first run did not learn from
+    assert learnt_before(third, "test") is None
+    assert learnt_before(FitConfig(dataset="photos", init_from=tmp_path / "gone"), "fold2") is None
+
+
+def test_parts_of_what_a_run_learnt_from_are_learnt(tmp_path):
+    whole = made_run(tmp_path / "whole", dataset="voc2007", train_split="train", eval_split="test")
+    part = FitConfig(dataset="voc2007", train_split="devkit_train", eval_split="devkit_val", init_from=whole)
+    assert learnt_before(part, "devkit_val") == whole
+    assert learnt_before(part, "test") is None
