@@ -252,7 +252,7 @@ def _what_it_is(encoded: bytes) -> str:
         return "is HEIC, and is damaged or cut off"
     if brand in (b"avif", b"avis"):
         return "is AVIF, which needs a newer Pillow"
-    return "is no picture of a kind that we know"
+    return "is not a picture in a known format"
 
 
 def _exif_orientation(image: Image.Image) -> Any:

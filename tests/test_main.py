@@ -127,8 +127,8 @@ def test_one_bad_picture_of_several_has_an_error_and_alone_it_is_refused(run, ph
     (photos / "bad.jpg").write_text("no picture")
     good, bad = run.predict([photos / "0.png", photos / "bad.jpg"])
     assert "error" not in good
-    assert bad["error"] == "is no picture of a kind that we know"
-    with pytest.raises(ValueError, match=r"bad.jpg is no picture of a kind that we know"):
+    assert bad["error"] == "is not a picture in a known format"
+    with pytest.raises(ValueError, match=r"bad.jpg is not a picture in a known format"):
         run.predict(photos / "bad.jpg")
 
 

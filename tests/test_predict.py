@@ -119,7 +119,7 @@ def test_no_odd_picture_costs_the_others_their_answers(tiny_run, photos):
         ValueError, match=r"3 of 10 images could not be read.*bomb\.png has 20000 x 10000 pixels"
     ) as error:
         main(["--run", str(tiny_run), "--images", str(photos), "--draw"])
-    assert "program.jpg is no picture of a kind that we know" in str(error.value)
+    assert "program.jpg is not a picture in a known format" in str(error.value)
     assert "sparse.png has 30,000 MB" in str(error.value)
     lines = (tiny_run / "predictions" / "predictions.jsonl").read_text().splitlines()
     answers = [json.loads(line) for line in lines]

@@ -73,7 +73,7 @@ class ClassFolders(Table):
             if label not in found:
                 found.append(label)
         if len(labels) < len(files):
-            self.remark(f"{len(files) - len(labels):,} copies are read as one picture with their first")
+            self.remark(f"copies of other files: {len(files) - len(labels):,}, read as one picture with them")
         return [(os.path.relpath(files[first][1], self.folder), names) for first, names in labels.items()]
 
 

@@ -32,7 +32,7 @@ def test_files_are_read_ahead_in_their_order(photos):
     names[30] = photos / "gone.png"
     read = list(read_ahead(names, partial(read_pixels, image_size=32), ahead=5))
     assert [file for file, _ in read] == names
-    assert (read[7][1], read[30][1]) == ("is no picture of a kind that we know", "is gone")
+    assert (read[7][1], read[30][1]) == ("is not a picture in a known format", "is gone")
     for file, pixels in read[:7]:
         np.testing.assert_array_equal(pixels, read_pixels(file, 32))
 

@@ -266,14 +266,14 @@ JPEG = encode(gradient(240, 320))
 PNG = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)), "PNG")
 BAD = {
     "empty": (b"", "empty file"),
-    "text": (b"no picture at all " * 20, "no picture"),
-    "html, as a web server answers": (b"<html><body>404 Not Found</body></html>", "no picture"),
-    "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 24\nshowpage\n", "no picture"),
-    "ppm, which Pillow knows": (encode(gradient(), "PPM"), "no picture of a kind that we know"),
+    "text": (b"no picture at all " * 20, "not a picture"),
+    "html, as a web server answers": (b"<html><body>404 Not Found</body></html>", "not a picture"),
+    "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 24\nshowpage\n", "not a picture"),
+    "ppm, which Pillow knows": (encode(gradient(), "PPM"), "not a picture in a known format"),
     "heic": (b"\0\0\0\x18ftypheic" + bytes(100), "is HEIC, "),
     "half a gif": (encode(gradient(), "GIF")[:-200], "damaged or cut off"),
     "half a webp": (encode(gradient(), "WEBP")[:-100], "damaged or cut off"),
-    "tiff with a cut directory": (encode(gradient(), "TIFF")[:-40], "damaged or cut off|no picture"),
+    "tiff with a cut directory": (encode(gradient(), "TIFF")[:-40], "damaged or cut off|not a picture"),
     "gif that promises too much": (too_large_gif(), "more than 50 megapixels"),
     "png that promises more than Pillow opens": (png(b"", 8, 2, 30_000, 30_000), "30000 x 30000 pixels"),
     "bmp that promises more than Pillow opens": (

@@ -83,7 +83,7 @@ def test_an_upload_has_labels_and_boxes_and_says_what_is_no_picture(client, pngs
         ("images", ("b.png", pngs[1])),
     ]
     first, bad, second = client.post("/look", files=files).json()["pictures"]
-    assert bad == {"name": "notes.txt", "error": "is no picture of a kind that we know"}
+    assert bad == {"name": "notes.txt", "error": "is not a picture in a known format"}
     for name, picture in (("a.png", first), ("b.png", second)):
         assert picture["name"] == name
         own = (0.7, 0.1, 0.2, 0.9)
@@ -91,7 +91,7 @@ def test_an_upload_has_labels_and_boxes_and_says_what_is_no_picture(client, pngs
         assert np.shape(picture["boxes"]) == (2, 4)
     alone = client.post("/look", files=[("images", ("notes.txt", b"text"))])
     assert alone.status_code == 400
-    assert alone.json() == {"error": "'notes.txt' is no picture of a kind that we know"}
+    assert alone.json() == {"error": "'notes.txt' is not a picture in a known format"}
 
 
 def deep(text):

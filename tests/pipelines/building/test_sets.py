@@ -185,7 +185,7 @@ def test_a_bad_picture_is_left_out_and_named_with_the_reason(tmp_path):
     why = {skip.id: skip.why for skip in split.skipped}
     assert set(why) == {"train002", "train003", "train004"}
     assert why["train003"] == "is an empty file"
-    assert why["train004"] == "is no picture of a kind that we know"
+    assert why["train004"] == "is not a picture in a known format"
     assert {sample.id for sample, _ in read_all(manifest)} == {"train000", "train001", "train005"}
 
 

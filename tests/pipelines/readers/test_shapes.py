@@ -107,7 +107,7 @@ def test_a_picture_in_several_class_folders_has_all_labels(tmp_path):
     raw = read_table(label_shapes.class_folders(tmp_path), **WHOLE)
     assert raw.read_as == "a folder a class: cat, cow, dog; 3 classes; 4 pictures"
     assert counts_of(raw) == COUNTS
-    assert raw.remarks == ["2 copies are read as one picture with their first"]
+    assert raw.remarks == ["copies of other files: 2, read as one picture with them"]
 
 
 def test_files_of_one_name_and_other_bytes_must_be_told(tmp_path):
