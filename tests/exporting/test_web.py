@@ -118,9 +118,18 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Isolating(Quiet):
+    """One that isolates its pages, so that they may have threads."""
+
+    def end_headers(self):
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+
 @contextlib.contextmanager
-def served(folder):
-    handler = functools.partial(Quiet, directory=str(folder))
+def served(folder, server=Quiet):
+    handler = functools.partial(server, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -248,3 +257,79 @@ def test_it_fits_a_phone_and_works_by_keyboard(browsed):
     assert not browsed["wider"]
     assert browsed["left"] == len(browsed["files"]) - 1
     assert browsed["focused"] == "Remove larger.png"
+
+
+def write_video(path, pixels):
+    """A camera's frames: (480, 640, 3) uint8 RGB, again and again."""
+    planes = [np.asarray(plane) for plane in Image.fromarray(pixels).convert("YCbCr").split()]
+    frame = b"".join([planes[0].tobytes(), *(plane[::2, ::2].tobytes() for plane in planes[1:])])
+    path.write_bytes(b"YUV4MPEG2 W640 H480 F10:1 Ip A1:1 C420jpeg\n" + (b"FRAME\n" + frame) * 5)
+
+
+@pytest.fixture(scope="module")
+def by_way(model, page, encoded, tmp_path_factory):
+    """What the page said by each way of computing, and of what a camera shows."""
+    folder = tmp_path_factory.mktemp("ways")
+    web = write_page(model, folder, NPM)
+    (folder / "photo.jpg").write_bytes(encoded[0])
+    rng = np.random.default_rng(0)
+    write_video(
+        folder / "camera.y4m",
+        np.kron(rng.integers(0, 255, (6, 8, 3), np.uint8), np.ones((80, 80, 1), np.uint8)),
+    )
+    script = ROOT / "tests" / "helpers" / "browse_runtimes.mjs"
+    with (
+        served(web) as own,
+        served(web, Isolating) as isolated,
+        served(page) as cdn,
+        served(page, Isolating) as isolated_cdn,
+    ):
+        ways = {"camera": own, "gpu": own, "isolated": isolated, "cdn": cdn, "isolated-cdn": isolated_cdn}
+        words = ["node", script, NPM / "node_modules", BROWSER, folder / "camera.y4m", folder / "photo.jpg"]
+        words += [f"{way}={url}" for way, url in ways.items()]
+        ran = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=500)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return json.loads(ran.stdout)
+
+
+@needs_browser
+def test_the_page_says_how_it_computes_and_all_ways_give_the_same(by_way):
+    states = {way: answer["state"] for way, answer in by_way.items()}
+    assert states.pop("gpu") in (
+        "Ready: WebGPU",
+        "Ready: WebGPU, and WebAssembly for the rest",
+        "Ready: WebAssembly, one thread (WebGPU is slower)",
+    )
+    assert states == {
+        "camera": "Ready: WebAssembly, one thread",
+        "isolated": "Ready: WebAssembly, several threads",
+        "cdn": "Ready: WebAssembly, one thread",
+        "isolated-cdn": "Ready: WebAssembly, one thread",  # no worker starts from another host's script
+    }
+    expected = by_way["camera"]["after"]
+    for answer in by_way.values():
+        for name in ("probs", "global_probs", "boxes"):
+            np.testing.assert_allclose(answer["before"][name], expected[name], atol=1e-3)
+            np.testing.assert_allclose(answer["after"][name], expected[name], atol=1e-3)
+
+
+@needs_browser
+def test_a_page_without_the_runtime_loads_one_version_of_it(by_way):
+    place = "https://cdn.jsdelivr.net/npm/@litertjs"
+    assert [url for url in by_way["cdn"]["asked"] if not url.startswith(("http://127.0.0.1:", "blob:"))] == [
+        f"{place}/core@{VERSION}/dist/index.js",
+        f"{place}/wasm-utils@{VERSION}/dist/index.js",
+        f"{place}/core@{VERSION}/wasm/litert_wasm_internal.js",
+        f"{place}/core@{VERSION}/wasm/litert_wasm_internal.wasm",
+    ]
+
+
+@needs_browser
+def test_the_camera_is_looked_at_kept_and_closed(by_way):
+    answer = by_way["camera"]
+    assert re.fullmatch(r"Nothing that it is sure of|.+\d\xa0%", answer["seen"])
+    assert answer["card"]["size"] == [640, 480]
+    assert re.fullmatch(r"camera .+\.png", answer["card"]["name"])
+    assert set(answer["card"]["labels"]) <= set(CLASSES)
+    assert not answer["live"]
+    assert answer["focused"] == "open-camera"

@@ -1,6 +1,6 @@
 // A picture file in, the model's answer out, computed in this browser by LiteRT.
 
-import { loadAndCompile, loadLiteRt, setWebGpuDevice, Tensor } from "@litertjs/core";
+import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 import { decode, resize } from "./picture.js";
 
 export const promise = "Everything is computed in this browser. No picture leaves your machine.";
@@ -9,20 +9,42 @@ const LARGEST_DIFFERENCE = 5e-3; // of a probability by WebGPU from the same by 
 
 /**
  * Load the runtime and the model.
- * @param {object} settings of the page: model, image_size, top_n, litert
- * @param {(runtime: string) => void} say is told when another runtime has taken over
+ *
+ * The runtime is built in three ways: for threads, which a browser gives to isolated pages; to wait for a GPU, which
+ * needs a GPU and JSPI; and for one thread. No build does two of these.
+ *
+ * @param {object} settings of the page: model, image_size, litert
+ * @param {(runtime: string) => void} say is told the outcome when WebGPU has been tried
  */
 export async function load(settings, say) {
-  const threads = globalThis.crossOriginIsolated === true;
-  await loadLiteRt(settings.litert, { threads });
+  const beside = new URL(settings.litert, location).origin === location.origin;
+  const threads = globalThis.crossOriginIsolated === true && beside; // no worker starts from another host's script
+  const gpu = !threads && (await hasGpu());
+  await loadLiteRt(settings.litert, { threads, jspi: gpu });
   const file = await fetch(settings.model);
   if (!file.ok) throw new Error(`${settings.model} is not there (${file.status})`);
   const content = new Uint8Array(await file.arrayBuffer());
   const engine = new Engine(settings, await loadAndCompile(content, { accelerator: "wasm" }));
   await engine.run("global_only", engine.grey());
   const runtime = `WebAssembly, ${threads ? "several threads" : "one thread"}`;
-  engine.tryWebGpu(content).then((faster) => faster && say("WebGPU"), () => {});
-  return { runtime, look: (blob, ...more) => engine.look(blob, ...more), lookAt: engine.canAim ? (...what) => engine.lookAt(...what) : undefined };
+  if (gpu) {
+    engine.tryWebGpu(content, runtime).then(say, (error) => {
+      console.warn(error);
+      say(`${runtime} (WebGPU failed)`);
+    });
+  }
+  return {
+    runtime: gpu ? `${runtime}, trying WebGPU` : runtime,
+    look: (blob, ...more) => engine.look(blob, ...more),
+    lookAt: engine.canAim ? (...what) => engine.lookAt(...what) : undefined,
+  };
+}
+
+/** Whether there is a GPU that the runtime can use; one that the processor imitates is none. */
+async function hasGpu() {
+  if (!("Suspending" in WebAssembly)) return false; // JSPI, by which WebAssembly waits for a GPU
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return Boolean(adapter) && !adapter.info?.isFallbackAdapter;
 }
 
 /** A signature's regions, none where it has none; a box is ymin xmin ymax xmax as fractions of the picture. */
@@ -95,19 +117,24 @@ class Engine {
     return { probs, time: performance.now() - started };
   }
 
-  /** Change over to WebGPU where there is one, it takes the whole model, gives the same answers, and is faster. */
-  async tryWebGpu(content) {
-    const adapter = await navigator.gpu?.requestAdapter();
-    if (!adapter || adapter.info?.isFallbackAdapter) return false;
-    setWebGpuDevice(await adapter.requestDevice());
+  /**
+   * Change over to WebGPU if it gives the same answers faster. WebAssembly still does what the runtime can't on a GPU:
+   * of our files, it takes the network of the first look and no crops.
+   * @param {string} runtime the one before
+   * @returns {Promise<string>} the one after, and why it did not change
+   */
+  async tryWebGpu(content, runtime) {
     const model = await loadAndCompile(content, { accelerator: "webgpu", gpuOptions: { precision: "fp32" } });
-    if (!model.isFullyAccelerated) return false;
     const pixels = this.grey().map((_, i) => (i * 7919) % 256);
     const [ours, ourTime] = await this.#timed(pixels, this.model);
     const [theirs, theirTime] = await this.#timed(pixels, model);
     const same = ours.every((p, i) => Math.abs(p - theirs[i]) <= LARGEST_DIFFERENCE);
-    if (same && theirTime < ourTime) this.model = model;
-    return this.model === model;
+    if (same && theirTime < ourTime) {
+      this.model = model;
+      return model.isFullyAccelerated ? "WebGPU" : "WebGPU, and WebAssembly for the rest";
+    }
+    model.delete();
+    return `${runtime} (WebGPU ${same ? "is slower" : "gives other answers"})`;
   }
 
   async #timed(pixels, model) {

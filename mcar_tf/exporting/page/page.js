@@ -327,12 +327,11 @@ async function watch(watched) {
   while (stream === watched) {
     const frame = await grab();
     if (frame) {
-      try {
-        const { labels } = await look(frame);
-        $("camera-text").textContent = labels.map(({ name, prob }) => `${name} ${percent(prob)}`).join(" · ") || "Nothing that it is sure of";
-      } catch (error) {
-        $("camera-text").textContent = error.message;
-      }
+      const seen = await look(frame).then(
+        ({ labels }) => labels.map(({ name, prob }) => `${name} ${percent(prob)}`).join(" · ") || "Nothing that it is sure of",
+        (error) => error.message,
+      );
+      if ($("camera-text").textContent !== seen) $("camera-text").textContent = seen; // a screen reader reads each change
     }
     await painted();
   }
