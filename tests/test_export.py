@@ -309,7 +309,7 @@ def test_int8_without_its_quantizer_is_refused_at_once(finished_run, monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     options = export.ExportOptions(run=finished_run, precision=["int8"])
     with pytest.raises(
-        ValueError, match=r"mcar-int8.tflite needs ai-edge-quantizer: pip install 'mcar-tf\[phone\]'"
+        ValueError, match=r"mcar-int8.tflite needs litert-quantizer: pip install 'mcar-tf\[phone\]'"
     ):
         options.check()
 

@@ -147,7 +147,7 @@ FORMS = (
     Form("tflite", "mcar-float16.tflite", _TFLITE, Bar(mean_ap_loss=0.005), "float16"),
     Form("tflite", "mcar-dynamic.tflite", _TFLITE, Bar(mean_ap_loss=0.01), "dynamic"),
     Form("tflite", "mcar-int8.tflite", _TFLITE, Bar(mean_ap_loss=0.01), "int8",
-         calibrated=True, needs=("ai_edge_quantizer",), extra="phone"),
+         calibrated=True, needs=("litert_quantizer",), extra="phone"),
     Form("web", "web", "mcar_tf.exporting.web", _EXACT),
     Form("onnx", "mcar.onnx", "mcar_tf.exporting.onnx_file", _EXACT, needs=("tf2onnx", "onnxruntime"), extra="onnx"),
 )

@@ -38,13 +38,13 @@ def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
         calibration: (S, S, 3) pictures of the file's input type, on which the activations' ranges are found.
 
     Raises:
-        ValueError: ai-edge-quantizer is not installed, or there are no pictures.
+        ValueError: litert-quantizer is not installed, or there are no pictures.
     """
     try:
-        from ai_edge_quantizer import qtyping, quantizer
-        from ai_edge_quantizer.algorithm_manager import AlgorithmName
+        from litert_quantizer import qtyping, quantizer
+        from litert_quantizer.algorithm_manager import AlgorithmName
     except ImportError:
-        raise ValueError("int8 needs ai-edge-quantizer: pip install 'mcar-tf[phone]'") from None
+        raise ValueError("int8 needs litert-quantizer: pip install 'mcar-tf[phone]'") from None
     samples = [{"image": picture[np.newaxis]} for picture in calibration]
     if not samples:
         raise ValueError("`calibration` must hold at least one picture. Received: none")
@@ -170,7 +170,7 @@ def give_dead_channels_a_scale(model: schema.ModelT) -> schema.ModelT:
     """Give each channel whose weights are all (nearly) zero, so that it only outputs its bias, one small weight.
 
     The scale of a channel's weights comes from the largest of them, and the bias is stored as a 32-bit multiple of
-    input scale x weight scale. Without a weight the bias overflows, which ai-edge-quantizer does not prevent. The
+    input scale x weight scale. Without a weight the bias overflows, which litert-quantizer does not prevent. The
     weight set here adds less than a thousandth of the bias.
     """
     for subgraph in model.subgraphs:
@@ -202,7 +202,7 @@ def _floats(model: schema.ModelT, tensor: schema.TensorT) -> Array:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hide ai-edge-quantizer's progress bars and warnings, and numpy's about zero divided by zero."""
+    """Hide litert-quantizer's progress bars and warnings, and numpy's about zero divided by zero."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(), np.errstate(all="ignore"):

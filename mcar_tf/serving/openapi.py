@@ -52,6 +52,7 @@ UPLOAD_BODY = {
                 "schema": _object(
                     images={"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
                 )
+                | {"additionalProperties": False}
             }
         },
     }

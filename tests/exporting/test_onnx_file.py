@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from sklearn.datasets import load_sample_images
 
 from mcar_tf.exporting.forms import Material, find_form
 from mcar_tf.exporting.parity import measure_parity, missed_bars
@@ -35,6 +37,25 @@ def test_it_keeps_the_bars_and_takes_any_number_of_pictures(model, batch, tmp_pa
     notes = onnxruntime.InferenceSession(tmp_path / "mcar.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(notes["labels"]) == list(CLASSES)
     assert json.loads(notes["thresholds"]) == [0.5, 0.2, 0.9, 0.4, 0.3]
+
+
+def crops_of_photographs():
+    """12 parts of scikit-learn's two photographs, (12, 32, 32, 3)."""
+    photos = load_sample_images().images  # (427, 640, 3) uint8
+    parts = [
+        photo[top : top + 213, left : left + 213]
+        for photo in photos
+        for top in (0, 213)
+        for left in (0, 213, 426)
+    ]
+    return tf.image.resize(np.stack(parts), (32, 32), antialias=True).numpy()
+
+
+def test_photographs_keep_the_bars_too(model, tmp_path):
+    form = write(model, tmp_path / "mcar.onnx")
+    parity = measure_parity(model, {"mcar.onnx": form}, [{"image": crops_of_photographs()}])["mcar.onnx"]
+    assert parity.pictures == 12
+    assert missed_bars(find_form("mcar.onnx").bar, parity) == []
 
 
 def test_a_model_without_regions_has_no_boxes(plain_model, batch, tmp_path):

@@ -85,7 +85,7 @@ def test_a_file_for_phones_has_built_in_ops_and_the_models_numbers(model, pictur
 
 
 def test_a_file_in_8_bits_is_near_the_model(model, pictures):
-    pytest.importorskip("ai_edge_quantizer")
+    pytest.importorskip("litert_quantizer")
     content = convert_tflite(model, "int8", list(pictures))
     answer = load_runner(content)
     for picture in pictures:

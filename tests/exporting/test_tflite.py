@@ -232,6 +232,6 @@ def test_a_dead_channel_keeps_its_bias():
 
 
 def test_int8_without_the_quantizer_is_refused_in_one_sentence(model, batch, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
-    with pytest.raises(ValueError, match=r"int8 needs ai-edge-quantizer: pip install 'mcar-tf\[phone\]'"):
+    monkeypatch.setitem(sys.modules, "litert_quantizer", None)
+    with pytest.raises(ValueError, match=r"int8 needs litert-quantizer: pip install 'mcar-tf\[phone\]'"):
         convert_tflite(model, "int8", batch["image"])
