@@ -220,6 +220,8 @@ class FitConfig:
             image_size=self.image_size,
             glance_size=self.glance_size,
             local_size=self.local_size,
+            batch_norm=self.batch_norm,
+            sync_batch_norm=self.sync_batch_norm,
             spell=named,
         )
 

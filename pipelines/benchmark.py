@@ -1,6 +1,7 @@
 """How fast pictures come out of a prepared set, and where the time goes: python -m pipelines.benchmark.
 
-With `--memory`, measure instead how much memory building and reading take, for sets of several sizes.
+With `--memory`, measure instead how much memory building and reading take, for sets of several sizes; with `--labels`
+how fast tables of labels are read, and in how much memory.
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.benchmarking.labels import LabelsRow, measure_labels, print_labels
 from pipelines.benchmarking.memory import MemoryRow, measure_memory, print_memory
 from pipelines.benchmarking.speed import PHOTOGRAPHS, Row, measure_speed, photographs
 from pipelines.building.sets import build_set
@@ -43,6 +45,12 @@ class Options:
         " 200000.",
         group=TIMING,
     )
+    labels: int = option(
+        0,
+        "Measure instead the speed and memory of reading labels, in tables of so many rows of each shape, such as"
+        " 1000000.",
+        group=TIMING,
+    )
     json: Path | None = option(
         None, "Also write the results to this file, as a list of objects.", group=TIMING
     )
@@ -57,11 +65,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"`{spell(name)}` must be at least 1. Received: {getattr(options, name)}")
     if min(options.memory, default=1) < 1:
         raise ValueError(f"`memory` must be at least 1. Received: {min(options.memory)}")
-    rows: Sequence[Row | MemoryRow]
+    if options.labels < 0 or (options.labels and options.memory):
+        raise ValueError(
+            f"`labels` must be 0 or more, and `memory` not given beside it. Received: {options.labels}"
+        )
+    rows: Sequence[Row | MemoryRow | LabelsRow]
     with tempfile.TemporaryDirectory() as scratch:
         if options.memory:
             rows = memory_rows = [measure_memory(pictures, Path(scratch)) for pictures in options.memory]
             print_memory(memory_rows)
+        elif options.labels:
+            rows = labels_rows = list[LabelsRow]()
+            for row in measure_labels(options.labels, Path(scratch)):
+                print_labels(row)
+                labels_rows.append(row)
         else:
             load_tensorflow()
             rows = _measure_speed(options, Path(scratch))

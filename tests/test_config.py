@@ -74,6 +74,8 @@ def test_an_unknown_loss_is_refused():
             )
         ),
         (["--batch-norm", "per_stream", "--top-n", "0"], "--batch-norm per_stream does nothing with --top-n 0"),
+        (["--backbone", "convnext_tiny", "--batch-norm", "frozen"], "--batch-norm` does nothing for convnext_tiny"),
+        (["--backbone", "convnext_tiny", "--sync-batch-norm"], "--sync-batch-norm` does nothing for convnext_tiny"),
         (["--batch-norm", "frozen", "--sync-batch-norm"], "--sync-batch-norm does nothing with --batch-norm fro"),
         (["--gamma-negative", "2"], "--gamma-negative does nothing with --loss bce"),
         (["--margin", "0.1"], "--margin does nothing with --loss bce"),

@@ -1,6 +1,7 @@
 """Turn the bytes of a TFLite file into objects, and back."""
 
 import flatbuffers
+import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools.flatbuffer_utils import read_model_from_bytearray
 
@@ -9,7 +10,11 @@ OP_NAMES = {number: name for name, number in vars(schema.BuiltinOperator).items(
 
 def unpack(content: bytes) -> schema.ModelT:
     """A file's tables. Constants that some programs write after the tables are moved into them."""
-    return read_model_from_bytearray(bytearray(content))
+    model = read_model_from_bytearray(bytearray(content))
+    for buffer in model.buffers:
+        if isinstance(buffer.data, bytes | bytearray):  # which `pack` would write byte by byte
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    return model
 
 
 def pack(model: schema.ModelT) -> bytes:

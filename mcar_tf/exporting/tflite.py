@@ -118,7 +118,9 @@ def _convert(model: MCAR, precision: str, input_type: str) -> bytes:
     """Convert with TensorFlow's converter alone, which can do every precision but int8."""
     with tempfile.TemporaryDirectory() as folder:
         functions = _freeze_signatures(model, tf.dtypes.as_dtype(input_type))
-        tf.saved_model.save(tf.Module(), folder, signatures=functions)
+        # Without the gradients that some activations define: they hold on to tensors outside of these functions.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(tf.Module(), folder, signatures=functions, options=options)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         # The converter then fails on anything that would need TensorFlow's own ops ("Flex") or custom ones.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

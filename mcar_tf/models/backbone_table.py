@@ -25,6 +25,7 @@ class Backbone:
         pretrained: the widths with ImageNet weights, from `keras.applications` or from `package`.
         package: the Python package that contains the ImageNet weights, if there is one.
         weights_from: where else the weights can be found.
+        has_batch_norm: whether there are BatchNorm layers in it.
     """
 
     network: str
@@ -34,6 +35,7 @@ class Backbone:
     pretrained: tuple[float, ...] = (1.0,)
     package: str | None = None
     weights_from: str | None = None
+    has_batch_norm: bool = True
 
 
 TORCHVISION = "torchvision's file, which docs/weights.md says where to find"
@@ -43,6 +45,10 @@ BACKBONES = {
     "resnet50": Backbone("ResNet50", "caffe_bgr"),
     "resnet101": Backbone("ResNet101", "caffe_bgr"),
     "efficientnetv2_b0": Backbone("EfficientNetV2B0", "none"),
+    "efficientnetv2_s": Backbone("EfficientNetV2S", "none"),
+    "mobilenet_v3_large": Backbone("MobileNetV3Large", "none", widths=True, pretrained=(0.75, 1)),
+    "densenet121": Backbone("DenseNet121", "torchvision"),
+    "convnext_tiny": Backbone("ConvNeXtTiny", "none", has_batch_norm=False),
     "torch_mobilenet_v2": Backbone("TorchMobileNetV2", "torchvision", pretrained=(), weights_from=TORCHVISION),
     "torch_resnet50": Backbone("TorchResNet50", "torchvision", pretrained=(), weights_from=TORCHVISION),
     "torch_resnet101": Backbone("TorchResNet101", "torchvision", pretrained=(), weights_from=TORCHVISION),
@@ -60,6 +66,8 @@ def check_backbone(
     glance_size: int | None = None,
     local_size: int | None = None,
     weights: str | Path | None = None,
+    batch_norm: str = "shared",
+    sync_batch_norm: bool = False,
     spell: Callable[[str], str] = str,
 ) -> None:
     """Check, before anything is built, that a backbone can be built from these arguments.
@@ -71,11 +79,14 @@ def check_backbone(
         glance_size: side to which the global pass reduces them, in px.
         local_size: side of the regions' crops in px.
         weights: "imagenet", a file or None.
+        batch_norm: the moving statistics of BatchNorm.
+        sync_batch_norm: whether BatchNorm normalizes with the batch of all replicas.
         spell: how the caller's users write an argument's name.
 
     Raises:
         ValueError: unknown name; a width for a backbone that can't be scaled or has no weights of that width; an
-            image, glance or crop smaller than the backbone takes; a glance that does not divide the image.
+            image, glance or crop smaller than the backbone takes; a glance that does not divide the image; an option
+            of BatchNorm for a backbone without it.
         FileNotFoundError: no such weights file; the package with the ImageNet weights is not installed.
     """
     if name not in BACKBONES:
@@ -87,6 +98,9 @@ def check_backbone(
     if backbone_width <= 0 or (backbone_width != 1.0 and not entry.widths):
         allowed = "positive" if entry.widths else f"1 for {name}, whose channels are fixed"
         raise ValueError(f"`{width}` must be {allowed}. Received: {backbone_width}")
+    if not entry.has_batch_norm and (batch_norm != "shared" or sync_batch_norm):
+        given = "sync_batch_norm" if batch_norm == "shared" else "batch_norm"
+        raise ValueError(f"`{spell(given)}` does nothing for {name}, which has no BatchNorm. Leave it out.")
     sides = {"image_size": image_size, "glance_size": glance_size, "local_size": local_size}
     for argument, size in sides.items():
         if size is not None and size < entry.min_size:

@@ -12,6 +12,7 @@ from keras import ops
 from mcar_tf.models.backbone_table import BACKBONES, Backbone, check_backbone
 from mcar_tf.models.batch_norm import LOCAL_STREAM, fuse_batch_norm
 from mcar_tf.models.keras_internals import pass_on
+from mcar_tf.models.networks.depthwise import use_depthwise_convolutions
 from mcar_tf.models.networks.efficientnet_lite import build_efficientnet_lite0
 from mcar_tf.models.networks.torch_mobilenet_v2 import build_torch_mobilenet_v2
 from mcar_tf.models.networks.torch_resnet import build_torch_resnet50, build_torch_resnet101
@@ -127,6 +128,7 @@ def build_backbone(
         network = _build_network(entry, None, width)
         if weights is not None:
             _load_weights(network, Path(weights), name)
+    network = use_depthwise_convolutions(network)
     network = fuse_batch_norm(network, BATCH_NORM_MOMENTUM, sync_batch_norm, batch_norm)
     images = keras.Input((None, None, 3))
     backbone = keras.Model(images, network(SCALINGS[entry.scaling](images)), name="backbone")

@@ -94,6 +94,8 @@ def build_mcar(
         glance_size=glance_size,
         local_size=local_size,
         weights=weights,
+        batch_norm=batch_norm,
+        sync_batch_norm=sync_batch_norm,
     )
     check_pooling(pooling, gwp_lambda, csra_temperature, csra_lambda)
     check_localizer(localizer, tau, box_spread, min_box_cells)

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def read_instances(path: Path, find_size: FindSize | None = None, content: Any =
         )
     categories: dict[int, str] = {}
     for where, entry in _entries(path, content, "categories"):
-        category, name = _field(where, entry, "id", int), _field(where, entry, "name", str)
+        category, name = _number(where, entry, "id"), _field(where, entry, "name", str)
         if category in categories or name in categories.values():
             raise ValueError(f"{where}: id {category} or name `{name}` is given to two categories.")
         categories[category] = name
@@ -186,7 +187,7 @@ def read_instances(path: Path, find_size: FindSize | None = None, content: Any =
     by_text = {str(id): image for id, image in images.items()}
     remarks = []
     for where, entry in _entries(path, content, "annotations"):
-        category = _field(where, entry, "category_id", int)
+        category = _number(where, entry, "category_id")
         id = _field(where, entry, "image_id", (int, str))
         owner = images.get(id)
         if owner is None and str(id) in by_text:  # 7 in one list, "7" in the other
@@ -254,6 +255,16 @@ def _field(where: str, entry: dict[str, Any], key: str, kind: Any) -> Any:
         found = f"Received: {value!r:.60}" if key in entry else f"It has {', '.join(entry) or 'nothing'}."
         raise ValueError(f"{where}: `{key}` must be {what}. {found}")
     return value
+
+
+def _number(where: str, entry: dict[str, Any], key: str) -> int:
+    """A whole number, which may be written as a text."""
+    value = entry.get(key)
+    return (
+        int(value)
+        if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value)
+        else _field(where, entry, key, int)
+    )
 
 
 def _size(entry: dict[str, Any], key: str) -> float:

@@ -74,8 +74,10 @@ def read_layout(path: Path, told: Told) -> Layout:
     """
     encoding, delimiter = _find_form(path)
     sample = list(itertools.islice(read_lines(path, encoding, delimiter), SAMPLED + 1))
-    header = [clean(cell) for cell in sample[0][1]] if sample else []
-    rows = [cells for _, cells in sample[1:]]
+    if not sample:
+        raise ValueError(f"{path} is empty.")
+    header = [clean(cell) for cell in sample[0][1]]
+    rows = [without_empty_end(cells, len(header)) for _, cells in sample[1:]]
     remarks = []
     if delimiter != "," and path.suffix.lower() == ".csv":
         remarks.append(f"columns are separated by {'a tab' if delimiter == chr(9) else f'`{delimiter}`'}")
@@ -86,9 +88,11 @@ def read_layout(path: Path, told: Told) -> Layout:
         remarks.append("the header has one empty field more than the rows")
     if len(set(header)) < len(header):
         twice = next(column for column in header if header.count(column) > 1)
-        raise ValueError(f"{path} has two columns `{twice}`.")
+        raise ValueError(f"{path} has two columns `{twice}`. Rename or remove one of them.")
     check_columns(path, header, told)
     layout = _own(path, header, rows, told) if _is_own(header, told) else _guess(path, header, rows, told)
+    if layout.labels is not None:
+        remarks += _say_of_labels(layout.labels, [c for c in _cells_of(header, rows, layout.labels) if c])
     return dataclasses.replace(
         layout, encoding=encoding, delimiter=delimiter, remarks=(*remarks, *layout.remarks)
     )
@@ -97,18 +101,40 @@ def read_layout(path: Path, told: Told) -> Layout:
 def read_lines(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of each row that is not blank, the header first."""
     csv.field_size_limit(FIELD_BYTES)
+    before = 0  # the last line of the row before
     with open(path, newline="", encoding=encoding) as file, naming(path):
         reader = csv.reader(file, strict=True, delimiter=delimiter)
         try:
             for cells in reader:
                 if cells:
                     yield reader.line_num, cells
+                before = reader.line_num
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{path} is not UTF-8 text, after line {reader.line_num}: {error.reason}. Save it as UTF-8."
+                f"{path} is not UTF-8 text{_first_undecodable(path)}: {error.reason}. Save it as UTF-8."
             ) from None
         except (csv.Error, UnicodeError) as error:
+            if reader.line_num > before + 1:  # only a quoted cell goes on in the next line
+                raise ValueError(
+                    f"{path}, line {before + 1}: a quotation mark is opened and not closed in this line: {error}"
+                ) from None
             raise ValueError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+
+
+def without_empty_end(cells: list[str], columns: int) -> list[str]:
+    """The cells of a row, less an empty one that it has behind those of the header: a comma at the line's end."""
+    return cells[:-1] if len(cells) == columns + 1 and not cells[-1].strip() else cells
+
+
+def _first_undecodable(path: Path) -> str:
+    """The first line that is not UTF-8, with what it holds, to be put into an error message."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f", first in line {number}, {line.strip()[:40].decode('latin-1')!r} if it is Latin-1"
+    return ""
 
 
 def _find_form(path: Path) -> tuple[str, str]:
@@ -211,7 +237,8 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
         if not class_columns:
             raise ValueError(
                 f"{path} has no column whose name says labels, and none of 0 and 1 for a class:"
-                f" --labels-column says which holds the labels. It has {listed(header)}.{_first_rows(rows)}"
+                f" --labels-column says which holds the labels. It has {listed(header)}.{_no_header(header)}"
+                f"{_first_rows(rows)}"
             )
         if not minus_one_told and set(class_columns) >= CHEXPERT:
             minus_one_told = True
@@ -239,8 +266,6 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
 
 def _find_file(path: Path, header: list[str], rows: list[list[str]]) -> str:
     """The column that names the pictures: by its name, or as the only one whose cells end like picture files."""
-    if not header:
-        raise ValueError(f"{path} has no column `file`. It is empty.")
     of_files = [
         column
         for column in header
@@ -266,7 +291,7 @@ def _find_file(path: Path, header: list[str], rows: list[list[str]]) -> str:
     hint = " Columns are separated by commas." if len(header) == 1 else nearest("file", header)
     raise ValueError(
         f"{path} has no column `file`. {has}{hint} --file-column names the column of the pictures."
-        f"{_first_rows(rows)}"
+        f"{_no_header(header)}{_first_rows(rows)}"
     )
 
 
@@ -305,6 +330,24 @@ def _find_none_label(cells: list[str], separator: str, classes: Sequence[str]) -
 
 def _ends_as_a_picture(cell: str) -> bool:
     return cell.lower().endswith(PICTURE_ENDINGS)
+
+
+def _say_of_labels(column: str, cells: list[str]) -> list[str]:
+    """What is worth saying about the cells of labels, for a person."""
+    if cells and all(re.fullmatch("[0-9]+", cell.strip()) for cell in cells):
+        return [f"the labels in {column} are numbers, which become the names of the classes"]
+    if any(cell.strip()[:1] in ("[", "{") for cell in cells):
+        return [f"lists in {column}, as in {cells[0].strip():.40}, are read as lists"]
+    return []
+
+
+def _no_header(header: Sequence[str]) -> str:
+    """The end of an error message about a header that looks like a row."""
+    if not any(_ends_as_a_picture(cell) for cell in header):
+        return ""
+    return (
+        " Its first line looks like a row: where there are no names of columns, put `file,labels` above it."
+    )
 
 
 def _first_rows(rows: Sequence[Sequence[str]]) -> str:

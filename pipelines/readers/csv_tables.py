@@ -14,6 +14,7 @@ from pipelines.readers.csv_layout import (
     Layout,
     read_layout,
     read_lines,
+    without_empty_end,
 )
 from pipelines.readers.rows import Row, Table, Told, clean
 from pipelines.readers.values import labels_of_text
@@ -62,8 +63,16 @@ class Csv(Table):
         labels_of_row = self._labels_from_columns if layout.class_columns else self._labels_from_cell
         file, group = place[layout.file], None if layout.group is None else place[layout.group]
         lines = read_lines(self.path, layout.encoding, layout.delimiter)
-        for line, cells in itertools.islice(lines, 1, None):
+        _, header = next(lines)
+        for line, cells in lines:
             where = f"{self.path}, line {line}"
+            if cells == header:
+                raise ValueError(
+                    f"{where}: the header stands here again, as where files were joined. Remove it."
+                )
+            if len(cells) == len(place) + 1 and not cells[-1].strip():
+                cells = without_empty_end(cells, len(place))
+                self.remark("some rows have one empty field more than the header")
             if len(cells) != len(place):
                 raise ValueError(
                     f"{where}: {len(cells)} fields, but {len(place)} in the header. Labels are separated by"

@@ -25,6 +25,11 @@ class ClassFolders(Table):
         self.folders = _folders_in(path)
         self.declared = tuple(clean(entry.name) for entry in self.folders)
         self._found: list[tuple[str, list[str]]] | None = None
+        loose = sum(_is_picture(name) for name in os.listdir(path))
+        if loose:
+            self.remark(
+                f"pictures beside the folders of classes, which are not read: {loose:,} in {path.name}/"
+            )
 
     def rows(self) -> Iterator[Row]:
         if self._found is None:

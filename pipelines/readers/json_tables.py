@@ -23,8 +23,11 @@ from pipelines.readers.values import (
     labels_of_value,
     text_of,
 )
+from pipelines.words import listed
 
+OBJECT = '{"file_name": "a.jpg", "labels": ["cat", "dog"]}'
 LINE_BYTES = 2**24  # at most so many for one object
+COCO_LISTS = {"images", "annotations", "categories"}
 SAMPLED = 100  # lines, from which the keys are found
 # What Label Studio's tags that ask for no label write; a plain Rectangle writes its `width`.
 NO_LABELS = {"text", "rating", "number", "datetime", "width"}
@@ -37,6 +40,11 @@ def open_json(path: Path, split: str | None, told: Told, folder: Path | None = N
     content = load_json(path)
     if isinstance(content, list):
         return LabelStudio(path, split, told, folder, content)
+    if isinstance(content, dict) and not COCO_LISTS & content.keys():
+        raise ValueError(
+            f"{path} is in none of the forms of JSON that we know: COCO's lists (images, annotations, categories),"
+            f" Label Studio's tasks, or a list of objects such as {OBJECT}. It has the keys {listed(content, 6)}."
+        )
     return Coco(path, split, told, folder, content)
 
 
@@ -161,13 +169,18 @@ class LabelStudio(Table):
         super().__init__(path, split, told, folder)
         self._content = content
         self._told = told
-        first = content[0] if content and isinstance(content[0], dict) else {}
+        first = content[0] if content else {}
+        if not isinstance(first, dict):
+            raise ValueError(
+                f"{path}: expected a list of objects, such as {OBJECT}. Received: {str(first)[:60]!r}"
+            )
         data = first.get("data", first)
         self.uses |= {"file_column", "extension"} | (set() if "data" in first else {"labels_column"})
         check_columns(path, list(data), told, self.uses)
         self._key = told.file_column or find_key(path, list(data), FILE_NAMES, "file-column")
         self._choices = told.labels_column or ("" if "data" in first else _find_choices(path, first))
-        self.read_as = [f"Label Studio's tasks: file = {self._key}", f"labels = {self._choices or 'choices'}"]
+        kind = "a list of objects" if self._choices in LABEL_NAMES else "Label Studio's tasks"
+        self.read_as = [f"{kind}: file = {self._key}", f"labels = {self._choices or 'choices'}"]
 
     def rows(self) -> Iterator[Row]:
         for number, task in enumerate(self._content):

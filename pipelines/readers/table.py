@@ -7,7 +7,6 @@ split, its labels. So a table of many millions of rows fits into memory.
 
 import dataclasses
 import functools
-import itertools
 import os
 import re
 from collections import Counter
@@ -24,11 +23,10 @@ from pipelines.readers.labels import check_labels
 from pipelines.readers.placing import Places, id_of, nearest_file
 from pipelines.readers.rows import SEPARATOR, MinusOne, Row, SameName, Table, Told
 from pipelines.readers.table_files import find_tables
+from pipelines.readers.understood import say, suspicious_labels, suspicious_splits, swapped, understood
 from pipelines.records import sort_key
 from pipelines.samples import RawSet, Sample, Skip, check_class_name, check_class_names
 from pipelines.words import nearest
-
-MANY_ROWS = 1000  # among so many, a label that only one row has is likely to be misspelt
 
 
 def read_table(
@@ -116,7 +114,7 @@ def read_table(
         scan = _scan(tables, places, told.classes, check_files)
     except (ValueError, FileNotFoundError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"{error}{_understood(tables)}") from None
+        raise kind(f"{error}{understood(tables)}") from None
     if not scan.labels:
         raise ValueError(f"{source} has no label in any of its {len(scan.hashes)} rows.")
     classes = told.classes or tables[0].declared or tuple(sorted(scan.labels))
@@ -149,7 +147,7 @@ def read_table(
         licence=licence,
         skipped=skipped,
         remarks=_remarks(tables, scan, ignored, told),
-        read_as=_say(tables, places, classes, scan),
+        read_as=say(tables, places.describe(), len(classes), len(scan.hashes)),
     )
 
 
@@ -172,7 +170,8 @@ def _split_rows(
         what = "pictures" if scan.groups is None else f"pictures in {scan.groups.max() + 1} groups"
         raise ValueError(
             f"{source} has {len(scan.hashes)} {what}, too few to give the split `{names[empty]}` its share of"
-            f" {shares[empty]:g}. Add pictures, or choose other fractions or fewer folds."
+            f" {shares[empty]:g}. Add pictures, or choose other fractions (--val-fraction, --test-fraction; 0 makes"
+            " no such split) or fewer --folds."
         )
     rule = f"divided {' : '.join(f'{share:g}' for share in shares)}, stratified by class, seed {seed}"
     return names, split_of_row, rule + (", groups kept together" if scan.groups is not None else "")
@@ -180,7 +179,9 @@ def _split_rows(
 
 def _remarks(tables: Sequence[Table], scan: "_Scan", ignored: list[str], told: Told) -> list[str]:
     remarks = list(dict.fromkeys(remark for table in tables for remark in table.remarks))
-    remarks += _suspicious(scan) if told.classes is None else []
+    if told.classes is None:
+        remarks += suspicious_labels(len(scan.hashes), scan.labels, scan.counts)
+    remarks += suspicious_splits(scan.splits)
     if scan.groups is not None:
         remarks.append(f"{int(scan.groups.max()) + 1:,} groups by {told.group_column}, each in one split")
     if ignored:
@@ -249,7 +250,9 @@ def _scan(tables: Sequence[Table], places: Places, given: tuple[str, ...] | None
         relative = places.path_of(table, row)
         if check_files and not table.holds_pictures and not os.path.isfile(places.root / relative):
             missing = places.root / relative
-            raise FileNotFoundError(f"{row.where}: {missing} is not there.{nearest_file(missing)}")
+            raise FileNotFoundError(
+                f"{row.where}: {missing} is not there.{swapped(row) or nearest_file(missing)}"
+            )
         for name in row.present:
             if name not in labels:
                 labels[name] = row.where
@@ -310,48 +313,6 @@ def _refuse_duplicates(tables: Sequence[Table], places: Places, hashes: np.ndarr
                 f"{row.where}: {row.file} was there already, in {other.where}{splits}. One row a picture"
                 f"{', and the lines of a picture one behind the other' if table.is_long else ''}."
             )
-
-
-def _understood(tables: Sequence[Table]) -> str:
-    """The end of an error message: how the first rows were read, if something had to be guessed."""
-    if all(table.exact for table in tables):
-        return ""
-    shown = []
-    try:
-        for _, row in itertools.islice(checked_rows(tables), 3):
-            shown.append(f"{row.file:.40}: {', '.join(row.present)[:60] or 'none'}")
-    except (ValueError, OSError):
-        pass
-    how = ", ".join(tables[0].read_as)
-    return (
-        f" (Read as: {how}; first rows: {' | '.join(shown) or 'none'}. Other readings: --file-column,"
-        " --labels-column, --separator, --extension, --images.)"
-    )
-
-
-def _say(tables: Sequence[Table], places: Places, classes: Sequence[str], scan: "_Scan") -> str:
-    """How the labels are read, in one line."""
-    file, *rest = tables[0].read_as
-    parts = [file + places.describe(), *rest]
-    return f"{', '.join(parts)}; {len(classes):,} classes; {len(scan.hashes):,} pictures"
-
-
-def _suspicious(scan: "_Scan") -> list[str]:
-    """Labels that may be misspelt, because only one row among very many has them."""
-    if len(scan.hashes) < MANY_ROWS:
-        return []
-    once = [name for name, number in scan.counts.items() if number == 1]
-    if not once:
-        return []
-    often = [name for name, number in scan.counts.items() if number > 1]
-    shown = [
-        f"`{name:.60}` ({scan.labels[name].rpartition(', ')[2]}).{nearest(name, often)}" for name in once[:3]
-    ]
-    more = f" And {len(once) - 3:,} more." if len(once) > 3 else ""
-    return [
-        f"suspicious: of {len(scan.hashes):,} rows only one has the label {' '.join(shown)}{more} If it is misspelt,"
-        " mend it; --classes FILE makes such a label an error"
-    ]
 
 
 # --- Splits and samples -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.readers.csv_tables import open_csv
 from pipelines.readers.folder_tables import Yolo, find_class_folders
 from pipelines.readers.json_tables import open_json
-from pipelines.readers.rows import Table, Told, split_named
+from pipelines.readers.rows import PICTURE_ENDINGS, Table, Told, split_named
 from pipelines.readers.xml_tables import Cvat, Voc, is_cvat
 from pipelines.words import nearest, spell
 
@@ -37,6 +37,7 @@ SHAPES: dict[str, Opener] = {
 IN_FOLDERS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")  # looked for in a folder
 # Parts of the names of files that lie beside a table but are not tables.
 BESIDE = ("class-descriptions", "list_eval_partition", "list_bbox", "list_landmarks")
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
@@ -83,20 +84,35 @@ def _open_source(source: Path, told: Told) -> list[Table]:
             return _check_alike(tables, told)
     if tables := find_class_folders(source, told):
         return tables
-    archives = [name for name in sorted(os.listdir(source)) if name.lower().endswith(ARCHIVES)]
-    unpack = f" Unpack {archives[0]} first." if archives else ""
     raise FileNotFoundError(
-        f"{source} holds no CSV and no JSON, nor labels in another form that we know (docs/data.md).{unpack} Name the"
-        " table itself, or its folder."
+        f"{source} holds no CSV and no JSON, nor labels in another form that we know (docs/data.md)."
+        f"{_what_there_is(source)} Name the table itself, or its folder."
     )
+
+
+def _what_there_is(folder: Path) -> str:
+    """What a folder without a table holds instead, as a sentence that says what to do; "" where we don't know."""
+    names = sorted(os.listdir(folder))
+    if archive := next((name for name in names if name.lower().endswith(ARCHIVES)), None):
+        return f" Unpack {archive} first."
+    if sheet := next((name for name in names if name.lower().endswith(tuple(SPREADSHEETS))), None):
+        return f" Save {sheet} as CSV."
+    if next((folder / "labels").rglob("*.txt"), None):
+        return (
+            " It looks like YOLO's, but for data.yaml: write one with `names: [cat, dog]`, the classes in the order"
+            " of their numbers, and `train: images/train`."
+        )
+    if any(name.lower().endswith(PICTURE_ENDINGS) for name in names):
+        return " There are pictures in it, and nothing says what they show."
+    return ""
 
 
 def _open_table(path: Path, split: str | None, told: Told, folder: Path | None = None) -> Table:
     opener = SHAPES.get(path.suffix.lower())
     if opener is None:
-        raise ValueError(
-            f"{path}: a table must be a .csv or a .json file, or one of {', '.join(list(SHAPES)[1:])}."
-        )
+        mend = "Unpack it first: " if path.name.lower().endswith(ARCHIVES) else ""
+        mend = "Save it as CSV: " if path.suffix.lower() in SPREADSHEETS else mend
+        raise ValueError(f"{path}: {mend}a table must be one of {', '.join(SHAPES)}, or a folder.")
     if path.suffix.lower() == ".xml" and not is_cvat(path):
         raise ValueError(f"{path} is no list of CVAT's. Of VOC's XML files name the folder.")
     return opener(path, split, told, folder)

@@ -4,6 +4,7 @@ import pytest
 from scenes import raw_set
 
 from pipelines import benchmark
+from pipelines.benchmarking import labels
 from pipelines.benchmarking.speed import photographs
 from pipelines.building.sets import build_set
 
@@ -52,6 +53,8 @@ def test_its_own_photographs_are_of_cocos_size():
     ("words", "message"),
     [
         (["--rounds", "0"], "`rounds` must be at least 1"),
+        (["--labels", "-1"], "`labels` must be 0 or more"),
+        (["--labels", "9", "--memory", "9"], "`memory` not given beside it"),
         (["--memory", "1000", "0"], "`memory` must be at least 1"),
         (["--dataset", "tiny", "--split", "test"], "tiny has no split 'test'; it has train"),
         (["--dataset", "tiny", "--batch-size", "40"], "less than one batch"),
@@ -61,3 +64,17 @@ def test_what_cannot_be_measured_is_refused(tmp_path, words, message):
     build_set(raw_set(tmp_path / "source", count=3), tmp_path / "data")
     with pytest.raises(ValueError, match=message):
         benchmark.main([*words, "--data-dir", str(tmp_path / "data")])
+
+
+def test_every_shape_of_labels_is_read_whole(tmp_path, capsys, monkeypatch):
+    shapes = {
+        name: labels.SHAPES[name] for name in ("our own form, with splits", "JSON lines, to be divided")
+    }
+    for name in labels.SHAPES:  # `_read` raises unless there is a sample for each row
+        assert labels._read(name, 50, tmp_path / name.partition(":")[0]) > (0, 0)
+    monkeypatch.setattr(labels, "SHAPES", shapes)
+    benchmark.main(["--labels", "2000", "--json", str(tmp_path / "rows.json")])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["shape"], row["rows"]) for row in rows] == [(name, 2000) for name in shapes]
+    assert all(row["rows_per_second"] > 0 for row in rows)
+    assert "JSON lines, to be divided" in capsys.readouterr().out

@@ -147,8 +147,8 @@ def test_categories_that_are_not_cocos_are_refused(source):
             "annotations[4]: `category_id` 12 is not in `categories`",
         ),
         (
-            lambda c: c["annotations"][0].update(category_id="18"),
-            "annotations[0]: `category_id` must be a whole number. Received: '18'",
+            lambda c: c["annotations"][0].update(category_id="dog"),
+            "annotations[0]: `category_id` must be a whole number. Received: 'dog'",
         ),
         (
             lambda c: c["annotations"][0].update(bbox=[1, 2, 3]),

@@ -263,7 +263,7 @@ def test_a_test_split_may_stand_beside_folds(tmp_path):
     [
         ({"folds": 1}, r"`folds` must lie in \[2, 100\]. Received: 1"),
         ({"folds": 3, "val_fraction": 0.1}, "`--val-fraction` does nothing with `--folds`"),
-        ({"folds": 5}, r"4 pictures, too few .* `fold\d` its share of 0.2. .*or fewer folds"),
+        ({"folds": 5}, r"4 pictures, too few .* `fold\d` its share of 0.2. .*or fewer --folds"),
     ],
 )
 def test_folds_that_cannot_be_made_are_refused(tmp_path, options, message):

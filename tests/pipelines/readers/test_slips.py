@@ -1,5 +1,6 @@
 """Slips that people make in their tables: what is said of each, and that it names the option or the line to mend."""
 
+import json
 import zipfile
 
 import label_shapes
@@ -50,6 +51,17 @@ def yolo_of_another_class(folder):
 
 def yolo_without_names(folder):
     return write(folder / "data.yaml", "train: images/train")
+
+
+def yolo_without_yaml(folder):
+    label_shapes.yolo(folder)
+    (folder / "data.yaml").unlink()
+    return folder
+
+
+def pictures_alone(folder):
+    label_shapes.pictures(folder)
+    return folder
 
 
 def voc_without_a_picture(folder):
@@ -127,11 +139,33 @@ REFUSED = {
     "a comma too many": (table(*BASIC, "e.jpg,cat,dog"), "line 6: 3 fields, but 2 in the header"),
     "one picture twice": (table(*BASIC, "a.jpg,dog"), "line 6: a.jpg was there already, in {folder}/labels.csv, line"
                                                       " 2. One row a picture"),
-    "Latin-1": (raw_bytes("image,labels\na.jpg,käfer\n".encode("latin-1")), "is not UTF-8 text"),
-    "an empty file": (raw_bytes(b""), "has no column `file`. It is empty"),
+    "Latin-1": (raw_bytes("image,labels\na.jpg,käfer\n".encode("latin-1")),
+                "is not UTF-8 text, first in line 2, 'a.jpg,käfer'"),
+    "an empty file": (raw_bytes(b""), "labels.csv is empty."),
+    "two columns of one name": (table("image,labels,labels", "a.jpg,cat,cat"),
+                                "has two columns `labels`. Rename or remove one of them."),
+    "columns swapped": (table("file,labels", "cat,a.jpg", "dog,b.jpg"),
+                        "line 2: {folder}/cat is not there. Its label `a.jpg` looks like a picture: are the columns"
+                        " swapped?"),
+    "files that were joined": (table(*BASIC, "image,labels", "e.jpg,cat"),
+                               "line 6: the header stands here again, as where files were joined. Remove it."),
+    "a quotation mark too many": (table("image,labels", "a.jpg,cat", 'b.jpg,"dog', "c.jpg,cat"),
+                                  "line 3: a quotation mark is opened and not closed in this line"),
+    "no header": (table("a.jpg,cat", "b.jpg,dog"),
+                  "Its first line looks like a row: where there are no names of columns, put `file,labels` above"),
     "a header alone": (table("image,labels"), "there is not one picture in it"),
     "a picture named .csv": (raw_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(99)), "labels.csv"),
-    "a table in Excel's own form": (raw_bytes(b"PK\3\4", "labels.xlsx"), "labels.xlsx: a table must be a .csv"),
+    "a table in Excel's own form": (raw_bytes(b"PK\3\4", "labels.xlsx"),
+                                    "labels.xlsx: Save it as CSV: a table must be one of .csv"),
+    "a zip": (raw_bytes(b"PK\3\4", "set.zip"), "set.zip: Unpack it first: a table must be one of .csv"),
+    "pictures alone": (pictures_alone, "There are pictures in it, and nothing says what they show."),
+    "YOLO without its YAML": (yolo_without_yaml, "It looks like YOLO's, but for data.yaml: write one with `names:"),
+    "JSON of another shape": (table('{"a.jpg": ["cat"], "b.jpg": ["dog"]}', name="labels.json"),
+                              "is in none of the forms of JSON that we know: COCO's lists (images, annotations,"
+                              " categories), Label Studio's tasks, or a list of objects such as {{\"file_name\":"
+                              " \"a.jpg\", \"labels\": [\"cat\", \"dog\"]}}. It has the keys a.jpg, b.jpg."),
+    "JSON of pairs": (table('[["a.jpg", ["cat"]]]', name="labels.json"),
+                      "expected a list of objects, such as {{\"file_name\": \"a.jpg\", \"labels\":"),
     "a folder of zips": (zips, "Unpack part1.zip first"),
     "an empty folder": (nothing, "holds no CSV and no JSON, nor labels in another form"),
     "a split without its table": (split_without_a_table, "valid has not one table, as {folder}/test has"),
@@ -164,6 +198,20 @@ def test_a_slip_is_refused_with_what_mends_it(tmp_path, slip):
     assert said.format(folder=tmp_path) in str(error.value)
 
 
+def coco_of_texts(folder):
+    label_shapes.pictures(folder)
+    content = {
+        "images": [{"id": "7", "file_name": "a.jpg"}, {"id": "8", "file_name": "b.jpg"}],
+        "categories": [{"id": "10", "name": "dog"}, {"id": "9", "name": "cat"}],
+        "annotations": [
+            {"image_id": image, "category_id": category}
+            for image, category in (("7", "9"), ("7", "10"), ("8", "10"))
+        ],
+    }
+    (folder / "coco.json").write_text(json.dumps(content))
+    return folder / "coco.json"
+
+
 SEMICOLONS = ["image;labels", "a.jpg;cat|dog", "b.jpg;dog", "c.jpg;cat"]
 # fmt: off
 READ = {
@@ -173,6 +221,15 @@ READ = {
     "blanks after commas": (table("image, labels", "a.jpg, cat|dog", "b.jpg, dog"), None),
     "a header with a comma at its end": (table("image,labels,", "a.jpg,cat|dog", "b.jpg,dog"),
                                          "the header has one empty field more than the rows"),
+    "a comma at the end of each row": (table("image,labels", "a.jpg,cat|dog,", "b.jpg,dog,"),
+                                       "some rows have one empty field more than the header"),
+    "a split misspelt": (table("image,labels,split", "a.jpg,cat|dog,train", "b.jpg,dog,tain"),
+                         "suspicious: the split `tain` is read as one of its own. Did you mean `train`?"),
+    "a list as JSON writes it": (table("image,labels", 'a.jpg,"[""cat"", ""dog""]"', 'b.jpg,"[""dog""]"'),
+                                 "lists in labels, as in [\"cat\", \"dog\"], are read as lists"),
+    "a list of objects": (table('[{"file_name": "a.jpg", "labels": ["cat", "dog"]},',
+                                '{"file_name": "b.jpg", "labels": ["dog"]}]', name="labels.json"), None),
+    "COCO's ids as texts": (coco_of_texts, None),
     "columns nobody needs": (table("id,image,labels,width", "1,a.jpg,cat|dog,640", "2,b.jpg,dog,480"),
                              "columns that are not read: id, width"),
     "pandas' number of the row": (table(",image,labels", "0,a.jpg,cat|dog", "1,b.jpg,dog"), None),
@@ -191,6 +248,19 @@ def test_a_slip_that_can_only_mean_one_thing_is_read_and_said(tmp_path, slip):
     first = next(sample for iterate in raw.splits.values() for sample in iterate() if sample.id == "a.jpg")
     assert first.present == (0, 1)
     assert said is None or said in raw.remarks
+
+
+def test_labels_that_are_numbers_become_names(tmp_path):
+    raw = read_table(table("image,label", "a.jpg,3", "b.jpg,12")(tmp_path), val_fraction=0, test_fraction=0)
+    assert raw.classes == ("12", "3")
+    assert "the labels in label are numbers, which become the names of the classes" in raw.remarks
+
+
+def test_pictures_beside_the_folders_of_classes_are_counted(tmp_path):
+    for folder in ("cat", "dog", ""):
+        label_shapes.pictures(tmp_path / folder, {"cat": "ab", "dog": "cd", "": "efg"}[folder])
+    (remark,) = read_table(tmp_path, val_fraction=0, test_fraction=0).remarks
+    assert remark == f"pictures beside the folders of classes, which are not read: 3 in {tmp_path.name}/"
 
 
 def test_hostile_tables_end_within_bounds(tmp_path):

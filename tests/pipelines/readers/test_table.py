@@ -170,7 +170,7 @@ def test_the_tables_checksum_tells_which_table_it_was(folder):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "labels.csv has no column `file`. It is empty"),
+        ([], "labels.csv is empty"),
         (["File,labels"], "labels.csv has no column `file`. It has File, labels. Did you mean `File`?"),
         (["file labels", "a.jpg dog"], "It has file labels. Columns are separated by commas"),
         (["file,labels,labels"], "labels.csv has two columns `labels`"),
@@ -302,7 +302,7 @@ def test_files_of_splits_with_other_classes_are_refused(folder):
 
 
 def test_a_table_that_is_neither_csv_nor_json_is_refused(folder):
-    with pytest.raises(ValueError, match=r"a.jpg: a table must be a .csv or a .json file"):
+    with pytest.raises(ValueError, match=r"a.jpg: a table must be one of .csv, .tsv"):
         read_table(folder / "a.jpg")
 
 
