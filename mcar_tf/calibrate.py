@@ -16,7 +16,7 @@ from mcar_tf.evaluating.calibration import (
 )
 from mcar_tf.model_options import ModelOptions
 from mcar_tf.runs.folder import learnt_before, read_run_config
-from mcar_tf.runs.splits import find_split, overlap, split_names
+from mcar_tf.runs.splits import find_split, overlap, split_names, trains_on
 from mcar_tf.runs.thresholds import THRESHOLDS, chosen_for, write_calibration
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import Manifest, load_manifest
@@ -109,9 +109,11 @@ def check_options(options: CalibrateOptions) -> None:
 
 def check_split(name: str, config: FitConfig, manifest: Manifest) -> None:
     """Refuse a split that the run learnt from or that its results are measured on."""
-    for option_name, use in (("train_split", "trained on"), ("eval_split", "evaluated on")):
-        other = getattr(config, option_name)
-        if overlap(name, other):
+    for other, use, shares in (
+        (config.train_split, "trained on", trains_on(config, name)),
+        (config.eval_split, "evaluated on", overlap(name, config.eval_split)),
+    ):
+        if shares:
             shared = "" if name == other else f", which has pictures of {name}"
             raise ValueError(
                 f"The run was {use} {other}{shared}: thresholds chosen there would flatter it. Choose another"

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
     read = [read_predictions(folder / "predictions.npz") for folder in folders]
     check_comparable({f: (found.predictions, found.classes) for f, found in zip(folders, read, strict=True)})
-    first, _, split = read[0]
+    first, split = read[0].predictions, read[0].split
     streams = [options.stream] * len(options.runs) + [options.to_stream or options.stream] * len(options.to)
     models = [(found.predictions, stream) for found, stream in zip(read, streams, strict=True)]
     values, resampled = resample_map(models, options.resamples, options.seed)

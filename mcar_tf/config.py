@@ -14,7 +14,6 @@ from mcar_tf.models.band import check_band
 from mcar_tf.option_rules import (
     LEARNINGS,
     LOSSES,
-    NO_SPLIT,
     ONLY_WITH_REGIONS,
     check_ranges,
     check_together,
@@ -39,10 +38,10 @@ class FitConfig:
                                  " prepared yet; digits needs none.", group=DATA, changes_result=False)
     data_dir: Path = option(Path("data"), "Folder of the prepared sets.", group=DATA, changes_result=False)
     train_split: str = option("train", "Split to train on.", group=DATA)
-    eval_split: str = option("test", "Split whose metrics are the run's result; none: measure nothing.",
-                             group=DATA)
-    fold: int | None = option(None, "Of a set built with --folds: the one, counted from 1, that is evaluated on; the"
-                              " others are trained on.", group=DATA)
+    eval_split: str = option(None, "Split whose metrics are the run's result; none: measure nothing (default: test;"
+                             " with --fold, that fold).", group=DATA)
+    fold: int | None = option(None, "Of a set built with --folds: number of the one that is evaluated on; the others"
+                              " are trained on.", group=DATA)
     val_fraction: float = option(0.0, "Share of the training split, drawn by seed, that is held out for validation"
                                  " if the set has no validation split of its own.", group=DATA)
     difficult: Literal["positive", "ignore", "negative"] = option(
@@ -186,6 +185,15 @@ class FitConfig:
     keep_checkpoints: int = option(2, "Number of checkpoints to keep.", group=RUN, changes_result=False)
     # fmt: on
 
+    def __post_init__(self) -> None:
+        if self.eval_split is None:
+            self.eval_split = self.usual_eval_split
+
+    @property
+    def usual_eval_split(self) -> str:
+        """The `eval_split` of a user who names none."""
+        return "test" if self.fold is None else fold_name(self.fold)
+
     def check(self) -> None:
         """Refuse options that no run can be made with, before anything slow happens.
 
@@ -282,9 +290,7 @@ def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
         print(said, file=sys.stderr)
     config = FitConfig(**values)
     config.check()
-    if config.fold is None or config.eval_split == NO_SPLIT:
-        return config
-    return dataclasses.replace(config, eval_split=fold_name(config.fold))
+    return config
 
 
 def _usual_folder(options: Mapping[str, Any]) -> Path:
@@ -340,7 +346,10 @@ def change_without_training(config: FitConfig, changes: Mapping[str, Any]) -> Fi
 
 
 def config_to_yaml(config: FitConfig) -> str:
-    """The options of a run as YAML, for its `config.yaml`."""
+    """The options of a run as YAML, for its `config.yaml`.
+
+    An `eval_split` that follows from the fold is left out, so that the file serves for other folds too.
+    """
     import yaml
 
     values = {
@@ -348,6 +357,8 @@ def config_to_yaml(config: FitConfig) -> str:
         for name, value in dataclasses.asdict(config).items()
         if name not in NOT_RECORDED
     }
+    if config.fold is not None and config.eval_split == config.usual_eval_split:
+        del values["eval_split"]
     return yaml.safe_dump(values, sort_keys=False)
 
 

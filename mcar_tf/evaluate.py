@@ -20,7 +20,7 @@ from mcar_tf.runs.splits import find_split, has_labels
 from mcar_tf.runs.thresholds import Thresholds, same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
-from pipelines.manifest import Manifest, Portion, Split, load_manifest
+from pipelines.manifest import MANIFEST, Manifest, Portion, Split, load_manifest
 from pipelines.words import spell
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     manifest, split_name, split = load_set(options, config)
     check_options(options, manifest, split_name, split)
     change_without_training(config, options.changes)
-    folder = options.out_dir or results_folder(options, config, split_name)
+    folder = options.out_dir or results_folder(options, config, manifest, split_name)
 
     load_tensorflow()
     from mcar_tf.evaluating.predicting import predict_split
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         flip=options.flip,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write_predictions(folder / "predictions.npz", predictions, run.classes, split_name)
+    write_predictions(folder / "predictions.npz", predictions, run.classes, split_name, manifest.content_hash)
     if has_labels(split):
         steadiness = ask_variants(options, run, split, decision)
         write_results(
@@ -168,11 +168,19 @@ def check_options(
         raise ValueError(f"--coco-results needs a set of COCO's 80 classes. {manifest.name} has others.")
 
 
-def results_folder(options: EvaluateOptions, config: FitConfig, split_name: str) -> Path:
-    """The folder for results: the run folder if split and options are the run's, else one named by what differs."""
+def results_folder(options: EvaluateOptions, config: FitConfig, manifest: Manifest, split_name: str) -> Path:
+    """The folder for results: the run folder if set, split and options are the run's, else one named by what differs.
+
+    The run's own set in another folder is another one if it has other pictures or labels.
+    """
     differs = (
         [split_name] if options.dataset in (None, config.dataset) else [f"{options.dataset}-{split_name}"]
     )
+    own = config.data_dir / manifest.name / MANIFEST
+    if options.data_dir and manifest.name == config.dataset and own.is_file():
+        here = load_manifest(config.data_dir, config.dataset, check_files=False)
+        if here.content_hash != manifest.content_hash:
+            differs.append(f"data_dir={options.data_dir.resolve().name}")
     for name in WITHOUT_TRAINING:
         if getattr(options, name) not in (None, getattr(config, name)):
             value = getattr(options, name)

@@ -24,11 +24,11 @@ _BELOW_1 = "in [0, 1)", lambda value: 0 <= value < 1
 # Option -> the allowed values, in words and as a test.
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
-        ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes", "fold"),
+        ("epochs", "batch_size", "keep_checkpoints", "accumulate_steps", "shuffle_megabytes"),
         _count(1),
     ),
     **dict.fromkeys(("image_size", "glance_size", "local_size"), _count(1)),
-    **dict.fromkeys(("top_n", "freeze_backbone_epochs", "early_stopping_epochs"), _count(0)),
+    **dict.fromkeys(("top_n", "freeze_backbone_epochs", "early_stopping_epochs", "fold"), _count(0)),
     **dict.fromkeys(("learning_rate", "head_learning_rate", "head_rate_factor", "drop_factor"), _POSITIVE),
     **dict.fromkeys(("checkpoint_minutes", "csra_temperature", "box_spread"), _POSITIVE),
     **dict.fromkeys(("weight_decay", "warmup_epochs", "clip_norm"), _NOT_NEGATIVE),
@@ -146,8 +146,11 @@ def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
 def _check_fold(values: Mapping[str, Any], given: Collection[str]) -> None:
     """Refuse other splits beside a fold, which decides what is trained and evaluated on."""
     own = fold_name(values["fold"])
-    for name, allowed in (("train_split", ()), ("eval_split", (own, NO_SPLIT))):
-        if name in given and values[name] not in allowed:
+    for name, refused in (
+        ("train_split", "train_split" in given),
+        ("eval_split", values["eval_split"] not in (own, NO_SPLIT)),
+    ):
+        if refused:
             raise ValueError(
                 f"{on_command_line(name)} {values[name]} does nothing with --fold {values['fold']}, which trains on"
                 f" all folds but {own} and evaluates on {own}. Leave it out."

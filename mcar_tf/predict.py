@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcar_tf.evaluating.answer_files import AnswerFormat, check_format, write_answers
+from mcar_tf.answer_options import ANSWERS, AnswerOptions
+from mcar_tf.evaluating.answer_files import write_answers
 from mcar_tf.evaluating.answers import find_images
 from mcar_tf.model_options import ModelOptions
 from mcar_tf.runs.thresholds import same_for_all
@@ -12,11 +13,11 @@ from pipelines.command import load_tensorflow, option, parse_options, run_comman
 from pipelines.files import locked
 from pipelines.words import listed, printable
 
-WHAT, ANSWERS = "what", "answers"
+WHAT = "what"
 
 
 @dataclasses.dataclass(kw_only=True)
-class PredictOptions(ModelOptions):
+class PredictOptions(ModelOptions, AnswerOptions):
     """The options of `predict`."""
 
     # fmt: off
@@ -24,15 +25,8 @@ class PredictOptions(ModelOptions):
     images: list[str] = option(dataclasses.MISSING, "Image files, folders (searched with all folders inside them)"
                                " or globs.", group=WHAT)
     out_dir: Path | None = option(None, "Folder for the results (default: <run>/predictions).", group=ANSWERS)
-    format: AnswerFormat = option("jsonl", "jsonl: one line per image; csv: one line per label; parquet: one row per"
-                                           " image.", group=ANSWERS)
-    all_classes: bool = option(False, "List every class with its probability, and whether it is predicted.",
-                               group=ANSWERS)
     draw: bool = option(False, "Also draw each image with its labelled regions, its longer side reduced to 4,096 px.",
                         group=ANSWERS)
-    threshold: float | None = option(None, "Smallest probability at which a class is predicted (default: each class's"
-                                     " own, as calibrate found it, or 0.6).", group=ANSWERS)
-    batch_size: int = option(16, "Images per batch.", group=ANSWERS)
     # fmt: on
 
 
@@ -43,11 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         module="mcar_tf.predict",
         description="What is in these images, and where the model looked.",
     )
-    if options.threshold is not None and not 0 <= options.threshold <= 1:
-        raise ValueError(f"`threshold` must lie in [0, 1]. Received: {options.threshold}")
-    if options.batch_size < 1:
-        raise ValueError(f"`batch-size` must be at least 1. Received: {options.batch_size}")
-    check_format(options.format)
+    options.check_answers()
     files = find_images(options.images)
 
     load_tensorflow()

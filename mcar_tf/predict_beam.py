@@ -13,23 +13,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from mcar_tf.answer_options import ANSWERS, AnswerOptions
 from mcar_tf.bulk.listing import LISTS, PLAN, Plan, plan_files, plan_split, read_plan, read_table
 from mcar_tf.bulk.on_beam import predict_on_beam
 from mcar_tf.bulk.task import ShardTask, find_shards, read_counts
-from mcar_tf.evaluating.answer_files import check_format
 from mcar_tf.evaluating.answers import find_images
-from mcar_tf.exporting.folder import CHECKSUMS, read_parity
+from mcar_tf.exporting.folder import CHECKSUMS, find_saved_model, read_parity
 from pipelines.command import option, parse_options, run_command
 from pipelines.files import file_sha256, locked, remove, remove_partial, write_text
 from pipelines.manifest import MANIFEST, load_manifest
 from pipelines.words import nearest, spell
 
 SUMMARY = "summary.json"
-WHAT, ANSWERS = "what", "answers"
+WHAT = "what"
 
 
 @dataclasses.dataclass(kw_only=True)
-class PredictBeamOptions:
+class PredictBeamOptions(AnswerOptions):
     """The options of `predict_beam`."""
 
     # fmt: off
@@ -47,11 +47,6 @@ class PredictBeamOptions:
     overwrite: bool = option(False, "Begin anew, also where --out-dir holds predictions.", group=ANSWERS)
     format: Literal["jsonl", "parquet"] = option("jsonl", "jsonl: one line per image; parquet: one row per image.",
                                                  group=ANSWERS)
-    all_classes: bool = option(False, "List every class with its probability, and whether it is predicted.",
-                               group=ANSWERS)
-    threshold: float | None = option(None, "Smallest probability at which a class is predicted (default: each class's"
-                                     " own, as exported, or 0.6).", group=ANSWERS)
-    batch_size: int = option(16, "Images per batch.", group=ANSWERS)
     shard_size: int = option(4096, "Images per shard, a multiple of --batch-size; a prepared set keeps its shards.",
                              group=ANSWERS)
     # fmt: on
@@ -67,16 +62,12 @@ class PredictBeamOptions:
             raise ValueError("`file-column` does nothing without --table. Leave it out.")
         if self.dataset is None and self.split != "test":
             raise ValueError("`split` does nothing without --dataset. Leave it out.")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise ValueError(f"`threshold` must lie in [0, 1]. Received: {self.threshold}")
-        if self.batch_size < 1:
-            raise ValueError(f"`batch-size` must be at least 1. Received: {self.batch_size}")
+        self.check_answers()
         if self.shard_size < 1 or self.shard_size % self.batch_size:
             raise ValueError(
                 f"`shard-size` must be a multiple of --batch-size {self.batch_size}. Received: {self.shard_size}"
             )
-        check_format(self.format)
-        read_parity(self.export)
+        find_saved_model(self.export)
         if importlib.util.find_spec("apache_beam") is None:
             raise ValueError("Apache Beam is not installed: pip install 'mcar-tf[beam]'")
 

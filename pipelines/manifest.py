@@ -132,18 +132,33 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Portion, Portion
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What `dataset.json` says: a prepared set's classes, provenance and splits."""
+    """What `dataset.json` says: a prepared set's classes, provenance and splits.
+
+    Attributes:
+        grouped_by: the column of the groups that each lie in one split; "" where there are none.
+    """
 
     name: str
     classes: tuple[str, ...]
     source: str
     licence: str
     splits: dict[str, Split]
+    grouped_by: str = ""
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of all pictures and labels; two sets of the same one have the same records."""
+        sums = [f"{name} {shard.sha256}\n" for name, split in self.splits.items() for shard in split.shards]
+        return hashlib.sha256("".join(sums).encode()).hexdigest()
 
     @property
     def folds(self) -> list[str]:
-        """The splits `fold1`, `fold2`, ..., in order; empty if the set was not divided into folds."""
-        names = list(itertools.takewhile(self.splits.__contains__, map(fold_name, itertools.count(1))))
+        """The splits `fold1`, `fold2`, ..., in order; empty if the set was not divided into folds.
+
+        Those of a table's own may begin at `fold0`.
+        """
+        numbers = itertools.count(0 if fold_name(0) in self.splits else 1)
+        names = list(itertools.takewhile(self.splits.__contains__, map(fold_name, numbers)))
         return names if len(names) > 1 and "train" not in self.splits else []
 
 
@@ -185,6 +200,8 @@ def load_manifest(data_dir: Path, name: str, check_files: bool = True) -> Manife
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `dataset.json` atomically; from that moment on the set exists."""
     content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(manifest)}
+    if not manifest.grouped_by:
+        del content["grouped_by"]
     for split in content["splits"].values():
         del split["folder"]
         if not split["remarks"]:

@@ -182,6 +182,20 @@ def see(image: Image.Image) -> Image.Image:
     return seen if turn is None else seen.transpose(turn)
 
 
+def encode_png(image: Image.Image, compress_level: int = 6) -> bytes:
+    """What a viewer shows of an opened picture, as a PNG.
+
+    Raises:
+        BadPicture: its pixels, which Pillow reads only now, are damaged or cut off, or its file was closed.
+    """
+    png = io.BytesIO()
+    try:
+        see(image).save(png, "PNG", compress_level=compress_level)
+    except _DAMAGE as error:
+        raise _damaged(error) from error
+    return png.getvalue()
+
+
 def describe_damage(error: "tf.errors.OpError") -> str:
     """Why TensorFlow could not decode a picture, as the text of a `BadPicture`, without details of the graph."""
     reason = re.split(r"\s*(?:\n|\[\[|\[Op:)", error.message.rpartition("}} ")[2], maxsplit=1)[0]
@@ -192,10 +206,8 @@ def describe_damage(error: "tf.errors.OpError") -> str:
 
 
 def _turn_into_png(encoded: bytes, max_megapixels: float) -> bytes:
-    png = io.BytesIO()
     with _opened(encoded, max_megapixels) as image:
-        see(image).save(png, "PNG")
-    return png.getvalue()
+        return encode_png(image)
 
 
 @contextlib.contextmanager
@@ -213,7 +225,11 @@ def _opened(encoded: bytes, max_megapixels: float) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise BadPicture(f"has more than {max_megapixels:g} megapixels") from error
     except _DAMAGE as error:
-        raise BadPicture(f"is damaged or cut off: {' '.join(str(error).split())[:80]}") from error
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> BadPicture:
+    return BadPicture(f"is damaged or cut off: {' '.join(str(error).split())[:80]}")
 
 
 def _refuse_many_pixels(size: tuple[int, int], max_megapixels: float) -> None:

@@ -58,6 +58,7 @@ class RawSet:
         skipped: per split, what the reader left out; complete once the split's samples have been iterated.
         remarks: what the reader guessed, in words for a person; to be shown before the set is used.
         read_as: how the source is read, in words for a person: columns, classes, pictures.
+        grouped_by: the column of the groups that each lie in one split; "" where there are none.
     """
 
     name: str
@@ -68,16 +69,17 @@ class RawSet:
     skipped: dict[str, list[Skip]] = dataclasses.field(default_factory=dict)
     remarks: list[str] = dataclasses.field(default_factory=list)
     read_as: str = ""
+    grouped_by: str = ""
 
 
 def fold_name(number: int) -> str:
-    """The split that holds fold `number`, counted from 1, of a set that was divided into folds."""
+    """The split that holds fold `number` of a set that was divided into folds; `--folds` counts them from 1."""
     return f"fold{number}"
 
 
 def is_fold(name: str) -> bool:
     """Whether a split has the name of a fold."""
-    return re.fullmatch(r"fold[1-9][0-9]*", name) is not None
+    return re.fullmatch(r"fold(0|[1-9][0-9]*)", name) is not None
 
 
 def check_class_names(names: Iterable[str]) -> None:

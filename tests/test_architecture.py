@@ -77,6 +77,7 @@ ALLOWED = {
     # Model.
     "mcar_tf": {"pipelines"},
     "mcar_tf.__main__": {"mcar_tf", "pipelines.command"},
+    "mcar_tf.answer_options": {"mcar_tf.evaluating.answer_files", "pipelines.command"},
     "mcar_tf.model_options": {"pipelines.command"},
     "mcar_tf.config": {"mcar_tf.model_options", "mcar_tf.models.backbone_table", "mcar_tf.models.band",
                        "mcar_tf.option_rules", "mcar_tf.training.recipes", "pipelines.command", "pipelines.samples"},

@@ -25,12 +25,12 @@ def doubting_run(untrained_run, tmp_path_factory):
     pytest.importorskip("cleanlab")
     folder = Path(shutil.copytree(untrained_run, tmp_path_factory.mktemp("audited") / "run"))
     evaluate.main(["--run", str(folder)])
-    predictions, classes, split = read_predictions(folder / "predictions.npz")
+    predictions, *of = read_predictions(folder / "predictions.npz")
     probs = np.where(predictions.labels, 0.9, 0.1).astype(np.float32)
     probs[predictions.ids.tolist().index("test/03"), 2] = 0.98
     probs[predictions.ids.tolist().index("test/00"), 0] = 0.03
     predictions.global_probs[:], predictions.local_probs[:], predictions.fused_probs = probs, probs, None
-    write_predictions(folder / "predictions.npz", predictions, classes, split)
+    write_predictions(folder / "predictions.npz", predictions, *of)
     return folder
 
 
@@ -111,6 +111,14 @@ def test_predictions_older_than_the_weights_are_made_anew(doubting, capsys):
     audit.main(["--run", str(doubting)])
     assert (doubting / "predictions.npz").stat().st_mtime_ns > before
     assert "1 likely wrong, 1 likely missing" not in capsys.readouterr().out
+
+
+def test_predictions_with_the_labels_of_another_set_are_made_anew(doubting, capsys):
+    predictions, classes, split, _ = read_predictions(doubting / "predictions.npz")
+    write_predictions(doubting / "predictions.npz", predictions, classes, split, "another set's")
+    audit.main(["--run", str(doubting)])
+    assert "1 likely wrong, 1 likely missing" not in capsys.readouterr().out
+    assert read_predictions(doubting / "predictions.npz").data not in ("", "another set's")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def evaluated(untrained_run, tmp_path_factory):
 
 
 def test_metrics_lie_in_the_run_folder_under_their_split(evaluated):
-    predictions, classes, split = read_predictions(evaluated / "predictions.npz")
+    predictions, classes, split, data = read_predictions(evaluated / "predictions.npz")
     assert (len(predictions), len(classes), split) == (16, 4, "test")
     found = json.loads((evaluated / "metrics.json").read_text())
     assert list(found) == ["test"]
@@ -54,7 +54,7 @@ def test_predictions_are_those_of_the_run_in_the_files_order(evaluated, tiny_set
     from mcar_tf.runs.loading import load_run
     from pipelines.input_pipeline import make_eval_dataset
 
-    predictions, _, _ = read_predictions(evaluated / "predictions.npz")
+    predictions, *_ = read_predictions(evaluated / "predictions.npz")
     files = load_manifest(tiny_set, "tiny").splits["test"].files
     batch = next(iter(make_eval_dataset(files, num_classes=4, image_size=32, batch_size=16)))
     assert [i.decode() for i in batch["id"].numpy()] == predictions.ids.tolist()
@@ -79,7 +79,7 @@ def test_a_question_of_another_kind_is_answered_beside_the_runs_own_result(tiny_
     evaluate.main(["--run", str(tiny_run), "--image-size", "64", "--top-n", "1", "--flip"])
     assert json.loads((tiny_run / "metrics.json").read_text()) == {}
     folder = tiny_run / "evaluations" / "test,image_size=64,top_n=1,flip"
-    predictions, _, _ = read_predictions(folder / "predictions.npz")
+    predictions, *_ = read_predictions(folder / "predictions.npz")
     assert predictions.boxes.shape == (16, 1, 4)
 
 
@@ -206,3 +206,24 @@ def test_a_damaged_shard_is_named(tiny_run, tiny_set, tmp_path):
     with pytest.raises(ValueError, match=rf"{shard} is not what was written \(record \d+ cannot be read"):
         evaluate.main(["--run", str(tiny_run), "--data-dir", str(data)])
     assert not (tiny_run / "predictions.npz").exists()
+
+
+def test_other_labels_of_the_runs_own_set_do_not_pass_for_its_own(evaluated, tiny_set, make_sample, tmp_path):
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    before = (run / "predictions.npz").read_bytes()
+    shutil.copytree(tiny_set, tmp_path / "moved")
+    evaluate.main(["--run", str(run), "--data-dir", str(tmp_path / "moved")])  # the same set
+    data = read_predictions(run / "predictions.npz").data
+    assert not (run / "evaluations").exists()
+    assert data == load_manifest(tiny_set, "tiny").content_hash
+
+    (run / "predictions.npz").write_bytes(before)
+    splits = {s: lambda s=s: iter([make_sample(s, i) for i in range(16)]) for s in ("train", "validation")}
+    swapped = [dataclasses.replace(make_sample("test", i), present=(3,)) for i in range(16)]
+    splits["test"] = lambda: iter(swapped)
+    classes = load_manifest(tiny_set, "tiny").classes
+    build_set(RawSet("tiny", classes, splits, source="made by a test"), tmp_path / "other")
+    evaluate.main(["--run", str(run), "--data-dir", str(tmp_path / "other")])
+    assert (run / "predictions.npz").read_bytes() == before
+    found = read_predictions(run / "evaluations" / "test,data_dir=other" / "predictions.npz")
+    assert found.data == load_manifest(tmp_path / "other", "tiny").content_hash != data

@@ -146,6 +146,38 @@ def test_a_run_of_a_fold_remembers_it_in_every_command(make_sample, tmp_path, ca
         calibrate.main(["--run", str(folder), "--split", "fold2"])
 
 
+def test_the_config_of_a_fold_serves_for_other_folds(tmp_path):
+    (tmp_path / "c.yaml").write_text(config_to_yaml(parse_fit_config(["--fold", "2"])))
+    assert read_config(tmp_path / "c.yaml").eval_split == "fold2"
+    assert parse_fit_config(["--config", str(tmp_path / "c.yaml"), "--fold", "3"]).eval_split == "fold3"
+    unmeasured = parse_fit_config(["--fold", "2", "--eval-split", "none"])
+    (tmp_path / "c.yaml").write_text(config_to_yaml(unmeasured))
+    assert read_config(tmp_path / "c.yaml").eval_split == "none"
+
+
+def test_the_best_epoch_is_never_chosen_by_what_is_known_already(make_sample, tmp_path):
+    from pipelines.building.sets import build_set
+    from pipelines.samples import RawSet
+
+    splits = {s: lambda s=s: iter([make_sample(s, i) for i in range(12)]) for s in ("train", "test")}
+    for name, column in (("plain", ""), ("grouped", "patient")):
+        raw = RawSet(name, ("red", "green", "blue", "rare"), splits, source="a test", grouped_by=column)
+        build_set(raw, tmp_path / "data")
+    first = tiny_options(tmp_path / "data", tmp_path / "first", "--epochs", "1")
+    first[first.index("tiny")] = "plain"
+    main(first)
+    second = tiny_options(tmp_path / "data", tmp_path / "second", "--epochs", "1", "--val-fraction", "0.5")
+    second[second.index("tiny")] = "plain"
+    with pytest.raises(
+        ValueError, match=r"--init-from starts from what .*first learnt, pictures of the validation"
+    ):
+        main([*second, "--init-from", str(tmp_path / "first")])
+    second[second.index("plain")] = "grouped"
+    with pytest.raises(ValueError, match="knows nothing of groups, and grouped was divided by patient"):
+        main(second)
+    assert not (tmp_path / "second").exists()
+
+
 def test_the_usual_folder_of_a_run_names_its_fold():
     assert parse_fit_config(["--fold", "3"]).run_dir == Path("runs/digits-tiny_resnet-fold3")
 
@@ -172,7 +204,8 @@ def test_what_a_preset_gives_is_not_taken_for_an_option_that_does_nothing():
         (["--eval-split", "tset"], r"must be one of train, validation, test"),
         (["--val-fraction", "0.5"], r"--val-fraction does nothing"),
         (["--fold", "1"], r"`--fold` must be a fold of the set, and tiny was not built with --folds"),
-        (["--fold", "0"], r"`--fold` must be in \[1, 65536\]. Received: 0"),
+        (["--fold", "0"], r"`--fold` must be a fold of the set, and tiny was not built with --folds"),
+        (["--fold", "2", "--eval-split", "test"], r"--eval-split test does nothing with --fold 2, "),
         (
             ["--fold", "1", "--eval-split", "validation"],
             r"--eval-split validation does nothing with --fold 1, ",

@@ -1,5 +1,6 @@
 """The script `mcar`, and what `import mcar_tf` offers."""
 
+import io
 import os
 import subprocess
 import sys
@@ -130,6 +131,17 @@ def test_one_bad_picture_of_several_has_an_error_and_alone_it_is_refused(run, ph
     assert bad["error"] == "is not a picture in a known format"
     with pytest.raises(ValueError, match=r"bad.jpg is not a picture in a known format"):
         run.predict(photos / "bad.jpg")
+
+
+def test_a_picture_of_pillows_that_ends_early_costs_the_others_nothing(run, photos):
+    encoded = (photos / "0.png").read_bytes()
+    with Image.open(io.BytesIO(encoded[:-200])) as cut_off, Image.open(io.BytesIO(encoded)) as whole:
+        good, bad = run.predict([whole, cut_off])
+        assert (good["image"], "error" in good) == ("picture 1", False)
+        assert (bad["image"], bad["labels"]) == ("picture 2", [])
+        assert bad["error"].startswith("is damaged or cut off: ")
+        with pytest.raises(ValueError, match=r"^picture 1 is damaged or cut off: "):
+            run.predict(cut_off)
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,17 @@ def test_wrong_options_are_refused(words, message, tmp_path):
 
 def test_without_beam_its_installation_is_told(tmp_path, monkeypatch):
     (tmp_path / "parity.json").write_text("{}")
+    (tmp_path / "saved_model" / "1").mkdir(parents=True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"Apache Beam is not installed: pip install 'mcar-tf\[beam\]'"):
         predict_beam.main(["--export", str(tmp_path), "--out-dir", str(tmp_path / "out"), "--images", "a"])
+
+
+def test_an_export_without_a_saved_model_is_refused_before_any_worker_starts(tmp_path):
+    (tmp_path / "parity.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"holds no SavedModel: export it with --formats saved_model"):
+        predict_beam.main(["--export", str(tmp_path), "--out-dir", str(tmp_path / "out"), "--images", "a"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_loads_neither_beam_nor_tensorflow():

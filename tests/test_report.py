@@ -188,9 +188,9 @@ def test_a_run_beside_itself_is_refused(evaluated):
 
 def test_runs_on_other_pictures_are_refused(evaluated, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
-    predictions, classes, split = read_predictions(other / "predictions.npz")
+    predictions, *of = read_predictions(other / "predictions.npz")
     predictions.ids = predictions.ids[::-1]
-    write_predictions(other / "predictions.npz", predictions, classes, split)
+    write_predictions(other / "predictions.npz", predictions, *of)
     with pytest.raises(ValueError, match=r"evaluated on other pictures than .*can't be compared"):
         report.main(["--run", str(evaluated), "--compare", str(other)])
 

@@ -12,8 +12,8 @@ from mcar_tf.evaluating.predictions import Predictions
 from mcar_tf.evaluating.predictions_file import read_predictions, write_predictions
 from mcar_tf.option_rules import NO_SPLIT
 from mcar_tf.runs.folder import learnt_before, own_results, read_classes, read_run_config
-from mcar_tf.runs.splits import find_split, has_labels, overlap
-from pipelines.manifest import MANIFEST, Manifest, Portion, Split, load_manifest
+from mcar_tf.runs.splits import find_split, has_labels, trains_on
+from pipelines.manifest import Manifest, Portion, Split, load_manifest
 
 if TYPE_CHECKING:
     from mcar_tf.runs.loading import Run
@@ -59,7 +59,7 @@ def find_runs(folders: Sequence[Path], split: str | None, data_dir: Path | None)
         if name == NO_SPLIT:
             raise ValueError(f"{folder} has no --eval-split: name the split to audit by --split.")
         found = find_split(config, manifest, name)
-        if overlap(name, config.train_split):
+        if trains_on(config, name):
             raise ValueError(
                 f"{folder} was trained on {config.train_split}: it would repeat the labels of {name} that it learnt."
                 " Audit a split that it never saw, or all pictures by one run for each fold (pipelines.build --folds,"
@@ -85,30 +85,27 @@ def find_runs(folders: Sequence[Path], split: str | None, data_dir: Path | None)
 
 
 def predict_run(run: AuditedRun, data_dir: Path | None) -> Predictions:
-    """The run's predictions: those kept, if they are younger than weights and set, else made now and kept.
+    """The run's predictions: those kept, if they are of these pictures and labels and younger than the weights.
 
-    With a set in another folder than the run's, they are made now and not kept.
+    Else they are made now. They are kept, unless the set lies in another folder than the run's.
 
     Raises:
         ValueError: the set is not the one that the run was trained on.
     """
     weights = run.folder / "checkpoints" / "last.weights.h5"
-    manifest_file = (data_dir or run.config.data_dir) / run.manifest.name / MANIFEST
-    usual = data_dir is None or data_dir.resolve() == run.config.data_dir.resolve()
-    if usual and run.kept.is_file() and weights.is_file():
-        made = run.kept.stat().st_mtime_ns
-        if made > max(weights.stat().st_mtime_ns, manifest_file.stat().st_mtime_ns):
-            found = read_predictions(run.kept)
-            if found.classes == read_classes(run.folder) and found.split == run.split_name:
-                return found.predictions
+    if run.kept.is_file() and weights.is_file() and run.kept.stat().st_mtime_ns > weights.stat().st_mtime_ns:
+        found = read_predictions(run.kept)
+        asked = read_classes(run.folder), run.split_name, run.manifest.content_hash
+        if (found.classes, found.split, found.data) == asked:
+            return found.predictions
 
     from mcar_tf.evaluating.predicting import predict_split
 
     loaded = load_audited(run)
     predictions = predict_split(loaded.model, run.split, batch_size=loaded.config.batch_size)
-    if usual:  # they hold the labels too, which another folder's set may have corrected
+    if data_dir is None or data_dir.resolve() == run.config.data_dir.resolve():
         run.kept.parent.mkdir(parents=True, exist_ok=True)
-        write_predictions(run.kept, predictions, loaded.classes, run.split_name)
+        write_predictions(run.kept, predictions, loaded.classes, run.split_name, run.manifest.content_hash)
     return predictions
 
 

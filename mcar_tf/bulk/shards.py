@@ -1,6 +1,7 @@
 """Predicts the pictures of one shard with a SavedModel, and writes the shard whole or not at all."""
 
 import dataclasses
+import errno
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,9 @@ from mcar_tf.serving.served_model import DEFAULT_SIGNATURE, ServedModel
 from pipelines.files import remove, write_text, written_whole
 from pipelines.input_pipeline import read_samples
 from pipelines.pictures import BadPicture, Picture, read_file, read_picture
+
+# What the system says of a single file, as often as it is asked. All else may be the storage's.
+OWN_ERRORS = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EINVAL)
 
 
 def predict_shard(task: ShardTask, shard: int, load_model: Callable[[], ServedModel]) -> Counts:
@@ -94,7 +98,19 @@ def _read_pictures(task: ShardTask, names: list[str]) -> Iterator[tuple[str, Pic
 
 
 def _read(file: Path) -> Picture:
-    return read_picture(read_file(file))
+    """A file's picture.
+
+    Raises:
+        BadPicture, FileNotFoundError: that is what the file is like: it becomes a row.
+        OSError: the storage failed, for now: the shard fails, and is predicted again.
+    """
+    try:
+        encoded = read_file(file)
+    except BadPicture as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno not in OWN_ERRORS:
+            raise error.__cause__ from None
+        raise
+    return read_picture(encoded)
 
 
 def _look(model: ServedModel, pictures: list[Picture]) -> tuple[dict[str, np.ndarray], np.ndarray]:

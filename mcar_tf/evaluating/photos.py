@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import io
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,10 +23,10 @@ from pipelines.pictures import (
     BadPicture,
     Picture,
     describe_damage,
+    encode_png,
     read_file,
     read_picture,
     reading_threads,
-    see,
 )
 
 if TYPE_CHECKING:
@@ -88,10 +87,11 @@ def predict_files(
 
 
 class InMemory(NamedTuple):
-    """An encoded picture that lies in no file."""
+    """A picture that lies in no file: encoded, or what is wrong with it."""
 
     name: str
     encoded: bytes
+    damage: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -124,9 +124,10 @@ def as_source(picture: str | os.PathLike[str] | Image.Image | Array, name: str) 
             "A picture must be a path, an image of Pillow's or an array of NumPy's. Received:"
             f" {type(picture).__name__}"
         )
-    encoded = io.BytesIO()
-    see(picture).save(encoded, "PNG", compress_level=1)
-    return InMemory(name, encoded.getvalue())
+    try:
+        return InMemory(name, encode_png(picture, compress_level=1))
+    except BadPicture as error:
+        return InMemory(name, b"", str(error))
 
 
 @functools.lru_cache(maxsize=2)  # so that answers one by one trace the model only once
@@ -181,6 +182,8 @@ def read_pixels(file: Source, image_size: int) -> Array:
         BadPicture: the file can't be decoded.
         FileNotFoundError: the file does not exist.
     """
+    if isinstance(file, InMemory) and file.damage:
+        raise BadPicture(file.damage)
     encoded = file.encoded if isinstance(file, InMemory) else read_file(file)
     return decode_pixels(read_picture(encoded), image_size)
 

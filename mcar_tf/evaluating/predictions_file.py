@@ -20,6 +20,7 @@ Array = npt.NDArray[Any]
 ARRAYS = {
     "classes": ("C", "U"),
     "split": ("", "U"),
+    "data": ("", "U"),
     "ids": ("N", "U"),
     "labels": ("NC", "bf"),
     "weights": ("NC", "bf"),
@@ -36,15 +37,33 @@ MOST_PAIRS = 2**33  # largest number of pairs of image and class: 100 GB
 
 
 class SplitPredictions(NamedTuple):
-    """The content of a `predictions.npz`."""
+    """The content of a `predictions.npz`.
+
+    Attributes:
+        predictions: of the split's pictures.
+        classes: C names.
+        split: its name.
+        data: the prepared set's `content_hash`; "" in a file from before it was noted.
+    """
 
     predictions: Predictions
     classes: tuple[str, ...]
     split: str
+    data: str
 
 
-def write_predictions(path: Path, predictions: Predictions, classes: Sequence[str], split: str) -> None:
-    """Write `predictions.npz`, whole or not at all: the arrays of `ARRAYS`, for `np.load` and `read_predictions`."""
+def write_predictions(
+    path: Path, predictions: Predictions, classes: Sequence[str], split: str, data: str = ""
+) -> None:
+    """Write `predictions.npz`, whole or not at all: the arrays of `ARRAYS`, for `np.load` and `read_predictions`.
+
+    Args:
+        path: the file.
+        predictions: of the split's pictures.
+        classes: C names.
+        split: its name.
+        data: the prepared set's `content_hash`.
+    """
     shape = len(predictions), predictions.num_classes
 
     def blocks(name: str) -> Iterator[Array]:
@@ -54,7 +73,7 @@ def write_predictions(path: Path, predictions: Predictions, classes: Sequence[st
             else:
                 yield predictions.stream(next(s for s, field in STREAMS.items() if field == name), rows)
 
-    small = {"classes": np.array(classes), "split": np.array(split)}
+    small = {"classes": np.array(classes), "split": np.array(split), "data": np.array(data)}
     with (
         written_whole(path) as partial,
         zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
@@ -91,6 +110,8 @@ def _read(file: zipfile.ZipFile) -> SplitPredictions:
     sizes: dict[str, int] = {"4": 4}
     found: dict[str, Any] = {}
     for name, (letters, kinds) in ARRAYS.items():
+        if name == "data" and "data.npy" not in file.namelist():
+            continue
         with _Array(file, name) as array:
             array.check(letters, kinds, sizes)
             if sizes.get("N", 0) * sizes.get("C", 0) > MOST_PAIRS:
@@ -111,8 +132,9 @@ def _read(file: zipfile.ZipFile) -> SplitPredictions:
                     _fractions(name, found[name])
     if not ((found["box_classes"] >= 0) & (found["box_classes"] < sizes["C"])).all():
         raise ValueError("`box_classes` holds what is none of the classes")
-    classes, split = tuple(map(str, found.pop("classes"))), str(found.pop("split")[()])
-    return SplitPredictions(Predictions(**found), classes, split)
+    classes = tuple(map(str, found.pop("classes")))
+    split, data = (str(found.pop(name)[()]) if name in found else "" for name in ("split", "data"))
+    return SplitPredictions(Predictions(**found), classes, split, data)
 
 
 def _fractions(name: str, values: Array) -> Array:

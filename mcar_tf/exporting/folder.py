@@ -126,6 +126,19 @@ def read_parity(folder: Path) -> dict[str, Any]:
     return read_json_object(folder / PARITY)
 
 
+def find_saved_model(folder: Path) -> Path:
+    """The folder of the latest version of an export's SavedModel.
+
+    Raises:
+        FileNotFoundError: the folder is not an export folder, or has no SavedModel.
+    """
+    read_parity(folder)
+    versions = [path for path in (folder / "saved_model").glob("*") if path.name.isdecimal()]
+    if not versions:
+        raise FileNotFoundError(f"{folder} holds no SavedModel: export it with --formats saved_model.")
+    return max(versions, key=lambda version: int(version.name))
+
+
 def labels_text(classes: Sequence[str]) -> str:
     """The text of `labels.txt`: one name per line, in the order of the model's outputs."""
     return "".join(f"{name}\n" for name in classes)

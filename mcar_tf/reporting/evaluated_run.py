@@ -92,7 +92,7 @@ def read_evaluated_run(folder: Path, name: str, threshold: float | None = None) 
         raise FileNotFoundError(
             f"{results} holds no predictions.npz yet. Run first: {command_on(folder, 'evaluate')}"
         )
-    predictions, classes, split = read_predictions(results / "predictions.npz")
+    predictions, classes, split, _ = read_predictions(results / "predictions.npz")
     if not predictions.weight_flags.bits.any():
         raise ValueError(f"{folder} was evaluated on {split}, which has no labels: nothing can be reported.")
     weights_file = folder / "checkpoints" / "last.weights.h5"

@@ -24,7 +24,7 @@ from typing import Any
 
 from mcar_tf import __version__
 from mcar_tf.config import MAY_CHANGE, NOT_RECORDED, FitConfig, read_config
-from mcar_tf.runs.splits import VALIDATION, own_splits, trains_on
+from mcar_tf.runs.splits import VALIDATION, hold_out_alike, own_splits, share_training, trains_on
 from pipelines.files import write_text
 from pipelines.manifest import Manifest
 from pipelines.reading import read_json_object, read_lines
@@ -120,14 +120,21 @@ def read_run_config(folder: Path) -> FitConfig:
 def learnt_before(config: FitConfig, name: str) -> Path | None:
     """The run from whose weights a run started, or one before it, that learnt from a split of the same set; or None.
 
-    Runs that are gone are passed over: what they learnt can't be known.
+    A validation split that the run holds out is learnt where that other run learnt from the same training split and
+    did not hold out the same pictures. Runs that are gone are passed over: what they learnt can't be known.
     """
+
+    def learnt(before: FitConfig) -> bool:
+        if name == VALIDATION and config.val_fraction:
+            return share_training(before, config) and not hold_out_alike(before, config)
+        return trains_on(before, name)
+
     seen: set[Path] = set()
     source, dataset = config.init_from, config.dataset
     while source and is_run(source) and source.resolve() not in seen:
         seen.add(source.resolve())
         before = read_run_config(source)
-        if before.dataset == dataset and trains_on(before, name):
+        if before.dataset == dataset and learnt(before):
             return source
         source = before.init_from
     return None

@@ -1,5 +1,7 @@
 """Finds the splits of a prepared set as a run uses them, including one that it holds out. Loads no TensorFlow."""
 
+from collections.abc import Sequence
+
 from mcar_tf.config import FitConfig
 from pipelines.manifest import Manifest, Portion, Split, hold_out, join_splits
 from pipelines.samples import fold_name, is_fold
@@ -29,8 +31,8 @@ def find_split(config: FitConfig, manifest: Manifest, name: str, option: str = "
     """
     names = split_names(config, manifest)
     if name not in names:
-        folds = len(manifest.folds) if config.fold is None else 0
-        advice = f" Its folds are for --fold, 1 to {folds}." if folds else ""
+        folds = manifest.folds if config.fold is None else []
+        advice = f" Its folds are for --fold, {_numbers(folds)}." if folds else ""
         raise ValueError(
             f"`--{spell(option)}` must be one of {', '.join(names)}, the splits of {manifest.name}."
             f" Received: {name!r}.{advice}"
@@ -50,13 +52,12 @@ def own_splits(config: FitConfig, manifest: Manifest) -> dict[str, Split]:
     """
     if config.fold is None:
         return manifest.splits
-    folds = manifest.folds
-    if config.fold > len(folds):
-        has = f"has the folds 1 to {len(folds)}" if folds else "was not built with --folds"
+    folds, own = manifest.folds, fold_name(config.fold)
+    if own not in folds:
+        has = f"has the folds {_numbers(folds)}" if folds else "was not built with --folds"
         raise ValueError(
             f"`--fold` must be a fold of the set, and {manifest.name} {has}. Received: {config.fold}"
         )
-    own = fold_name(config.fold)
     train = join_splits([manifest.splits[name] for name in folds if name != own])
     others = {name: split for name, split in manifest.splits.items() if name not in folds}
     return {config.train_split: train, own: manifest.splits[own], **others}
@@ -79,7 +80,28 @@ def trains_on(config: FitConfig, name: str) -> bool:
     return name == config.train_split or (is_fold(name) and name != fold_name(config.fold))
 
 
+def share_training(one: FitConfig, other: FitConfig) -> bool:
+    """Whether two runs on one set learn from common pictures, as far as their options say it.
+
+    Two runs of folds are taken to: only where there are just two folds, they do not.
+    """
+    if one.fold is not None and other.fold is not None:
+        return True
+    return trains_on(other, one.train_split) if one.fold is None else trains_on(one, other.train_split)
+
+
+def hold_out_alike(one: FitConfig, other: FitConfig) -> bool:
+    """Whether two runs on one set hold out the same pictures."""
+    names = ("train_split", "fold", "val_fraction", "seed")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
 def has_labels(split: Split | Portion) -> bool:
     """Whether the labels of a split are known; those of VOC 2012's test split are not."""
     # A `Portion` is a part of a split that the run trains on, so it has labels.
     return isinstance(split, Portion) or any(unknown < split.examples for unknown in split.unknown)
+
+
+def _numbers(folds: Sequence[str]) -> str:
+    first, last = (name.removeprefix("fold") for name in (folds[0], folds[-1]))
+    return f"{first} to {last}"

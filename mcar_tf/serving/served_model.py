@@ -11,7 +11,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
-from mcar_tf.exporting.folder import LABELS, THRESHOLDS, check_checksums, read_parity
+from mcar_tf.exporting.folder import LABELS, THRESHOLDS, check_checksums, find_saved_model
 from mcar_tf.runs.thresholds import DEFAULT_THRESHOLD
 from mcar_tf.serving.batching import Tensors
 from pipelines.reading import read_json_object
@@ -65,12 +65,8 @@ def load_served_model(folder: Path) -> ServedModel:
         FileNotFoundError: the folder is not an export folder, or has no SavedModel.
         ValueError: a file in it is not what was exported.
     """
-    read_parity(folder)
-    versions = [path for path in (folder / "saved_model").glob("*") if path.name.isdecimal()]
-    if not versions:
-        raise FileNotFoundError(f"{folder} holds no SavedModel: export it with --formats saved_model.")
+    path = find_saved_model(folder)
     check_checksums(folder, ("saved_model/", LABELS, THRESHOLDS))
-    path = max(versions, key=lambda version: int(version.name))
     signatures = tf.saved_model.load(str(path)).signatures
     labels = (folder / LABELS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     thresholds, decision = _read_thresholds(folder, labels)

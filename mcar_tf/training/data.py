@@ -15,9 +15,9 @@ from mcar_tf.runs.splits import (
     find_split,
     has_labels,
     holds_out,
-    overlap,
     own_splits,
     split_names,
+    trains_on,
 )
 from pipelines.command import load_tensorflow
 from pipelines.manifest import MANIFEST, Manifest, Split, load_manifest
@@ -64,6 +64,7 @@ def check_against_data(config: FitConfig, manifest: Manifest) -> None:
         raise ValueError(f"--val-fraction does nothing: {config.dataset} has a validation split of its own.")
     train_split = find_split(config, manifest, config.train_split, option="train_split")
     check_eval_split(config, manifest)
+    check_validation_split(config, manifest)
     if config.early_stopping_epochs and VALIDATION not in split_names(config, manifest):
         raise ValueError(
             f"--early-stopping-epochs needs a validation split, which {config.dataset} has not. --val-fraction makes"
@@ -89,7 +90,7 @@ def check_eval_split(config: FitConfig, manifest: Manifest) -> None:
     if config.eval_split == NO_SPLIT:
         return
     split = find_split(config, manifest, config.eval_split, option="eval_split")
-    if overlap(config.train_split, config.eval_split):
+    if trains_on(config, config.eval_split):
         raise ValueError(
             f"--eval-split {config.eval_split} has pictures of --train-split {config.train_split}: measured on what"
             f" it learnt from, the run would be flattered. {config.dataset} has"
@@ -105,6 +106,33 @@ def check_eval_split(config: FitConfig, manifest: Manifest) -> None:
             f"The split {config.eval_split} of {config.dataset} has no labels, so nothing can be measured on it."
             f" {config.dataset} has {', '.join(split_names(config, manifest))}: choose --train-split and --eval-split"
             f" of these, or --eval-split {NO_SPLIT} to train without a result of its own."
+        )
+
+
+def check_validation_split(config: FitConfig, manifest: Manifest) -> None:
+    """Refuse to choose the best epoch on pictures that the run learns from, or that are like those it learns from.
+
+    Raises:
+        ValueError: the error says what to do.
+    """
+    if VALIDATION not in split_names(config, manifest):
+        return
+    held_out = holds_out(config, manifest)
+    if held_out and manifest.grouped_by:
+        raise ValueError(
+            f"--val-fraction knows nothing of groups, and {config.dataset} was divided by {manifest.grouped_by}:"
+            " pictures of one group would be learnt from and validated on. Build the set with a validation split, or"
+            " leave --val-fraction out."
+        )
+    if source := learnt_before(config, VALIDATION):
+        advice = (
+            "Hold out what that run held out (its --val-fraction and --seed), or leave --val-fraction out."
+            if held_out
+            else "Start from a run that never saw them, or leave --init-from out."
+        )
+        raise ValueError(
+            f"--init-from starts from what {source} learnt, pictures of the validation split among it: the best epoch"
+            f" would be chosen by what is known already. {advice}"
         )
 
 

@@ -78,7 +78,11 @@ def print_outcome(manifest: Manifest, data_dir: Path) -> None:
         print(f"look at this: {doubt}")
     print(f"Prepared: {data_dir / manifest.name}")
     if manifest.folds:
-        print(f"{len(manifest.folds)} folds: fit --fold 1 trains on all but fold1, which it is evaluated on")
+        first = manifest.folds[0]
+        print(
+            f"{len(manifest.folds)} folds: fit --fold {first.removeprefix('fold')} trains on all but {first}, which"
+            " it is evaluated on"
+        )
 
 
 def print_classes(manifest: Manifest) -> None:

@@ -172,7 +172,7 @@ def _assemble_manifest(raw: RawSet, folder: Path, tallies: dict[str, _Tally]) ->
             *(folder, examples, present, difficult, unknown, tuple(shards), tuple(skipped)),
             remarks=dict(sorted(tally.remarks.items())),
         )
-    return Manifest(raw.name, raw.classes, raw.source, raw.licence, splits)
+    return Manifest(raw.name, raw.classes, raw.source, raw.licence, splits, raw.grouped_by)
 
 
 def _shards_in_use(folder: Path) -> dict[str, str]:

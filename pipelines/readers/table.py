@@ -141,13 +141,13 @@ def read_table(
         name=name,
         classes=classes,
         splits=splits,
-        source=", ".join(_name_and_hash(table.path) for table in tables)
-        + f"; splits {rule}"
+        source=f"{', '.join(_name_and_hash(table.path) for table in tables)}; splits {rule}"
         + (f"; columns not read: {', '.join(ignored)}" if ignored else ""),
         licence=licence,
         skipped=skipped,
         remarks=_remarks(tables, scan, ignored, told),
         read_as=say(tables, places.describe(), len(classes), len(scan.hashes)),
+        grouped_by=told.group_column or "",
     )
 
 

@@ -1,8 +1,12 @@
 """A shard has the rows of `predict`, wherever the damage of a picture shows, and is written once."""
 
 import dataclasses
+import errno
 import json
+import os
+import re
 import shutil
+from pathlib import Path
 
 import pyarrow.parquet
 import pytest
@@ -98,3 +102,31 @@ def test_a_prepared_set_is_predicted_by_its_shards(exported, tiny_set, tmp_path)
     assert predict_shard(task, 0, lambda: model) == Counts(16, 0)
     rows = [json.loads(line) for line in task.path(0).read_text().splitlines()]
     assert sorted(row["image"] for row in rows) == [f"test/{i:02}" for i in range(16)]
+
+
+@pytest.mark.parametrize(
+    ("code", "fails"),
+    [(errno.EIO, True), (errno.ESTALE, True), (errno.ETIMEDOUT, True), (errno.EACCES, False)],
+)
+def test_a_failure_of_the_storage_fails_the_shard_and_is_no_row(
+    exported, photos, tmp_path, monkeypatch, code, fails
+):
+    _, model = exported
+    plan_files(tmp_path, {}, [str(photos / "0.png"), str(photos / "1.png")], shard_size=3)
+    task = make_task(tmp_path, 1)
+    whole = Path.read_bytes
+
+    def read_bytes(path):
+        if path.name == "1.png":
+            raise OSError(code, os.strerror(code), str(path))
+        return whole(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_bytes)
+        if not fails:
+            assert predict_shard(task, 0, lambda: model) == Counts(1, 1)
+            return
+        with pytest.raises(OSError, match=re.escape(f"{os.strerror(code)}: '{photos / '1.png'}'")):
+            predict_shard(task, 0, lambda: model)
+    assert (read_counts(task, 0), find_shards(tmp_path)) == (None, [])
+    assert predict_shard(task, 0, lambda: model) == Counts(2, 0)

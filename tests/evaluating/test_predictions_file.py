@@ -27,13 +27,13 @@ FIELDS = (
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "predictions.npz"
-    write_predictions(path, random_predictions(), CLASSES, "test")
+    write_predictions(path, random_predictions(), CLASSES, "test", "hash")
     return path
 
 
 def test_predictions_are_read_as_they_were_written(path):
-    again, classes, split = read_predictions(path)
-    assert (classes, split) == (CLASSES, "test")
+    again, classes, split, data = read_predictions(path)
+    assert (classes, split, data) == (CLASSES, "test", "hash")
     for name in FIELDS:
         np.testing.assert_array_equal(getattr(again, name), getattr(random_predictions(), name))
     assert again.fused_probs is None  # the larger ones of both streams
@@ -51,7 +51,7 @@ def test_fused_probabilities_of_another_kind_are_read_too(tmp_path):
 
 def test_numpy_reads_the_file(path):
     with np.load(path, allow_pickle=False) as file:
-        assert sorted(file.files) == sorted([*FIELDS, "classes", "split"])
+        assert sorted(file.files) == sorted([*FIELDS, "classes", "split", "data"])
         np.testing.assert_array_equal(file["probs"], random_predictions().probs)
         assert file["labels"].dtype == bool
 

@@ -118,6 +118,24 @@ def test_writing_what_was_read_changes_no_byte(prepared, tmp_path):
     assert (data / "tiny" / MANIFEST).read_bytes() == before
 
 
+def test_the_column_of_the_groups_is_kept(prepared, tmp_path):
+    data = copy_of(prepared, tmp_path)
+    manifest = load_manifest(data, "tiny")
+    assert manifest.grouped_by == ""
+    write_manifest(data / "tiny", dataclasses.replace(manifest, grouped_by="patient"))
+    assert load_manifest(data, "tiny").grouped_by == "patient"
+
+
+def test_the_hash_of_a_set_is_that_of_its_records(prepared, tmp_path):
+    manifest = load_manifest(prepared, "tiny")
+    elsewhere = load_manifest(copy_of(prepared, tmp_path), "tiny")
+    assert manifest.content_hash == elsewhere.content_hash
+    train = manifest.splits["train"]
+    shards = (dataclasses.replace(train.shards[0], sha256="0" * 64), *train.shards[1:])
+    changed = manifest.splits | {"train": dataclasses.replace(train, shards=shards)}
+    assert dataclasses.replace(manifest, splits=changed).content_hash != manifest.content_hash
+
+
 def test_remarks_are_kept(prepared, tmp_path):
     data = copy_of(prepared, tmp_path)
     manifest = load_manifest(data, "tiny")

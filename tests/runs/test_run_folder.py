@@ -1,5 +1,6 @@
 """The small files of a run folder: written, and read where they are what was written."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -106,3 +107,23 @@ def test_parts_of_what_a_run_learnt_from_are_learnt(tmp_path):
     part = FitConfig(dataset="voc2007", train_split="devkit_train", eval_split="devkit_val", init_from=whole)
     assert learnt_before(part, "devkit_val") == whole
     assert learnt_before(part, "test") is None
+
+
+def test_a_held_out_split_was_learnt_from_by_a_run_that_held_out_others(tmp_path):
+    alike = made_run(tmp_path / "alike", dataset="photos", val_fraction=0.2, seed=1)
+    whole = made_run(tmp_path / "whole", dataset="photos", seed=1)
+    again = FitConfig(dataset="photos", val_fraction=0.2, seed=1, init_from=alike)
+    assert learnt_before(again, "validation") is None
+    assert learnt_before(dataclasses.replace(again, seed=2), "validation") == alike
+    assert learnt_before(dataclasses.replace(again, val_fraction=0.1), "validation") == alike
+    assert learnt_before(dataclasses.replace(again, init_from=whole), "validation") == whole
+    assert learnt_before(dataclasses.replace(again, train_split="more"), "validation") is None
+    own = FitConfig(dataset="photos", init_from=whole)  # the set's own validation split
+    assert learnt_before(own, "validation") is None
+
+
+@pytest.mark.parametrize(("fold", "learnt"), [(1, True), (2, False)])
+def test_a_held_out_split_of_folds_was_learnt_from_in_another_fold(tmp_path, fold, learnt):
+    before = made_run(tmp_path / "before", dataset="photos", fold=2, val_fraction=0.2)
+    config = FitConfig(dataset="photos", fold=fold, val_fraction=0.2, init_from=before)
+    assert (learnt_before(config, "validation") == before) == learnt

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcar_tf.config import FitConfig
-from mcar_tf.runs.splits import find_split, split_names
+from mcar_tf.runs.splits import find_split, split_names, trains_on
 from pipelines.manifest import Manifest, Shard, Split
 
 
@@ -96,3 +96,17 @@ def test_a_fold_that_the_set_lacks_is_refused(splits, message):
 def test_a_set_of_folds_says_how_it_is_trained_on():
     with pytest.raises(ValueError, match=r"Received: 'train'\. Its folds are for --fold, 1 to 2"):
         find_split(FitConfig(), manifest_of("fold1", "fold2"), "train")
+
+
+def test_folds_of_a_tables_own_may_begin_at_0():
+    manifest = manifest_of("fold0", "fold1", "fold2")
+    assert manifest.folds == ["fold0", "fold1", "fold2"]
+    config = FitConfig(fold=0)
+    assert config.eval_split == "fold0"
+    assert find_split(config, manifest, "train").files == [
+        Path("set/fold1.tfrecord"),
+        Path("set/fold2.tfrecord"),
+    ]
+    assert [name for name in manifest.folds if trains_on(FitConfig(fold=1), name)] == ["fold0", "fold2"]
+    with pytest.raises(ValueError, match=r"set has the folds 0 to 2\. Received: 3"):
+        split_names(FitConfig(fold=3), manifest)

@@ -198,6 +198,7 @@ def test_the_pictures_of_a_group_come_into_one_split(tmp_path):
     path = label_shapes.write(tmp_path / "t.csv", "file,labels,patient", *rows)
     raw = read_table(path, group_column="patient", check_files=False)
     assert "200 groups by patient, each in one split" in raw.remarks
+    assert raw.grouped_by == "patient"
     splits, nodules, pictures = {}, Counter(), Counter()
     for sample, split in samples_of(raw):
         splits.setdefault(sample.id.partition("_")[0], set()).add(split)
