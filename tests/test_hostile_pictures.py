@@ -1,4 +1,7 @@
-"""Hostile pictures through all that opens pictures: none ends a command, none takes long, good ones are answered."""
+"""Hostile pictures through all that opens pictures: none ends a command, none takes long, good ones are answered.
+
+At full size, 10,000 of them: `pytest -m slow tests/test_hostile_pictures.py`.
+"""
 
 import importlib.util
 import json
