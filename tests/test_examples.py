@@ -547,3 +547,21 @@ def test_the_client_asks_a_server_the_same(folder):
     assert expected["labels"]
     assert unknown.returncode == 1
     assert "refused the request" in unknown.stderr
+
+
+def test_every_form_is_compared_with_its_model(untrained_run, folder, monkeypatch, capsys):
+    words = ["--run", untrained_run, "--export", folder, folder / "photo.png", folder / "photo.png"]
+    monkeypatch.setattr(sys, "argv", ["compare_forms.py", *map(str, words)])
+    load("compare_forms").main()
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[3:]}
+    assert set(rows) == {"saved_model", "mcar-float32.tflite"}
+    for labels, _, global_difference, _ in rows.values():
+        assert labels == "100%"
+        assert float(global_difference) <= 1e-4
+
+
+def test_boxes_are_the_same_for_the_same_class_only():
+    one = {"boxes": np.array([[[0, 0, 1, 1], [0, 0, 0.5, 1]]]), "box_classes": np.array([[3, 1]])}
+    other = {"boxes": np.array([[[0, 0, 1, 0.99], [0, 0, 0.5, 1]]]), "box_classes": np.array([[3, 2]])}
+    assert load("compare_forms").same_boxes(one, other, 0.02) == 0.5
+    assert load("compare_forms").same_boxes(one, other, 0.001) == 0.0
