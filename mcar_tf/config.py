@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
-from mcar_tf.models.band import check_band
+from mcar_tf.models.band import check_looks
 from mcar_tf.option_rules import (
     LEARNINGS,
     LOSSES,
@@ -96,6 +96,9 @@ class FitConfig:
     look_band: list[float] | None = option(
         None, "Two probabilities: once trained, the model looks again only at classes whose global probability lies"
         " between them, at most top-n (default: at top-n).", group=MODEL)
+    look_doubt: float = option(
+        0.0, "Once trained, the model looks again only at pictures that the first look leaves in doubt: the entropy"
+        " of its probabilities, summed over the classes, is at least so many bits.", group=MODEL)
     batch_norm: Literal["shared", "per_stream", "frozen"] = option(
         "shared", "Moving statistics of BatchNorm. shared: one set for both streams; per_stream: one set for each;"
         " frozen: those of the first weights, never changed.", group=MODEL)
@@ -221,7 +224,7 @@ class FitConfig:
             ValueError: a value is not allowed; the error names the option, the allowed values and the value.
         """
         check_ranges(vars(self), named)
-        check_band(self.look_band, self.top_n, named)
+        check_looks(self.look_band, self.look_doubt, self.top_n, named)
         check_backbone(
             self.backbone,
             backbone_width=self.backbone_width,
@@ -290,7 +293,7 @@ def parse_fit_config(argv: Sequence[str] | None = None) -> FitConfig:
         print(said, file=sys.stderr)
     config = FitConfig(**values)
     config.check()
-    return config
+    return config if config.top_n else config.plain_backbone()
 
 
 def _usual_folder(options: Mapping[str, Any]) -> Path:
@@ -340,7 +343,7 @@ def change_without_training(config: FitConfig, changes: Mapping[str, Any]) -> Fi
             raise ValueError(
                 f"`{on_command_line(needless[0])}` does nothing with `--top-n 0`, which looks once. Leave it out."
             )
-        changed = dataclasses.replace(changed, look_band=None)  # drop the run's own band: it needs regions
+        changed = dataclasses.replace(changed, look_band=None, look_doubt=0.0)  # the run's own need regions
     changed.check_values()
     return changed
 

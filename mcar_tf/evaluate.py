@@ -245,8 +245,9 @@ def write_results(
             metrics["localization"] = localization
     if steadiness:
         metrics["steadiness"] = steadiness
-    if run.config.look_band and not flipped:  # the mirror images have looks of their own
-        looks = count_looks(predictions.global_probs, predictions.box_classes, run.config.look_band)
+    rules = run.config.look_band, run.config.look_doubt
+    if any(rules) and not flipped:  # the mirror images have looks of their own
+        looks = count_looks(predictions.global_probs, predictions.box_classes, *rules)
         metrics["mean_looks"] = float(looks.mean())
         print(f"looks again at {looks.mean():.2f} regions of a picture")
     write_metrics(folder / "metrics.json", split_name, metrics)

@@ -28,6 +28,9 @@ class ModelOptions:
     look_band: list[float] | None = option(None, "Two probabilities: look again only at classes whose global"
                                            " probability lies between them, at most top-n (default: the run's).",
                                            group=UNTRAINED)
+    look_doubt: float | None = option(None, "Look again only at pictures that the first look leaves in doubt: the"
+                                      " entropy of its probabilities, summed over the classes, is at least so many"
+                                      " bits (default: the run's).", group=UNTRAINED)
     # fmt: on
 
     @property

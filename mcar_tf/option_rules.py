@@ -61,7 +61,7 @@ ONLY_WITH = {
 # Options that have an effect only if the model looks at regions.
 ONLY_WITH_REGIONS = (
     *("glance_size", "localizer", "box_spread", "min_box_cells", "box_jitter"),
-    *("fusion", "look_band", "distill", "own_region", "one_look_share"),
+    *("fusion", "look_band", "look_doubt", "distill", "own_region", "one_look_share"),
 )
 
 
@@ -129,7 +129,7 @@ def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
             _refuse_given(names, given, said)
     if values["top_n"] == 0:
         _refuse_given(ONLY_WITH_REGIONS, given, "--top-n 0")
-        if values["batch_norm"] == "per_stream":
+        if values["batch_norm"] == "per_stream" and "batch_norm" in given:
             raise ValueError(
                 "--batch-norm per_stream does nothing with --top-n 0, which has one stream. Leave it out."
             )

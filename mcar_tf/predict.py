@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if count > len(first):
         print(f"... and {count - len(first)} more")
     print(f"thresholds: {decision.said}")
-    if run.config.look_band:
+    if run.config.look_band or run.config.look_doubt:
         print(f"looked again at {sum(looks) / max(len(looks), 1):.2f} regions of a picture")
     drawn = f", and {count} pictures" if options.draw else ""
     print(f"written to {path}{drawn}")

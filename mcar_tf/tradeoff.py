@@ -36,6 +36,8 @@ class TradeoffOptions:
     local_sizes: list[int] | None = option(None, "Sides of the regions' crops to try, in px (default: the run's).",
                                            group=TRIED)
     fusions: list[str] = option(["max", "mean"], "Rules of fusion to try.", group=TRIED)
+    look_shares: list[float] = option([0.1, 0.25, 0.5], "Shares of the pictures to look at again, those that the"
+                                      " first look leaves most in doubt. All pictures are always tried.", group=TRIED)
     baseline_sizes: list[int] | None = option(None, "Sides of pictures to try with the plain backbone, in px"
                                               " (default: its own, and the run's glance-size).", group=TRIED)
     budget_ms: float | None = option(None, "Most milliseconds that a picture may take, measured here (default: any).",
@@ -71,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders = {library.OURS: options.run} | ({library.PLAIN: baseline} if baseline else {})
     identity = {kind: file_sha256(path / "checkpoints" / "last.weights.h5") for kind, path in folders.items()}
     identity["split"] = f"{manifest.name}, {name}, {split.examples}"
+    identity["look shares"] = " ".join(f"{share:g}" for share in options.look_shares)
     folder.mkdir(parents=True, exist_ok=True)
     points = library.read_points(folder / "tradeoff.json", identity)
 
@@ -87,9 +90,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         ],
     }
     for kind, path in folders.items():
-        library.measure_accuracy(kind, path, ways[kind], manifest, split, points, note)
+        library.measure_accuracy(kind, path, ways[kind], manifest, split, points, note, options.look_shares)
     asked = [wanted for one in ways.values() for wanted in all_changes(one)]
-    points[:] = [point for point in points if dict(point.changes) in asked and point.kind in folders]
+    points[:] = [point for point in points if point.way in asked and point.kind in folders]
     print(
         f"timing {len({point.looks for point in points})} ways in turn, {options.rounds} rounds", flush=True
     )
@@ -109,6 +112,8 @@ def check_options(options: TradeoffOptions, regions: int) -> None:
         raise ValueError(f"`--top-n` takes numbers of regions from 1 on. Received: {options.top_n}")
     if wrong := [rule for rule in options.fusions if rule not in ("max", "mean")]:
         raise ValueError(f"`--fusions` takes max and mean. Received: {wrong[0]}")
+    if wrong_shares := [share for share in options.look_shares if not 0.0 < share < 1.0]:
+        raise ValueError(f"`--look-shares` takes shares between 0 and 1. Received: {wrong_shares[0]:g}")
     for name in ("rounds", "threads"):
         if getattr(options, name) < 1:
             raise ValueError(f"`--{name}` must be at least 1. Received: {getattr(options, name)}")
@@ -143,11 +148,10 @@ def describe(point: "Point") -> str:
         return f"plain backbone, {point.changes['image_size']} px"
     if point.changes["top_n"] == 0:
         return "one look"
-    rest = "".join(
-        f", {spell(name)} {value}" for name, value in point.changes.items() if name not in ("top_n", "fusion")
-    )
+    size = f" of {point.changes['local_size']} px" if "local_size" in point.changes else ""
     regions = point.changes["top_n"]
-    return f"{regions} region{'s' * (regions > 1)}{rest}, {point.changes['fusion']}"
+    share = f", for {percent(point.share)} % of pictures" if "look_doubt" in point.changes else ""
+    return f"{regions} region{'s' * (regions > 1)}{size}, {point.changes['fusion']}{share}"
 
 
 def print_result(options: TradeoffOptions, points: Sequence["Point"], folder: Path) -> None:

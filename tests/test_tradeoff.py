@@ -42,6 +42,7 @@ def weighed(untrained_run, tiny_set, tmp_path_factory):
     words += ["--backbone", "tiny_resnet", "--weights", "none", "--image-size", "32", "--epochs", "1"]
     fit.main([*words, "--top-n", "0", "--batch-size", "8"])
     words = ["--run", str(run), "--split", "test", "--top-n", "1", "2", "9", "--rounds", "2"]
+    words += ["--look-shares", "0.4"]
     tradeoff.main(words)
     return run, words
 
@@ -49,7 +50,7 @@ def weighed(untrained_run, tiny_set, tmp_path_factory):
 def test_every_way_is_measured_timed_and_drawn(weighed):
     run, _ = weighed
     points = json.loads((run / "tradeoff" / "tradeoff.json").read_text())["points"]
-    assert [(p["kind"], p["changes"]) for p in points] == [
+    assert [(p["kind"], p["changes"]) for p in points if p["share"] == 1] == [
         ("ours", {"top_n": 0}),
         ("ours", {"top_n": 1, "fusion": "max"}),
         ("ours", {"top_n": 1, "fusion": "mean"}),
@@ -58,17 +59,46 @@ def test_every_way_is_measured_timed_and_drawn(weighed):
         ("plain", {"image_size": 32}),
     ]
     assert all(point["milliseconds"] > 0 for point in points)
+    assert len([p for p in points if p["share"] < 1]) == 4  # each number of regions, each rule of fusion
     assert (run / "tradeoff" / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("place", "changes"), [(0, ["--top-n", "0"]), (4, ["--fusion", "mean"])])
-def test_accuracy_is_what_evaluate_measures(weighed, tmp_path, place, changes):
+def points_of(run):
+    return json.loads((run / "tradeoff" / "tradeoff.json").read_text())["points"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "stream"),
+    [({"top_n": 0}, "global"), ({"top_n": 2, "fusion": "mean"}, "fused")],
+)
+def test_accuracy_is_what_evaluate_measures(weighed, tmp_path, changes, stream):
     run, _ = weighed
-    evaluate.main(["--run", str(run), *changes, "--out-dir", str(tmp_path)])
+    words = [word for name, value in changes.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    evaluate.main(["--run", str(run), *words, "--out-dir", str(tmp_path)])
     measured = json.loads((tmp_path / "metrics.json").read_text())["test"]
-    points = json.loads((run / "tradeoff" / "tradeoff.json").read_text())["points"]
-    stream = "fused" if place else "global"
-    assert points[place]["mean_ap"] == pytest.approx(measured[stream]["mAP"], abs=1e-6)
+    (point,) = [point for point in points_of(run) if point["changes"] == changes]
+    assert point["mean_ap"] == pytest.approx(measured[stream]["mAP"], abs=1e-6)
+
+
+def test_a_share_of_the_pictures_has_the_accuracy_of_its_doubt_and_the_mean_time(weighed, tmp_path):
+    run, _ = weighed
+    points = points_of(run)
+    (some,) = [
+        p
+        for p in points
+        if p["share"] < 1 and p["changes"]["top_n"] == 2 and p["changes"]["fusion"] == "mean"
+    ]
+    doubt = str(some["changes"]["look_doubt"])
+    evaluate.main(["--run", str(run), "--fusion", "mean", "--look-doubt", doubt, "--out-dir", str(tmp_path)])
+    measured = json.loads((tmp_path / "metrics.json").read_text())["test"]
+    assert some["mean_ap"] == pytest.approx(measured["fused"]["mAP"], abs=1e-6)
+    assert measured["mean_looks"] == pytest.approx(2 * some["share"])
+    assert some["share"] == pytest.approx(0.4, abs=0.15)
+    once, whole = (
+        next(p["milliseconds"] for p in points if p["changes"] == changes)
+        for changes in ({"top_n": 0}, {"top_n": 2, "fusion": "mean"})
+    )
+    assert some["milliseconds"] == pytest.approx(once + some["share"] * (whole - once))
 
 
 def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
@@ -86,6 +116,7 @@ def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
     [
         (["--top-n", "0"], r"`--top-n` takes numbers of regions from 1 on. Received: \[0\]"),
         (["--fusions", "sum"], r"`--fusions` takes max and mean. Received: sum"),
+        (["--look-shares", "0.2", "1"], r"`--look-shares` takes shares between 0 and 1. Received: 1"),
         (["--rounds", "0"], r"`--rounds` must be at least 1. Received: 0"),
         (["--baseline-sizes", "64"], r"--baseline-sizes does nothing without a run of the plain backbone"),
     ],

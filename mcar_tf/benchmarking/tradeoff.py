@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from mcar_tf.benchmarking.timing import time_in_turn
+from mcar_tf.evaluating.looks import doubt_of
 from mcar_tf.evaluating.predicting import predict_split
+from mcar_tf.evaluating.predictions import Array, Predictions
 from mcar_tf.exporting.tflite import convert_tflite, load_runner
 from mcar_tf.metrics import mean_average_precision
 from mcar_tf.models.trainer import fuse_probs
@@ -20,6 +22,7 @@ from pipelines.manifest import Manifest, Portion, Split
 from pipelines.reading import read_json_object
 
 OURS, PLAIN = "ours", "plain"
+ONE_LOOK = json.dumps([OURS, {"top_n": 0}])  # the `looks` of the point that looks once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +33,15 @@ class Point:
         kind: `OURS`, of the run, or `PLAIN`, of the plain backbone.
         changes: option -> value, where it differs from the run's own.
         mean_ap: mAP on the split, in [0, 1].
-        milliseconds: of one picture through LiteRT; None while it is not timed.
+        milliseconds: of one picture through LiteRT, in the mean over the pictures; None while it is not timed.
+        share: the share of the pictures that are looked at again: less than 1 with a `look_doubt`.
     """
 
     kind: str
     changes: Mapping[str, Any]
     mean_ap: float
     milliseconds: float | None = None
+    share: float = 1.0
 
     @property
     def ms(self) -> float:
@@ -44,9 +49,14 @@ class Point:
         return math.nan if self.milliseconds is None else self.milliseconds
 
     @property
+    def way(self) -> dict[str, Any]:
+        """What is changed of the run, whatever the share of the pictures that is looked at again."""
+        return {name: value for name, value in self.changes.items() if name != "look_doubt"}
+
+    @property
     def looks(self) -> str:
-        """What takes the time: all options but the rule of fusion, which costs nothing."""
-        return json.dumps([self.kind, {k: v for k, v in self.changes.items() if k != "fusion"}])
+        """What takes the time when a picture is looked at again: the rule of fusion costs nothing."""
+        return json.dumps([self.kind, _without_fusion(self.way)])
 
 
 def ways_to_look(
@@ -67,6 +77,7 @@ def measure_accuracy(
     split: Split | Portion,
     known: Sequence[Point],
     note: Callable[[Point], None],
+    shares: Sequence[float] = (),
 ) -> None:
     """The mAP of every way that is not known yet.
 
@@ -78,6 +89,8 @@ def measure_accuracy(
         split: to measure on.
         known: points of an earlier call.
         note: what to do with each new point.
+        shares: shares of the pictures to look at again, those that the first look leaves most in doubt; each is a
+            point beside the one in which all are looked at again.
     """
     found = {(point.kind, json.dumps(dict(point.changes))) for point in known}
     for changes, fusions in ways:
@@ -85,21 +98,35 @@ def measure_accuracy(
         wanted = [one for one in wanted if (kind, json.dumps(one)) not in found]
         if not wanted:
             continue
-        run = load_run(path, **changes)
+        all_pictures: dict[str, Any] = {"look_doubt": 0.0} if fusions else {}  # whatever the run does
+        run = load_run(path, **changes, **all_pictures)
         check_classes(run, manifest)
         predictions = predict_split(run.model, split, batch_size=run.config.batch_size)
         for one in wanted:
-            probs = predictions.global_probs
-            if "fusion" in one:
-                probs = fuse_probs(probs, predictions.local_probs, one["fusion"]).numpy()
-            value = mean_average_precision(predictions.labels, probs, predictions.weights)
-            note(Point(kind, one, float(value)))
+            once = predictions.global_probs
+            if "fusion" not in one:
+                note(Point(kind, one, _mean_ap(predictions, once)))
+                continue
+            fused = fuse_probs(once, predictions.local_probs, one["fusion"]).numpy()
+            doubt = doubt_of(once)
+            for share in shares:
+                least = round(float(np.quantile(doubt, 1.0 - share)), 2)
+                again = doubt >= least
+                mean_ap = _mean_ap(predictions, np.where(again[:, np.newaxis], fused, once))
+                if (kind, json.dumps(one | {"look_doubt": least})) not in found:
+                    note(Point(kind, one | {"look_doubt": least}, mean_ap, share=float(again.mean())))
+            note(
+                Point(kind, one, _mean_ap(predictions, fused))
+            )  # last: a call that is cut off before goes on here
 
 
 def measure_times(
     points: Sequence[Point], folders: Mapping[str, Path], rounds: int, threads: int
 ) -> list[Point]:
-    """The points with the median time of a picture, all timed in turn through LiteRT.
+    """The points with the time of a picture, all timed in turn through LiteRT.
+
+    A way is timed by its median. Where a share of the pictures is looked at again, as by an app that calls
+    `global_only` and then looks again or not, the time is the mean over the pictures.
 
     Args:
         points: to time.
@@ -110,10 +137,21 @@ def measure_times(
     asks: dict[str, Callable[[], object]] = {}
     for point in points:
         if point.looks not in asks:
-            changes = {name: value for name, value in point.changes.items() if name != "fusion"}
-            asks[point.looks] = _ask_of(load_run(folders[point.kind], **changes), threads)
+            asks[point.looks] = _ask_of(load_run(folders[point.kind], **_without_fusion(point.way)), threads)
     times = {name: float(np.median(found)) for name, found in time_in_turn(asks, rounds).items()}
-    return [dataclasses.replace(point, milliseconds=times[point.looks]) for point in points]
+    once = times.get(ONE_LOOK, 0.0)  # only points of ours have a share below 1
+    return [
+        dataclasses.replace(point, milliseconds=once + point.share * (times[point.looks] - once))
+        for point in points
+    ]
+
+
+def _without_fusion(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if name != "fusion"}
+
+
+def _mean_ap(predictions: Predictions, probs: Array) -> float:
+    return float(mean_average_precision(predictions.labels, probs, predictions.weights))
 
 
 def _ask_of(run: Run, threads: int) -> Callable[[], object]:

@@ -74,8 +74,8 @@ def predict_files(
                 outputs = {name: value.numpy() for name, value in look(images).items()}
                 check_numbers(outputs, [str(file) for file, _ in batch])
                 if looks is not None:
-                    band = getattr(model, "look_band", None)
-                    looks += count_looks(outputs["global_probs"], outputs["box_classes"], band).tolist()
+                    rules = getattr(model, "look_band", None), getattr(model, "look_doubt", 0.0)
+                    looks += count_looks(outputs["global_probs"], outputs["box_classes"], *rules).tolist()
             rows = iter({name: value[i] for name, value in outputs.items()} for i in range(len(batch)))
             for file, pixels in read:
                 if isinstance(pixels, str):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from mcar_tf.evaluating.looks import doubt_of
 from mcar_tf.exporting.forms import (
     GLOBAL_ONLY,
     LOOK_AT,
@@ -69,6 +70,7 @@ class Parity:
 # mAP of fewer pictures is reported but not judged: two pictures that swap ranks would change it by a point.
 MIN_PICTURES_FOR_MEAN_AP = 200
 EDGE = 1e-4  # of a look band: as far as a form's global probabilities may differ
+DOUBT_EDGE = 1e-3  # of a look doubt, in bits
 
 
 @contextlib.contextmanager
@@ -112,7 +114,7 @@ def measure_parity(
     def compare(answer: Answer, batch: PictureBatch, ours: dict[str, Array]) -> dict[str, Array]:
         theirs, expected = answer(batch), {"local_probs": ours["local_probs"]}
         if model.top_n and np.isfinite(theirs["boxes"]).all():  # cropping at NaN would fail
-            looks = looks_of(theirs, model.look_band)
+            looks = looks_of(theirs, model.look_band, model.look_doubt)
             expected["local_probs"] = predict_at(batch["image"], theirs["boxes"], looks).numpy()
         if LOOKED_AT in theirs and np.isfinite(theirs[LOOKED_AT]).all():
             expected[LOOK_AT] = look_at(batch["image"], theirs[LOOKED_AT]).numpy()
@@ -145,23 +147,24 @@ def measure_parity(
     }
 
 
-def looks_of(outputs: Mapping[str, Array], band: Sequence[float] | None) -> Array:
+def looks_of(outputs: Mapping[str, Array], band: Sequence[float] | None, doubt: float = 0.0) -> Array:
     """Which of its regions a form looked at, (P, N) bool, from its outputs.
 
-    The band is a step function of probabilities, as the localizer is one of maps: at its edge, rounding decides.
-    There a region was not looked at if its probability is the global one.
+    Band and doubt are step functions of probabilities, as the localizer is one of maps: at an edge, rounding
+    decides. There a region was not looked at if its probability is the global one.
     """
     probs = np.take_along_axis(outputs["global_probs"], outputs["box_classes"], axis=1)
-    if band is None:
+    if band is None and not doubt:
         return np.ones(probs.shape, bool)
-    low, high = band
-    at_an_edge = np.zeros(probs.shape, bool)
+    low, high = band or (0.0, 1.0)
+    found = doubt_of(outputs["global_probs"])[:, np.newaxis]
+    at_an_edge = np.broadcast_to(abs(found - doubt) < DOUBT_EDGE, probs.shape) & (doubt > 0)
     for edge in {low, high} - {0.0, 1.0}:  # nothing lies beyond these two
         at_an_edge |= abs(probs - edge) < EDGE
     another = (
         abs(outputs["box_probs"] - probs) > 1e-6
     )  # not `!=`: a sigmoid's last bit depends on its place in memory
-    return np.where(at_an_edge, another, (low <= probs) & (probs <= high))
+    return np.where(at_an_edge, another, (low <= probs) & (probs <= high) & (found >= doubt))
 
 
 def missed_bars(bar: Bar, parity: Parity) -> list[str]:

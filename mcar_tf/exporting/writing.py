@@ -43,6 +43,7 @@ MODEL_OPTIONS = (
     "min_box_cells",
     "fusion",
     "look_band",
+    "look_doubt",
     "batch_norm",
 )
 

@@ -105,8 +105,8 @@ def find_interval(scores: tf.Tensor, tau: float) -> tuple[tf.Tensor, tf.Tensor]:
     scores = 0.5 * scores  # gives the same quotients, and the range can't overflow
     low = tf.reduce_min(scores, axis=-1, keepdims=True)
     high = tf.reduce_max(scores, axis=-1, keepdims=True)
-    is_constant = high - low < _TINY
-    above = (scores - low) / tf.where(is_constant, 1.0, high - low) >= tau
+    normalized, varies = _normalize(scores, low, high)
+    above = normalized >= tau
     peak = scores == high
 
     # For each position, the last one up to and including it that is not above, and that is a peak (-1: none).
@@ -119,9 +119,9 @@ def find_interval(scores: tf.Tensor, tau: float) -> tuple[tf.Tensor, tf.Tensor]:
     stop = tf.argmax(run_width, axis=-1, output_type=tf.int32) + 1
     start = stop - tf.reduce_max(run_width, axis=-1)
 
-    is_constant = is_constant[..., 0]
-    start = tf.where(is_constant, (length + 7) // 8, start)
-    stop = tf.where(is_constant, (7 * length + 7) // 8, stop)
+    varies = varies[..., 0]
+    start = tf.where(varies, start, (length + 7) // 8)
+    stop = tf.where(varies, stop, (7 * length + 7) // 8)
     shortest = (length + 7) // 8
     widened = tf.clip_by_value((start + stop - shortest) // 2, 0, length - shortest)
     is_short = stop - start < shortest
@@ -146,19 +146,29 @@ def spread_interval(scores: tf.Tensor, spread: float) -> tuple[tf.Tensor, tf.Ten
     scores = tf.convert_to_tensor(scores, tf.float32)
     length = tf.cast(scores.shape[-1] or tf.shape(scores)[-1], tf.float32)
     low, high = tf.reduce_min(scores, axis=-1, keepdims=True), tf.reduce_max(scores, axis=-1, keepdims=True)
-    is_constant = high - low < _TINY
-    density = tf.square((scores - low) / tf.where(is_constant, 1.0, high - low))
-    density /= tf.where(is_constant, 1.0, tf.reduce_sum(density, axis=-1, keepdims=True))
+    normalized, varies = _normalize(scores, low, high)
+    density = tf.square(normalized)
+    density /= tf.where(varies, tf.reduce_sum(density, axis=-1, keepdims=True), 1.0)
     position = (tf.range(length) + 0.5) / length  # middle of each pixel, as a fraction of the axis
     mean = tf.reduce_sum(density * position, axis=-1, keepdims=True)
     variance = tf.reduce_sum(density * tf.square(position - mean), axis=-1)
-    is_constant = is_constant[..., 0]
-    mean = tf.where(is_constant, 0.5, mean[..., 0])
-    half = tf.where(is_constant, 0.375, spread * tf.sqrt(variance))
+    varies = varies[..., 0]
+    mean = tf.where(varies, mean[..., 0], 0.5)
+    half = tf.where(varies, spread * tf.sqrt(variance), 0.375)
     start, stop = tf.maximum(mean - half, 0.0), tf.minimum(mean + half, 1.0)
     side = tf.maximum(stop - start, 0.125)
     start = tf.clip_by_value(0.5 * (start + stop - side), 0.0, 1.0 - side)
     return start * length, (start + side) * length
+
+
+def _normalize(scores: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scores (..., L) scaled to [0, 1], 0 where they are constant, and (..., 1) whether they vary."""
+    varies = high - low >= _TINY
+    quotients = (scores - low) / tf.where(varies, high - low, 1.0)
+    # In a file of float16 constants `_TINY` is 0, and all quotients of a constant are 0 / 0. Not a number is not at
+    # least one half; that it is not below one half, as the converter rewrites a negation, would not do.
+    varies &= tf.reduce_max(quotients, axis=-1, keepdims=True) >= 0.5
+    return tf.where(varies, quotients, 0.0), varies
 
 
 def upsample_height(maps: tf.Tensor, rows: tf.Tensor, height: int | tf.Tensor) -> tf.Tensor:

@@ -13,13 +13,13 @@ import tensorflow as tf
 
 from mcar_tf.models.backbone_table import check_backbone
 from mcar_tf.models.backbones import build_backbone
-from mcar_tf.models.band import check_band
+from mcar_tf.models.band import check_looks
 from mcar_tf.models.batch_norm import check_batch_norm
 from mcar_tf.models.boxes import check_jitter, jitter_boxes
 from mcar_tf.models.crop import Crop
 from mcar_tf.models.heads import Classifier, check_pooling
 from mcar_tf.models.localizer import check_localizer, localize
-from mcar_tf.models.selection import choose_in_band, in_band
+from mcar_tf.models.selection import choose_in_band, worth_a_look
 from mcar_tf.models.trainer import Streams, TwoStreamTrainer, check_fusion, fuse_logits, fuse_probs
 
 SELECTIONS = ("top", "bottom", "random")
@@ -48,6 +48,7 @@ def build_mcar(
     box_jitter: float = 0.0,
     fusion: str = "max",
     look_band: Sequence[float] | None = None,
+    look_doubt: float = 0.0,
     batch_norm: str = "shared",
     sync_batch_norm: bool = False,
     selection: str = "top",
@@ -77,6 +78,8 @@ def build_mcar(
         fusion: "max", or "mean": the sigmoid of the mean of both streams' logits.
         look_band: at inference, only regions of classes whose global probability lies between these two are looked
             at, at most N: see `mcar_tf.models.band`. None: always N regions, as in the paper.
+        look_doubt: at inference, only images whose global probabilities leave at least this doubt are looked at
+            again, in bits: see `mcar_tf.models.band`. 0: all images, as in the paper.
         batch_norm: moving statistics: "shared" by both streams, "per_stream", or "frozen" at their initial values.
         sync_batch_norm: whether, in training, BatchNorm normalizes with the batch of all replicas.
         selection: which classes' maps become regions: those of highest global probability ("top"), of lowest
@@ -101,14 +104,9 @@ def build_mcar(
     check_localizer(localizer, tau, box_spread, min_box_cells)
     check_jitter(box_jitter)
     check_fusion(fusion)
-    check_band(look_band, top_n)
+    check_looks(look_band, look_doubt, top_n)
     check_batch_norm(batch_norm)
-    if num_classes < 1:
-        raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
-    if not 0 <= top_n <= num_classes:
-        raise ValueError(f"`top_n` must lie in [0, {num_classes}], the number of classes. Received: {top_n}")
-    if selection not in SELECTIONS:
-        raise ValueError(f"`selection` must be one of {', '.join(SELECTIONS)}. Received: {selection!r}")
+    _check_selection(selection, top_n, num_classes)
     return MCAR(
         build_backbone(
             backbone,
@@ -137,9 +135,19 @@ def build_mcar(
         box_jitter=box_jitter,
         fusion=fusion,
         look_band=look_band,
+        look_doubt=look_doubt,
         selection=selection,
         selection_seed=selection_seed,
     )
+
+
+def _check_selection(selection: str, top_n: int, num_classes: int) -> None:
+    if num_classes < 1:
+        raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
+    if not 0 <= top_n <= num_classes:
+        raise ValueError(f"`top_n` must lie in [0, {num_classes}], the number of classes. Received: {top_n}")
+    if selection not in SELECTIONS:
+        raise ValueError(f"`selection` must be one of {', '.join(SELECTIONS)}. Received: {selection!r}")
 
 
 class MCAR(TwoStreamTrainer):
@@ -172,6 +180,7 @@ class MCAR(TwoStreamTrainer):
         box_jitter: float,
         fusion: str,
         look_band: Sequence[float] | None,
+        look_doubt: float,
         selection: str,
         selection_seed: int,
     ) -> None:
@@ -193,6 +202,7 @@ class MCAR(TwoStreamTrainer):
         self.box_jitter = box_jitter
         self.fusion = fusion
         self.look_band = None if look_band is None else (float(look_band[0]), float(look_band[1]))
+        self.look_doubt = look_doubt
         self.selection = selection
         self.selection_seed = selection_seed
         self.built = True
@@ -212,10 +222,11 @@ class MCAR(TwoStreamTrainer):
             images: (B, S, S, 3), RGB in [0, 255].
             training: whether BatchNorm normalizes with each pass's own batch.
             boxes: (B, N, 4) to use in place of the localizer's, to compare two forms of the model.
-            looks: (B, N) bool, which of these to look at, in place of what `look_band` says; for the same comparison.
+            looks: (B, N) bool, which of these to look at, in place of what `look_band` and `look_doubt` say; for the
+                same comparison.
             crop: function that cuts regions out; None: the one that the model was compiled for.
             regions_at_once: how many regions of an image one local pass takes; None: all of them. With a number,
-                shapes are fixed: regions that `look_band` leaves out are then computed but not used.
+                shapes are fixed: regions that are not looked at are then computed but not used.
         """
         return self.fuse(
             self.forward(images, training, boxes, looks=looks, crop=crop, regions_at_once=regions_at_once)
@@ -246,11 +257,11 @@ class MCAR(TwoStreamTrainer):
             boxes = self.find_boxes(features, box_classes, images)
             if training and self.box_jitter:
                 boxes = jitter_boxes(boxes, self.box_jitter, [self.selection_seed, self.updates_done()])
-        if band is None:
+        if training or not (band or self.look_doubt):
             region_logits = self.look_at(images, boxes, training, crop=crop, regions_at_once=regions_at_once)
         else:
             if looks is None:
-                looks = in_band(tf.gather(global_logits, box_classes, batch_dims=1), band)
+                looks = worth_a_look(global_logits, box_classes, band, self.look_doubt)
             if regions_at_once is None:
                 region_logits = self.look_where(images, boxes, looks, crop)
             else:

@@ -41,6 +41,8 @@ def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: st
                     zorder=2,
                 )
         for point in points:
+            if "look_doubt" in point.changes and point not in front:
+                continue  # there are too many to name them all
             axes.annotate(
                 _label(point),
                 (point.ms, 100 * point.mean_ap),
@@ -67,4 +69,5 @@ def _label(point: "Point") -> str:
         return "one look"
     size = f" of {point.changes['local_size']} px" if "local_size" in point.changes else ""
     regions = point.changes["top_n"]
-    return f"{regions} region{'s' * (regions > 1)}{size}, {point.changes['fusion']}"
+    share = f", {100 * point.share:.0f} %" if "look_doubt" in point.changes else ""
+    return f"{regions} region{'s' * (regions > 1)}{size}, {point.changes['fusion']}{share}"

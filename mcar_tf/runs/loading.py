@@ -206,6 +206,7 @@ def build_model(config: FitConfig, num_classes: int, *, weights: str | None, sel
         box_jitter=config.box_jitter,
         fusion=config.fusion,
         look_band=config.look_band,
+        look_doubt=config.look_doubt,
         batch_norm=config.batch_norm,
         selection=selection,
         selection_seed=config.seed,

@@ -33,14 +33,22 @@ MODERN: dict[str, Any] = {
     "head_learning_rate": 0.05,
     "schedule": "one_cycle",
 }
-MODERN_REGIONS: dict[str, Any] = {"fusion": "mean", "localizer": "moments"}
+MODERN_REGIONS: dict[str, Any] = {
+    "top_n": 2,
+    "fusion": "mean",
+    "localizer": "moments",
+    "batch_norm": "per_stream",
+    "box_jitter": 0.1,
+    "one_look_share": 0.67,
+}
 
 
 def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of options that the user does not give, as far as the recipe or the set decides them.
 
     Args:
-        given: option -> value, at least for `dataset`, `recipe` (None: the set's own) and `top_n`.
+        given: option -> value, at least for `dataset`, `recipe` (None: the set's own), `top_n`, `epochs`, `optimizer`
+            and `schedule`.
 
     Raises:
         ValueError: there is no such recipe.
@@ -57,6 +65,8 @@ def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
             defaults |= MODERN
         if given["top_n"]:
             defaults |= MODERN_REGIONS
+            if given["epochs"] == 1:  # none to spare for one look alone
+                del defaults["one_look_share"]
     return defaults | (DIGITS if given["dataset"] == "digits" else {})
 
 

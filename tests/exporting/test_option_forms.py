@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mcar_tf.exporting.parity import looks_of
 from mcar_tf.exporting.saved_model import write_saved_model
 from mcar_tf.exporting.tflite import convert_tflite, list_ops, load_runner
 from mcar_tf.models.batch_norm import MOVING
@@ -30,6 +31,7 @@ OPTIONS = {
         "min_box_cells": 1.0,
     },
 }
+OPTIONS["doubt"] = OPTIONS["glance"] | {"look_doubt": 2.96}  # two of the six pictures leave less
 
 
 @pytest.fixture(scope="module", params=OPTIONS)
@@ -91,7 +93,8 @@ def test_a_file_in_8_bits_is_near_the_model(model, pictures):
     for picture in pictures:
         image = picture[np.newaxis]
         found = answer(image=image)
-        expected = model(image, boxes=tf.constant(found["boxes"]))
+        looks = looks_of(found, model.look_band, model.look_doubt)  # 8 bits may decide otherwise
+        expected = model(image, boxes=tf.constant(found["boxes"]), looks=tf.constant(looks))
         for name in ("global_probs", "local_probs", "probs"):
             np.testing.assert_allclose(found[name], expected[name], atol=0.1, err_msg=name)
 

@@ -8,7 +8,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from mcar_tf.exporting.flatbuffer import op_name, unpack
 from mcar_tf.exporting.quantize import give_dead_channels_a_scale
-from mcar_tf.exporting.tflite import convert_tflite, list_ops, load_runner
+from mcar_tf.exporting.tflite import convert_tflite, list_ops, load_runner, write_tflite
 from mcar_tf.models.crop import crop_and_resize
 
 
@@ -235,3 +235,18 @@ def test_int8_without_the_quantizer_is_refused_in_one_sentence(model, batch, mon
     monkeypatch.setitem(sys.modules, "litert_quantizer", None)
     with pytest.raises(ValueError, match=r"int8 needs litert-quantizer: pip install 'mcar-tf\[phone\]'"):
         convert_tflite(model, "int8", batch["image"])
+
+
+@pytest.mark.parametrize("localizer", ["threshold", "moments"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_map_that_is_the_same_everywhere_points_at_the_middle_in_half_precision_too(
+    make_model, batch, tmp_path, localizer, precision
+):
+    model = make_model(top_n=1, localizer=localizer)
+    kernel, bias = model.classifier.get_weights()
+    model.classifier.set_weights([0 * kernel, bias])
+    path = tmp_path / "constant.tflite"
+    write_tflite(model, list("abcde"), path, precision)
+    found = load_runner(path.read_bytes())(image=batch["image"][:1])
+    np.testing.assert_allclose(found["boxes"][0, 0], [0.125, 0.125, 0.875, 0.875], atol=1e-3)
+    assert np.isfinite(found["probs"]).all()

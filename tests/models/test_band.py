@@ -9,10 +9,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcar_tf.evaluating.looks import count_looks
-from mcar_tf.models.band import check_band
+from mcar_tf.evaluating.looks import count_looks, doubt_of
+from mcar_tf.models.band import check_looks
 from mcar_tf.models.mcar import build_mcar
 from mcar_tf.models.selection import choose_in_band
+from mcar_tf.models.selection import doubt_of as doubt_of_logits
 
 
 def build(look_band=None, **options):
@@ -140,9 +141,76 @@ def test_chosen_are_those_in_the_band_then_the_others_each_by_rank(logits, low, 
 )
 def test_what_is_no_band_is_refused_with_one_that_works(band, said):
     with pytest.raises(ValueError, match=re.escape(said)):
-        check_band(band, 4)
+        check_looks(band, 0.0, 4)
 
 
 def test_a_band_without_regions_is_refused():
     with pytest.raises(ValueError, match="`look_band` does nothing with `top_n` 0"):
-        check_band((0.1, 0.9), 0)
+        check_looks((0.1, 0.9), 0.0, 0)
+
+
+@given(st.lists(st.floats(-30, 30, width=32), min_size=4, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_the_doubt_is_the_entropy_of_the_classes_in_bits(logits):
+    expected = 0.0
+    for x in np.float64(logits):
+        for p in (1 / (1 + np.exp(-x)), 1 / (1 + np.exp(x))):
+            expected -= p * np.log2(p)
+    assert doubt_of_logits(tf.constant([logits])).numpy()[0] == pytest.approx(expected, abs=1e-5)
+    probs = tf.sigmoid(tf.constant([logits])).numpy()
+    assert doubt_of(probs)[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_class_at_one_half_is_a_bit_of_doubt_and_a_certain_one_none():
+    logits = tf.constant([[0.0, 0.0, 0.0], [100.0, -100.0, 0.0], [1000.0, -1000.0, 1000.0]])
+    np.testing.assert_allclose(doubt_of_logits(logits), [3.0, 1.0, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("regions_at_once", [None, 2])
+@pytest.mark.parametrize(("fusion", "fuse"), [("max", np.maximum), ("mean", lambda a, b: (a + b) / 2)])
+def test_only_pictures_in_doubt_are_looked_at_again(whole, regions_at_once, fusion, fuse):
+    images = pictures()
+    once = whole(images)
+    doubt = doubt_of(once["global_probs"].numpy())
+    least = float(np.sort(doubt)[3])  # of six pictures three have more, one has just as much
+    found = build(look_doubt=least - 1e-4, fusion=fusion)(images, regions_at_once=regions_at_once)
+    x, local = (value.numpy() for value in whole.forward(images, training=False).logits.values())
+    for i in range(6):
+        looked = doubt[i] >= least - 1e-4
+        expected = fuse(x[i], local[i]) if looked else x[i]
+        np.testing.assert_allclose(found["probs"][i], tf.sigmoid(expected), atol=1e-4)
+        np.testing.assert_allclose(found["boxes"][i], once["boxes"][i], atol=1e-6)
+    looks = count_looks(found["global_probs"].numpy(), found["box_classes"].numpy(), None, least - 1e-4)
+    assert sorted(looks.tolist()) == [0, 0, 0, 3, 3, 3]
+
+
+def test_pictures_without_doubt_are_not_computed_again(monkeypatch):
+    model, images, seen = build(look_doubt=3.0), pictures(), []
+    doubt = doubt_of(model.glance(images)["global_probs"].numpy())
+    monkeypatch.setattr(model, "look_doubt", float(np.sort(doubt)[4]) - 1e-4)
+    local_pass = model.local_pass
+    monkeypatch.setattr(model, "local_pass", lambda crops, t: seen.append(len(crops)) or local_pass(crops, t))
+    model(images)
+    assert seen == [2 * 3]
+
+
+def test_with_a_band_too_both_must_ask_for_the_look(whole):
+    images = pictures()
+    least = float(np.median(doubt_of(whole(images)["global_probs"].numpy())))
+    found = build(BAND, look_doubt=least)(images)
+    looks = count_looks(found["global_probs"].numpy(), found["box_classes"].numpy(), BAND, least)
+    by_band = count_looks(found["global_probs"].numpy(), found["box_classes"].numpy(), BAND)
+    assert ((looks == 0) | (looks == by_band)).all()
+    assert 0 < looks.sum() < by_band.sum()
+    np.testing.assert_allclose(found["probs"][looks == 0], found["global_probs"][looks == 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("doubt", [-1.0, float("nan"), float("inf")])
+def test_what_is_no_doubt_is_refused(doubt):
+    with pytest.raises(ValueError, match=r"`look_doubt` must be 0 or more, in bits\. Received: (-1|nan|inf)"):
+        check_looks(None, doubt, 4)
+
+
+def test_a_doubt_without_regions_is_refused():
+    with pytest.raises(ValueError, match="`look_doubt` does nothing with `top_n` 0"):
+        check_looks(None, 1.0, 0)
