@@ -37,7 +37,6 @@ MODERN_REGIONS: dict[str, Any] = {
     "top_n": 2,
     "fusion": "mean",
     "localizer": "moments",
-    "batch_norm": "per_stream",
     "box_jitter": 0.1,
     "one_look_share": 0.67,
 }

@@ -117,7 +117,10 @@ def test_training_looks_at_all_regions(whole, banded):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@given(st.lists(st.floats(-4, 4, width=32), min_size=4, max_size=4), st.floats(0, 0.5), st.floats(0.51, 1))
+LOGITS = st.floats(-4, 4, width=32, allow_subnormal=False)  # processors flush what is smaller to zero
+
+
+@given(st.lists(LOGITS, min_size=4, max_size=4), st.floats(0, 0.5), st.floats(0.51, 1))
 @settings(max_examples=30, deadline=None)
 def test_chosen_are_those_in_the_band_then_the_others_each_by_rank(logits, low, high):
     logits = np.array(logits, np.float32)
@@ -173,13 +176,15 @@ def test_only_pictures_in_doubt_are_looked_at_again(whole, regions_at_once, fusi
     once = whole(images)
     doubt = doubt_of(once["global_probs"].numpy())
     least = float(np.sort(doubt)[3])  # of six pictures three have more, one has just as much
-    found = build(look_doubt=least - 1e-4, fusion=fusion)(images, regions_at_once=regions_at_once)
-    x, local = (value.numpy() for value in whole.forward(images, training=False).logits.values())
+    boxes = once["boxes"]  # a rounding error could move them, and what is seen in them by much
+    found = build(look_doubt=least - 1e-4, fusion=fusion)(
+        images, boxes=boxes, regions_at_once=regions_at_once
+    )
+    x, local = (value.numpy() for value in whole.forward(images, False, boxes).logits.values())
     for i in range(6):
         looked = doubt[i] >= least - 1e-4
         expected = fuse(x[i], local[i]) if looked else x[i]
         np.testing.assert_allclose(found["probs"][i], tf.sigmoid(expected), atol=1e-4)
-        np.testing.assert_allclose(found["boxes"][i], once["boxes"][i], atol=1e-6)
     looks = count_looks(found["global_probs"].numpy(), found["box_classes"].numpy(), None, least - 1e-4)
     assert sorted(looks.tolist()) == [0, 0, 0, 3, 3, 3]
 
