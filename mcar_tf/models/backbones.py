@@ -1,4 +1,4 @@
-"""Build a backbone by its name: a Keras model from an image in [0, 255] to an activation map.
+"""Build a backbone, by its name or of a network: a Keras model from an image in [0, 255] to an activation map.
 
 `backbone_table.py` lists the backbones.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from mcar_tf.models.backbone_table import BACKBONES, Backbone, check_backbone
+from mcar_tf.models.backbone_table import BACKBONES, Backbone, check_backbone, check_glance
 from mcar_tf.models.batch_norm import LOCAL_STREAM, fuse_batch_norm
 from mcar_tf.models.keras_internals import pass_on
 from mcar_tf.models.networks.depthwise import use_depthwise_convolutions
@@ -92,7 +92,7 @@ OWN_NETWORKS: dict[str, Callable[..., keras.Model]] = {
 
 
 def build_backbone(
-    name: str,
+    name: str | keras.Model,
     *,
     weights: str | Path | None = "imagenet",
     width: float = 1.0,
@@ -102,7 +102,8 @@ def build_backbone(
     """A backbone that takes RGB images in [0, 255] of any size and gives its last activation map.
 
     Args:
-        name: a key of `BACKBONES`.
+        name: a key of `BACKBONES`; or a functional or sequential model of the user's own, which is copied with its
+            weights, and `weights` and `width` are not used. Its BatchNorm layers become `FusedBatchNormalization`.
         weights: "imagenet" (downloaded by `keras.applications`, or from a package), a file, or None for random ones.
             The file is one written by `save_weights` of the same `keras.applications` model without its top or, for
             the backbones in `NAMINGS`, a PyTorch state dict.
@@ -118,6 +119,8 @@ def build_backbone(
         ValueError: see `check_backbone`; or weights of another architecture.
         FileNotFoundError: no such weights file; or the ImageNet weights could not be downloaded.
     """
+    if isinstance(name, keras.Model):
+        return _wrap(fuse_batch_norm(name, BATCH_NORM_MOMENTUM, sync_batch_norm, batch_norm), as_it_is)
     check_backbone(name, backbone_width=width, weights=weights)
     entry = BACKBONES[name]
     if weights == "imagenet" and entry.package:
@@ -130,8 +133,48 @@ def build_backbone(
             _load_weights(network, Path(weights), name)
     network = use_depthwise_convolutions(network)
     network = fuse_batch_norm(network, BATCH_NORM_MOMENTUM, sync_batch_norm, batch_norm)
-    images = keras.Input((None, None, 3))
-    backbone = keras.Model(images, network(SCALINGS[entry.scaling](images)), name="backbone")
+    return _wrap(network, SCALINGS[entry.scaling])
+
+
+def check_own_backbone(
+    network: keras.Model,
+    *,
+    backbone_width: float,
+    image_size: int,
+    glance_size: int | None,
+    local_size: int | None,
+    weights: str | Path | None,
+) -> None:
+    """Check that a network of the user's own can be a backbone; the arguments are those of `build_mcar`.
+
+    Raises:
+        ValueError: no functional or sequential model; another shape than images in and one map out; options that a
+            network of its own does not take; a glance that does not divide the image.
+    """
+    inputs, outputs = getattr(network, "inputs", None) or [], getattr(network, "outputs", None) or []
+    shapes = [tuple(tensor.shape) for tensor in (*inputs, *outputs)]
+    if len(inputs) != 1 or len(outputs) != 1 or [len(one) for one in shapes] != [4, 4] or shapes[0][-1] != 3:
+        raise ValueError(
+            "`backbone` must be a name, or a functional or sequential Keras model from images (B, H, W, 3) to one"
+            f" activation map (B, h, w, d). Received: {network!r} with the shapes {shapes}"
+        )
+    if backbone_width != 1.0 or weights not in ("imagenet", None):
+        raise ValueError(
+            "`backbone_width` and `weights` are for backbones given by name: a model keeps its own. Leave them out."
+        )
+    sides = {image_size if glance_size is None else glance_size, local_size or glance_size or image_size}
+    fixed = {side for side in shapes[0][1:3] if side is not None}
+    if fixed and fixed != sides:
+        raise ValueError(
+            f"`backbone` takes images of {' and '.join(map(str, sorted(fixed)))} px, and has to take"
+            f" {' and '.join(map(str, sorted(sides)))}: build it with keras.Input((None, None, 3))."
+        )
+    check_glance(image_size, glance_size or image_size, local_size)
+
+
+def _wrap(network: keras.Model, scaling: Callable[[keras.KerasTensor], keras.KerasTensor]) -> keras.Model:
+    images = keras.Input(network.inputs[0].shape[1:])
+    backbone = keras.Model(images, network(scaling(images)), name="backbone")
     pass_on(backbone, LOCAL_STREAM)
     return backbone
 

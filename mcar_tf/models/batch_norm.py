@@ -115,10 +115,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 def fuse_batch_norm(
     network: keras.Model, momentum: float, synchronized: bool = False, statistics: str = "shared"
 ) -> keras.Model:
-    """A copy of a functional model with its weights, whose BatchNorm layers are fused and have these options.
+    """A copy of a model with its weights, whose BatchNorm layers are fused and have these options.
 
     Args:
-        network: any functional model.
+        network: any functional or sequential model; models inside of it are copied too.
         momentum: momentum of the moving averages.
         synchronized: whether, in training, the layers normalize with the batch of all replicas.
         statistics: see `FusedBatchNormalization`.
@@ -130,7 +130,7 @@ def fuse_batch_norm(
             return FusedBatchNormalization.from_config(layer.get_config() | changes)
         return layer.__class__.from_config(layer.get_config())
 
-    fused = keras.models.clone_model(network, clone_function=copy)
+    fused = keras.models.clone_model(network, clone_function=copy, recursive=True)
     copy_backbone(network, fused)
     return fused
 

@@ -12,24 +12,29 @@ import keras
 import tensorflow as tf
 
 from mcar_tf.models.backbone_table import check_backbone
-from mcar_tf.models.backbones import build_backbone
+from mcar_tf.models.backbones import build_backbone, check_own_backbone
 from mcar_tf.models.band import check_looks
-from mcar_tf.models.batch_norm import check_batch_norm
+from mcar_tf.models.batch_norm import LOCAL_STREAM, check_batch_norm
 from mcar_tf.models.boxes import check_jitter, jitter_boxes
 from mcar_tf.models.crop import Crop
 from mcar_tf.models.heads import Classifier, check_pooling
+from mcar_tf.models.keras_internals import pass_on
 from mcar_tf.models.localizer import check_localizer, localize
 from mcar_tf.models.selection import choose_in_band, worth_a_look
 from mcar_tf.models.trainer import Streams, TwoStreamTrainer, check_fusion, fuse_logits, fuse_probs
 
 SELECTIONS = ("top", "bottom", "random")
 
+# Arguments of `MCAR` that are attributes of the same name, beside the backbone.
+CONFIG = ("num_classes", "image_size", "glance_size", "local_size", "top_n", "pooling", "localizer", "box_jitter",
+          "fusion", "look_band", "look_doubt", "selection", "selection_seed", "name")  # fmt: skip
+
 Outputs = dict[str, tf.Tensor]
 
 
 def build_mcar(
     num_classes: int,
-    backbone: str = "mobilenet_v2",
+    backbone: str | keras.Model = "mobilenet_v2",
     image_size: int = 256,
     pooling: str = "gwp",
     top_n: int = 4,
@@ -58,12 +63,13 @@ def build_mcar(
 
     Args:
         num_classes: C.
-        backbone: a key of `mcar_tf.models.backbone_table.BACKBONES`.
+        backbone: a key of `mcar_tf.models.backbone_table.BACKBONES`; or a network of your own from RGB in [0, 255],
+            (B, H, W, 3), to an activation map (B, h, w, d), of which the model gets a copy with its weights.
         image_size: side S of the images in px. The weights fit any size.
         pooling: "gap", "gmp" or "gwp" (13-15), or "csra", `mcar_tf.models.heads.csra`.
         top_n: regions per image, N, from 0 (the plain backbone) to C.
         tau: localization threshold in [0, 1); 0 makes every region the whole image.
-        weights: weights of the backbone: "imagenet", the path of a weights file, or None for random ones.
+        weights: weights of a named backbone: "imagenet", the path of a weights file, or None for random ones.
         backbone_width: factor on the backbone's channels.
         gwp_lambda: weight of the average in GWP, in [0, 1].
         csra_temperature: temperature of CSRA, positive or infinite.
@@ -90,7 +96,8 @@ def build_mcar(
         ValueError: an argument outside its range, before anything is built.
         FileNotFoundError: the weights can't be found or downloaded.
     """
-    check_backbone(
+    check: Callable[..., None] = check_backbone if isinstance(backbone, str) else check_own_backbone
+    check(
         backbone,
         backbone_width=backbone_width,
         image_size=image_size,
@@ -150,6 +157,7 @@ def _check_selection(selection: str, top_n: int, num_classes: int) -> None:
         raise ValueError(f"`selection` must be one of {', '.join(SELECTIONS)}. Received: {selection!r}")
 
 
+@keras.saving.register_keras_serializable("mcar_tf")
 class MCAR(TwoStreamTrainer):
     """Looks at the whole image, then at N regions of it with the same network. `build_mcar` checks its arguments.
 
@@ -183,10 +191,11 @@ class MCAR(TwoStreamTrainer):
         look_doubt: float,
         selection: str,
         selection_seed: int,
+        name: str = "mcar",
     ) -> None:
         # Only the backbone uses mixed precision. Images, maps and probabilities stay float32 here, because lower
         # precisions have too few digits for them: bfloat16 can't tell 256 levels apart.
-        super().__init__(name="mcar", dtype="float32")
+        super().__init__(name=name, dtype="float32")
         self.backbone = backbone
         self.classifier = Classifier(num_classes)
         self.classifier.build((None, backbone.output_shape[-1]))
@@ -195,6 +204,7 @@ class MCAR(TwoStreamTrainer):
         self.glance_size = glance_size
         self.local_size = local_size
         self.top_n = top_n
+        self.pooling, self.localizer = pooling, localizer
         self.classify: Callable[[tf.Tensor], tf.Tensor] = functools.partial(
             self.classifier.classify, **pooling
         )
@@ -377,3 +387,16 @@ class MCAR(TwoStreamTrainer):
     def fuse_probs(self, global_probs: tf.Tensor, local_probs: tf.Tensor) -> tf.Tensor:
         """Fuse both streams' probabilities, (B, C) each, if only these are known, as for means over several views."""
         return fuse_probs(global_probs, local_probs, self.fusion)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor, from which `keras.models.load_model` makes the model again."""
+        return {"backbone": keras.saving.serialize_keras_object(self.backbone)} | {
+            name: getattr(self, name) for name in CONFIG
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "MCAR":
+        """A model made of what `get_config` gave, with random weights."""
+        backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
+        pass_on(backbone, LOCAL_STREAM)
+        return cls(**config | {"backbone": backbone})

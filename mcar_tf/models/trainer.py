@@ -4,7 +4,7 @@ Letters: B images, S px a side, C classes.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -12,15 +12,20 @@ import tensorflow as tf
 
 from mcar_tf.models.batch_norm import MOVING, give_local_stream_the_statistics
 from mcar_tf.models.crop import Crop, crop_and_resize, crop_and_resize_portable
-from mcar_tf.models.keras_internals import BuiltModel, MeanOfOneReplica, take_gradients_as_given
+from mcar_tf.models.keras_arguments import (
+    Batch,
+    as_batch,
+    as_metrics,
+    as_stream_loss,
+    images_of,
+    update_metric,
+)
+from mcar_tf.models.keras_internals import MeanOfOneReplica, take_gradients_as_given
 from mcar_tf.models.rematerialize import rematerialize
+from mcar_tf.models.saving import SavedByKeras
 
 LEARNINGS = ("pair", "single")
 FUSIONS = ("max", "mean")
-
-Batch = dict[str, tf.Tensor]
-# labels (B, C), logits (B, C), weights (B, C) -> scalar
-StreamLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Streams(NamedTuple):
@@ -39,10 +44,11 @@ class Streams(NamedTuple):
     region_logits: tf.Tensor
 
 
-class TwoStreamTrainer(BuiltModel):
+class TwoStreamTrainer(SavedByKeras):
     """Compiles, trains and evaluates a two-stream model; the subclass `MCAR` defines the passes."""
 
     backbone: keras.Model
+    num_classes: int
     top_n: int
     fusion: str
 
@@ -74,8 +80,9 @@ class TwoStreamTrainer(BuiltModel):
 
     def compile(
         self,
-        optimizer: keras.optimizers.Optimizer,
-        loss: StreamLoss,
+        optimizer: str | keras.optimizers.Optimizer,
+        loss: str | keras.losses.Loss | Callable = "binary_crossentropy",
+        metrics: Sequence[Any] | None = None,
         learning: str = "pair",
         jit_compile: bool = False,
         low_memory: bool = False,
@@ -87,7 +94,11 @@ class TwoStreamTrainer(BuiltModel):
 
         Args:
             optimizer: optimizer of all weights.
-            loss: loss of one stream, such as `mcar_tf.training.losses.binary_cross_entropy`.
+            loss: loss of one stream: a function of labels, logits and weights, such as
+                `mcar_tf.training.losses.binary_cross_entropy`; or one of Keras' losses, by name or as an object. Both
+                streams have the same loss. See `mcar_tf.models.keras_arguments.as_stream_loss`.
+            metrics: names, functions or metrics of Keras, which get the labels, the fused probabilities, and the
+                weights as `sample_weight`, (B, C) each.
             learning: "pair": the sum of both streams' losses (8); "single": the loss of the fused logits (12).
             jit_compile: whether XLA compiles the step; regions are then cut out by `crop_and_resize_portable`.
             low_memory: with the pair loss, train the streams one after the other; and compute the backbone's
@@ -98,16 +109,17 @@ class TwoStreamTrainer(BuiltModel):
             own_region: with the pair loss, the share of the local stream's loss in which a class that pointed at a
                 region is judged by that region alone. The maximum (3) only reaches one region of N per class, which
                 may be another class's.
-            **kwargs: arguments of `keras.Model.compile`, but not `metrics`, `weighted_metrics`, `loss_weights`.
+            **kwargs: arguments of `keras.Model.compile`, but not `weighted_metrics` or `loss_weights`.
 
         Raises:
-            ValueError: an unknown `learning`; a share outside [0, 1]; an argument that would do nothing.
+            ValueError: an unknown `learning` or `loss`; a share outside [0, 1]; an argument that would do nothing.
         """
-        for name in ("metrics", "weighted_metrics", "loss_weights"):
-            if kwargs.get(name) is not None:
-                raise ValueError(
-                    f"`{name}` does nothing here: the running means are those of the losses. Leave it out."
-                )
+        if kwargs.get("weighted_metrics") is not None:
+            raise ValueError("`weighted_metrics` does nothing here: `metrics` are weighted. Use that.")
+        if kwargs.get("loss_weights") is not None:
+            raise ValueError(
+                "`loss_weights` does nothing here: both streams' losses count the same. Leave it out."
+            )
         if learning not in LEARNINGS:
             raise ValueError(f"`learning` must be one of {', '.join(LEARNINGS)}. Received: {learning!r}")
         for name, share in (("distill", distill), ("own_region", own_region)):
@@ -115,19 +127,41 @@ class TwoStreamTrainer(BuiltModel):
                 raise ValueError(f"`{name}` must lie in [0, 1]. Received: {share}")
             if share and (learning != "pair" or self.top_n == 0):
                 raise ValueError(f"`{name}` does nothing but in the pair loss of two streams. Leave it out.")
-        if self.backbone.dtype_policy.name == "mixed_float16":  # Keras looks at this model's own policy
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        stream_loss = as_stream_loss(loss)
+        answer_metrics = as_metrics(metrics, self.num_classes)
+        optimizer = keras.optimizers.get(optimizer)
+        is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if self.backbone.dtype_policy.name == "mixed_float16" and not is_scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(
+                optimizer
+            )  # Keras looks at this model's own policy
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         take_gradients_as_given(self.optimizer)  # `train_step` has averaged them
-        self.stream_loss = loss
+        self.given_loss = loss
+        self.stream_loss = stream_loss
+        self.answer_metrics = answer_metrics
         self.learning = learning
         self.distill = distill
         self.own_region = own_region
+        self.low_memory = low_memory
         self.one_stream_at_a_time = low_memory and learning == "pair" and self.top_n > 0 and not distill
         self.rematerialized = rematerialize(self.backbone) if low_memory else None
         self.crop_form = crop_and_resize_portable if jit_compile else crop_and_resize
         names = ["loss"] if self.top_n == 0 else ["loss", "global_loss", "local_loss"]
         self.loss_means = {name: MeanOfOneReplica(name=name) for name in names}
+
+    def fit(self, *args: Any, class_weight: Any = None, **kwargs: Any) -> keras.callbacks.History:
+        """Train as `keras.Model.fit` does, on (x, y), on a dataset of (x, y), or on one of the pipeline's dicts.
+
+        Raises:
+            ValueError: `class_weight`, by which Keras would weight an image by one of its classes.
+        """
+        if class_weight is not None:
+            raise ValueError(
+                "`class_weight` is for images of one class each. Give `sample_weight` of shape (images, classes), or"
+                " a loss made by `mcar_tf.training.losses.weigh_positives`."
+            )
+        return super().fit(*args, **kwargs)
 
     def updates_done(self) -> tf.Tensor:
         """How often the weights have been updated: a scalar int32 that seeds the randomness in a step.
@@ -139,20 +173,21 @@ class TwoStreamTrainer(BuiltModel):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Running means of the losses over an epoch."""
-        return list(getattr(self, "loss_means", {}).values())
+        """Running means of the losses over an epoch, and the metrics that `compile` was given."""
+        return [*getattr(self, "loss_means", {}).values(), *getattr(self, "answer_metrics", [])]
 
-    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Train one step on a batch: `image` (B, S, S, 3), `labels` (B, C), `weights` (B, C).
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Train one step on a batch: `image` (B, S, S, 3), `labels` (B, C), `weights` (B, C); or a tuple of them.
 
         Under a strategy the batch is one replica's equal share of the global batch. Losses, gradients and
         BatchNorm's moving statistics are averaged over the replicas, so after every step all replicas are the same,
         and any of them may be evaluated and saved.
         """
+        batch = as_batch(data, self.num_classes)
         if self.one_stream_at_a_time and not self.learns_one_look:
-            losses, gradients = self._one_stream_after_the_other(batch)
+            losses, logits, gradients = self._one_stream_after_the_other(batch)
         else:
-            losses, gradients = self._both_streams_at_once(batch)
+            losses, logits, gradients = self._both_streams_at_once(batch)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             losses, gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, [losses, gradients])
@@ -165,16 +200,18 @@ class TwoStreamTrainer(BuiltModel):
         if self.learns_one_look:
             give_local_stream_the_statistics(self.backbone)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        return self._update_loss_means(losses, tf.shape(batch["labels"])[0])
+        return self._update_metrics(batch, losses, logits, tf.shape(batch["labels"])[0])
 
-    def _both_streams_at_once(self, batch: Batch) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-        """All losses, and the gradients of the one that is minimized."""
+    def _both_streams_at_once(self, batch: Batch) -> tuple[dict[str, tf.Tensor], tf.Tensor, list[tf.Tensor]]:
+        """All losses, the fused logits, and the gradients of the loss that is minimized."""
         with tf.GradientTape() as tape:
-            losses = self.losses_of(batch, training=True)
+            losses, logits = self.losses_and_logits(batch, training=True)
             scaled = self.optimizer.scale_loss(losses["loss"])
-        return losses, tape.gradient(scaled, self.trainable_weights)
+        return losses, logits, tape.gradient(scaled, self.trainable_weights)
 
-    def _one_stream_after_the_other(self, batch: Batch) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+    def _one_stream_after_the_other(
+        self, batch: Batch
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, list[tf.Tensor]]:
         """The same for the pair loss of two streams, with one stream's activations in memory at a time."""
         with tf.GradientTape() as tape:
             first = self.global_pass(batch["image"], training=True)
@@ -190,22 +227,29 @@ class TwoStreamTrainer(BuiltModel):
             scaled = self.optimizer.scale_loss(local_loss)
         of_local = tape.gradient(scaled, self.trainable_weights)
         losses = {"loss": global_loss + local_loss, "global_loss": global_loss, "local_loss": local_loss}
-        return losses, [one + other for one, other in zip(of_global, of_local, strict=True)]
+        gradients = [one + other for one, other in zip(of_global, of_local, strict=True)]
+        return losses, fuse_logits(streams, self.fusion), gradients
 
     def losses_of(self, batch: Batch, training: bool) -> dict[str, tf.Tensor]:
         """The loss that is minimized and each stream's loss, all scalars."""
+        return self.losses_and_logits(batch, training)[0]
+
+    def losses_and_logits(self, batch: Batch, training: bool) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """The losses of `losses_of`, and the fused logits, (B, C)."""
         if training and self.learns_one_look:
-            loss = self._loss_on(batch, self.global_pass(batch["image"], training)[1])
-            return {"loss": loss, "global_loss": loss}
+            logits = self.global_pass(batch["image"], training)[1]
+            loss = self._loss_on(batch, logits)
+            return {"loss": loss, "global_loss": loss}, logits
         streams = self.forward(batch["image"], training)
         losses = {"global_loss": self._global_loss(batch, streams)}
         if self.top_n:
             losses["local_loss"] = self._local_loss(batch, streams)
+        logits = fuse_logits(streams, self.fusion)
         if self.learning == "pair":
             total = tf.add_n(list(losses.values()))
         else:
-            total = self._loss_on(batch, fuse_logits(streams, self.fusion))
-        return {"loss": total} | losses
+            total = self._loss_on(batch, logits)
+        return {"loss": total} | losses, logits
 
     def _global_loss(self, batch: Batch, streams: Streams) -> tf.Tensor:
         logits = streams.logits["global"]
@@ -226,9 +270,10 @@ class TwoStreamTrainer(BuiltModel):
     def _loss_on(self, batch: Batch, logits: tf.Tensor) -> tf.Tensor:
         return self.stream_loss(batch["labels"], logits, batch["weights"])
 
-    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Losses of a batch, without training. Under a strategy, means over the images of all replicas together."""
-        losses = self.losses_of(batch, training=False)
+        batch = as_batch(data, self.num_classes)
+        losses, logits = self.losses_and_logits(batch, training=False)
         images = tf.shape(batch["labels"])[0]
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
@@ -237,17 +282,22 @@ class TwoStreamTrainer(BuiltModel):
             sums = {name: tf.math.multiply_no_nan(loss, share) for name, loss in losses.items()}
             sums, images = context.all_reduce(tf.distribute.ReduceOp.SUM, [sums, share])
             losses = {name: total / images for name, total in sums.items()}
-        return self._update_loss_means(losses, images)
+        return self._update_metrics(batch, losses, logits, images)
 
-    def predict_step(self, batch: Batch | tf.Tensor) -> dict[str, tf.Tensor]:
+    def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
         """`call`'s outputs for a batch or for images alone."""
-        return self(batch["image"] if isinstance(batch, dict) else batch, training=False)
+        return self(images_of(data), training=False)
 
-    def _update_loss_means(self, losses: dict[str, tf.Tensor], images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _update_metrics(
+        self, batch: Batch, losses: dict[str, tf.Tensor], logits: tf.Tensor, images: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Update the means of the losses, which stand for so many `images`, and the metrics."""
         for name, mean in self.loss_means.items():
             if name in losses:
                 mean.update_state(losses[name], sample_weight=images)
-        return {name: mean.result() for name, mean in self.loss_means.items()}
+        for metric in self.answer_metrics:
+            update_metric(metric, batch["labels"], tf.sigmoid(logits), batch["weights"])
+        return {metric.name: metric.result() for metric in self.metrics}
 
 
 def check_fusion(fusion: str) -> None:

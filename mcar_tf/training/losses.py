@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 MOST_WEIGHT = 20.0  # largest weight of a positive: a class of three pictures must not outweigh all others
 
 
+@keras.saving.register_keras_serializable("mcar_tf")
 def binary_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Weighted sum over images and classes, divided by batch x classes: equation (9), with the authors' mean.
 
@@ -23,6 +25,7 @@ def binary_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tenso
     return tf.reduce_mean(weights * entropy)
 
 
+@keras.saving.register_keras_serializable("mcar_tf")
 def asymmetric(
     labels: tf.Tensor,
     logits: tf.Tensor,

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from mcar_tf.config import FitConfig
+from mcar_tf.models.keras_arguments import StreamLoss
 from mcar_tf.models.mcar import MCAR
-from mcar_tf.models.trainer import StreamLoss
 from mcar_tf.runs.loading import build_model, load_run, take_over
 from mcar_tf.training.data import count_known
 from mcar_tf.training.losses import asymmetric, balanced_weights, binary_cross_entropy, weigh_positives

@@ -376,8 +376,8 @@ def test_mixed_precision_trains_and_keeps_probabilities_in_float32(images, polic
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("name", ["metrics", "weighted_metrics"])
-def test_metrics_that_would_never_be_updated_are_refused(name, model):
+@pytest.mark.parametrize("name", ["weighted_metrics", "loss_weights"])
+def test_arguments_that_would_do_nothing_are_refused(name, model):
     with pytest.raises(ValueError, match=f"`{name}` does nothing here"):
         model.compile(TwoRateSGD(0.0), binary_cross_entropy, **{name: ["auc"]})
 
