@@ -7,6 +7,7 @@ from pathlib import Path
 from mcar_tf.auditing.cases import check_cleanlab, find_cases
 from mcar_tf.auditing.runs import check_apart, find_runs, predict_run
 from pipelines.command import load_tensorflow, option, parse_options, run_command
+from pipelines.words import next_steps, typed
 
 
 @dataclasses.dataclass
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     written = write_audit(out_dir, runs, parts, found, cases=options.cases, pictures=options.pictures)
     print(f"written to {out_dir}: {', '.join(written)}. Open {out_dir / written[0]} in a browser.")
+    build = f"{typed('pipelines.build')} --dataset table --source TABLE --name {runs[0].manifest.name} --overwrite"
+    print(next_steps((build, "the set again, once you have put its labels right; then fit")))
 
 
 def check_options(options: AuditOptions) -> list[Path]:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import itertools
 import json
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from mcar_tf.exporting.folder import check_checksums, read_parity
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
-from pipelines.words import spell
+from pipelines.words import next_steps, spell, typed
 
 MODEL, TIMING = "model", "what is timed, and how"
 
@@ -61,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if options.json:
         write_text(options.json, json.dumps(results, indent=1) + "\n")
+    if options.export:
+        serve = f"{typed('mcar_tf.serve')} --export {shlex.quote(str(options.export))}"
+        print(next_steps((serve, "a server, with a page to try it on")))
+    else:
+        tradeoff = f"{typed('mcar_tf.tradeoff')} --run RUN"
+        print(next_steps((tradeoff, "times beside accuracy, for a run of yours")))
 
 
 def time_exported_forms(folder: Path, rounds: int) -> list[dict[str, Any]]:

@@ -15,11 +15,12 @@ from mcar_tf.evaluating.calibration import (
     summarize_calibration,
 )
 from mcar_tf.model_options import ModelOptions
-from mcar_tf.runs.folder import learnt_before, read_run_config
+from mcar_tf.runs.folder import command_on, learnt_before, read_run_config
 from mcar_tf.runs.splits import find_split, overlap, split_names, trains_on
 from mcar_tf.runs.thresholds import THRESHOLDS, chosen_for, write_calibration
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import Manifest, load_manifest
+from pipelines.words import next_steps
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +93,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     write_calibration(options.run, to_json(result), chosen_for(run.config, run.weights_file))
     print("\n".join(calibration_lines(result, options.default_threshold)))
-    print(f"\nwritten to {options.run / THRESHOLDS}; evaluate --calibrated measures it on other pictures")
+    print(f"\nwritten to {options.run / THRESHOLDS}")
+    print(
+        next_steps(
+            (f"{command_on(options.run, 'evaluate')} --calibrated", "what they are worth on other pictures"),
+            (command_on(options.run, "export"), "files for servers and phones, with the thresholds inside"),
+        )
+    )
 
 
 def check_options(options: CalibrateOptions) -> None:

@@ -1,6 +1,7 @@
 """Compare: `python -m mcar_tf.compare --runs A --to B`. Is a difference in mAP more than the luck of the pictures?"""
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,8 +10,9 @@ import numpy as np
 
 from mcar_tf.evaluating.comparing import check_comparable, resample_map
 from mcar_tf.evaluating.predictions_file import read_predictions
-from mcar_tf.runs.folder import command_on
+from mcar_tf.runs.folder import command_on, is_run
 from pipelines.command import option, parse_options, run_command
+from pipelines.words import next_steps
 
 Stream = Literal["fused", "global", "local"]
 
@@ -66,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"difference  {100 * (values[:count].mean() - values[count:].mean()):+7.2f}   95 % of {options.resamples:,}"
         f" resamplings of the images: {low:+.2f} to {high:+.2f}"
     )
+    one, *others = dict.fromkeys(folders)
+    if others and all(is_run(folder) for folder in folders):
+        compared = f"{command_on(one, 'report')} --compare {shlex.join(map(str, others))}"
+        print(next_steps((compared, "all of them on one page")))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from mcar_tf.runs.thresholds import Thresholds, same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
 from pipelines.manifest import MANIFEST, Manifest, Portion, Split, load_manifest
-from pipelines.words import spell
+from pipelines.words import next_steps, spell
 
 if TYPE_CHECKING:
     from mcar_tf.runs.loading import Run
@@ -128,6 +128,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     written = write_submissions(options, folder, manifest, split_name, split, predictions)
     print(f"\nwritten to {folder}: {', '.join(sorted({*written, 'predictions.npz'}))}")
+    report = (command_on(options.run, "report"), "a page of curves, errors and regions")
+    calibrate = (command_on(options.run, "calibrate"), "a threshold for each class, chosen on other pictures")
+    print(next_steps(report, *([] if run.decision.calibrated else [calibrate])))
 
 
 def load_set(options: EvaluateOptions, config: FitConfig) -> tuple[Manifest, str, Split | Portion]:

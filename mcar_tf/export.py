@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from mcar_tf.runs.splits import find_split
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import load_manifest
 from pipelines.reading import read_json_object
-from pipelines.words import spell
+from pipelines.words import next_steps, spell, typed
 
 WHAT, CHECK = "what", "check"
 
@@ -142,6 +143,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_papers(partial, run, card, split_name, options.forms, parities)
     names = ", ".join(sorted(path.name for path in options.folder.iterdir()))
     print(f"\nwritten to {options.folder}: {names}")
+    print(next_steps(*_next_steps(options)))
+
+
+def _next_steps(options: ExportOptions) -> list[tuple[str, str]]:
+    folder = shlex.quote(str(options.folder))
+    steps = [
+        (f"{typed('mcar_tf.benchmark')} --export {folder}", "how fast each form answers on this machine")
+    ]
+    if "saved_model" in options.formats:
+        steps.append((f"{typed('mcar_tf.serve')} --export {folder}", "a server, with a page to try it on"))
+    if "web" in options.formats:
+        steps.append(
+            (f"python -m http.server --directory {folder}/web", "the page, at http://localhost:8000")
+        )
+    return steps
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from mcar_tf.training.run import run_to_end
 from mcar_tf.training.signals import stop_between_steps
 from mcar_tf.training.workers import find_workers
 from pipelines.command import Terminated, run_command
-from pipelines.words import typed
+from pipelines.words import next_steps, typed
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -79,14 +79,15 @@ def print_closing(
     print(f"trained and evaluated in: {', '.join(times)}")
     if config.top_n and measured:
         print(f"where it looked in the first images of {config.eval_split}: {folder / 'regions.png'}")
-    print(f"\nThe run lies in {folder}: history.csv, metrics.json, checkpoints, TensorBoard logs. What next:")
-    for command, what in (
-        (f"{command_on(folder, 'predict')} --images IMAGES --draw", "pictures of what it sees"),
-        (command_on(folder, "evaluate"), "every metric, other sizes and regions"),
-        (command_on(folder, "export"), "a SavedModel and a TFLite file"),
-        (f"tensorboard --logdir {shlex.quote(str(folder))}", "curves and regions by epoch"),
-    ):
-        print(f"  {command}\n      {what}")
+    print(f"\nThe run lies in {folder}: history.csv, metrics.json, checkpoints, TensorBoard logs.")
+    print(
+        next_steps(
+            (f"{command_on(folder, 'predict')} --images IMAGES --draw", "pictures of what it sees"),
+            (command_on(folder, "evaluate"), "every metric, other sizes and regions"),
+            (command_on(folder, "export"), "a SavedModel and a TFLite file"),
+            (f"tensorboard --logdir {shlex.quote(str(folder))}", "curves and regions by epoch"),
+        )
+    )
 
 
 def print_result(config: FitConfig, rows: list[tuple[str, dict[str, Any]]]) -> None:

@@ -12,6 +12,7 @@ from mcar_tf.runs.folder import command_on
 from mcar_tf.runs.importing import check_checkpoint, check_folder, import_checkpoint
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.readers.classes import COCO_CATEGORIES, VOC_CLASSES
+from pipelines.words import next_steps
 
 WHAT, MODEL, DATA = "what", "model, which a checkpoint says nothing of", "data"
 
@@ -76,13 +77,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     load_tensorflow()
     import_checkpoint(options.checkpoint, checkpoint, config, rows, classes)
-    print(f"The run lies in {options.out_dir}. What next:")
-    for command, what in (
-        (f"{command_on(options.out_dir, 'predict')} --images IMAGES --draw", "pictures of what it sees"),
-        (command_on(options.out_dir, "evaluate"), f"its metrics on the prepared set {config.dataset}"),
-        (command_on(options.out_dir, "export"), "a SavedModel and a TFLite file"),
-    ):
-        print(f"  {command}\n      {what}")
+    print(f"The run lies in {options.out_dir}.")
+    print(
+        next_steps(
+            (f"{command_on(options.out_dir, 'predict')} --images IMAGES --draw", "pictures of what it sees"),
+            (command_on(options.out_dir, "evaluate"), f"its metrics on the prepared set {config.dataset}"),
+            (command_on(options.out_dir, "export"), "a SavedModel and a TFLite file"),
+        )
+    )
 
 
 def find_classes(classes: str) -> tuple[list[str], list[str], str]:

@@ -8,10 +8,11 @@ from mcar_tf.answer_options import ANSWERS, AnswerOptions
 from mcar_tf.evaluating.answer_files import write_answers
 from mcar_tf.evaluating.answers import find_images
 from mcar_tf.model_options import ModelOptions
+from mcar_tf.runs.folder import command_on
 from mcar_tf.runs.thresholds import same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import locked
-from pipelines.words import listed, printable
+from pipelines.words import listed, next_steps, printable
 
 WHAT = "what"
 
@@ -89,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"looked again at {sum(looks) / max(len(looks), 1):.2f} regions of a picture")
     drawn = f", and {count} pictures" if options.draw else ""
     print(f"written to {path}{drawn}")
+    draw = (f"{command_on(options.run, 'predict')} --images IMAGES --draw", "the pictures with their regions")
+    export = (command_on(options.run, "export"), "files that answer the same on servers and phones")
+    print(next_steps(*([] if options.draw else [draw]), export))
     if unreadable:
         raise ValueError(
             f"{len(unreadable)} of {len(files)} images could not be read:"

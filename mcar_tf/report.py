@@ -8,8 +8,10 @@ from mcar_tf.evaluating.comparing import check_comparable
 from mcar_tf.reporting import page, picture_sections, sections
 from mcar_tf.reporting.choosing import read_images, select_pictures
 from mcar_tf.reporting.evaluated_run import name_runs, read_evaluated_run
+from mcar_tf.runs.folder import command_on
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
+from pipelines.words import next_steps
 
 
 @dataclasses.dataclass
@@ -69,6 +71,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_text(out, content)
     print(f"thresholds: {run.decided_by}")
     print(f"written: {out} ({len(content) / 2**20:.1f} MB; open it in a browser)")
+    print(
+        next_steps(
+            (command_on(options.run, "audit"), "the labels that are likely to be wrong or missing"),
+            (command_on(options.run, "tradeoff"), "which number and size of looks is worth its time"),
+        )
+    )
 
 
 if __name__ == "__main__":

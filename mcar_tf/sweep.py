@@ -6,6 +6,7 @@ other, each in its own process.
 
 import dataclasses
 import itertools
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,9 @@ from mcar_tf.reporting.sweeps import (
     write_figure,
     write_table,
 )
-from mcar_tf.runs.folder import read_run_config
+from mcar_tf.runs.folder import command_on, read_run_config
 from pipelines.command import Terminated, option, parse_options, run_command
-from pipelines.words import spell, typed
+from pipelines.words import next_steps, spell, typed
 
 
 @dataclasses.dataclass
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = options.out_dir or base / ",".join(varied)
     check(options, varied, combinations, passed_on)
 
-    rows = []
+    rows, places = [], []
     for number, values in enumerate(combinations, start=1):
         place = folder / ",".join(f"{name}={value}" for name, value in values.items()).replace("/", "_")
         print(f"\n[{number}/{len(combinations)}] {place.name}", flush=True)
@@ -65,12 +66,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = run_to_end(command_of(options, values, place, passed_on))
         if code:
             return code
+        places.append(place)
         rows.append(values | read_result(place / "metrics.json"))
         # Written after each combination, because a sweep can take days.
         write_table(folder, rows)
     print("\n" + "\n".join(table_lines(rows)))
     write_figure(folder, varied, rows)
     print(f"\nwritten to {folder}: {', '.join(p.name for p in sorted(folder.glob('sweep.*')))}")
+    if options.run:
+        two = (shlex.quote(str(place)) for place in (places[0], places[-1]))
+        compare = f"{typed('mcar_tf.compare')} --runs {next(two)} --to {next(two)}"
+        print(next_steps((compare, "whether two of them differ by more than chance")))
+    else:
+        evaluate = command_on(places[-1], "evaluate")
+        print(next_steps((evaluate, "every metric of one of them; compare and report go on from there")))
     return 0
 
 

@@ -1,6 +1,7 @@
 """What every command shares: options from a dataclass, one line for an error, exit codes, the list of commands."""
 
 import ast
+import contextlib
 import dataclasses
 import errno
 import importlib
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -32,6 +33,8 @@ USER_ERRORS = (
     IsADirectoryError,
     PermissionError,
 )
+# What LiteRT says of each model that it loads.
+NOISE = ("Created TensorFlow Lite XNNPACK delegate", "Initialized TensorFlow Lite runtime")
 EXIT_OK, EXIT_INTERNAL, EXIT_USER, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 2, 130, 143
 
 
@@ -147,8 +150,8 @@ def _make_parser(cls: type[Any], module: str, description: str, **more: Any) -> 
         "--config",
         action="config",
         metavar="PATH",
-        help="YAML file of options, each as here but with underscores; null leaves one as it is by default. The"
-        " command line goes before it.",
+        help="YAML file of options, named as here but with underscores; null keeps the default. Options on the"
+        " command line override the file.",
     )
     for action in parser._actions:
         if "--print_config" in action.option_strings:
@@ -266,6 +269,26 @@ def load_tensorflow() -> None:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+@contextlib.contextmanager
+def without_noise() -> Iterator[None]:
+    """Inside a `with` block, lines that other libraries print on standard error although all is well are left out.
+
+    All other lines are printed at the end of the block.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            lines = held.read().decode(errors="replace").splitlines(keepends=True)
+            sys.stderr.write("".join(line for line in lines if not any(noise in line for noise in NOISE)))
 
 
 def describe_error(error: BaseException) -> tuple[int, str]:

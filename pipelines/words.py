@@ -55,6 +55,22 @@ def _hidden(letter: str) -> bool:
     return ord(letter) & 0xFFFE == 0xFFFE  # ...FFFE and ...FFFF are never characters
 
 
+def next_steps(*steps: tuple[str, str]) -> str:
+    """What a command ends with: commands that may follow, each with what it gives."""
+    return "\n".join(["What next:", *(f"  {command}\n      {what}" for command, what in steps)])
+
+
+def about(seconds: float) -> str:
+    """A length of time in round words: "40 seconds", "11 minutes", "5.5 hours", "3.1 days"."""
+    if seconds < 95:
+        return f"{max(10.0, round(seconds, -1)):.0f} seconds"
+    if seconds < 95 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 86400:.1f} days"
+
+
 def listed(names: Iterable[str], most: int = 20) -> str:
     """The first `most` names in one line, and how many more there are."""
     names = [printable(name) for name in names]

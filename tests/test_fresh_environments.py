@@ -190,7 +190,7 @@ def test_a_wheel_trains_and_answers_in_an_empty_environment(built, photo_file, t
     trained = run(mcar, "fit", "--epochs", "1", "--image-size", "32", "--top-n", "1")
     assert "mcar predict --run runs/digits-tiny_resnet --images IMAGES --draw" in trained
     answered = run(mcar, "predict", "--run", "runs/digits-tiny_resnet", "--images", photo_file)
-    assert answered.endswith("written to runs/digits-tiny_resnet/predictions/predictions.jsonl\n")
+    assert "written to runs/digits-tiny_resnet/predictions/predictions.jsonl\nWhat next:\n" in answered
     code = (
         "import mcar_tf, sys; print(sorted(mcar_tf.load_run('runs/digits-tiny_resnet').predict(sys.argv[1])))"
     )

@@ -29,6 +29,7 @@ from mcar_tf.exporting.metadata import add_metadata
 from mcar_tf.exporting.quantize import quantize_tflite
 from mcar_tf.models.crop import crop_and_resize_portable
 from mcar_tf.models.mcar import MCAR, Outputs
+from pipelines.command import without_noise
 
 # Regions in a batch: the activations of more fit no cache, and each batch takes its own memory (docs/phones.md).
 REGIONS_AT_ONCE = 2
@@ -152,11 +153,11 @@ def load_runner(content: bytes, signature: str = "mcar", threads: int = 1) -> An
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         from tensorflow.lite.python.interpreter import Interpreter
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_noise():
         # TensorFlow's copy warns that LiteRT replaces it.
         warnings.simplefilter("ignore")
         interpreter = Interpreter(model_content=content, num_threads=threads)
-    return interpreter.get_signature_runner(signature)
+        return interpreter.get_signature_runner(signature)
 
 
 def load_form(path: Path) -> LoadedForm:

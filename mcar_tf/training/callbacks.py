@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
+from pipelines.words import about
+
 LOOK_AT_LOSS_EVERY = 50  # steps
 
 
@@ -90,6 +92,48 @@ class FirstStep(keras.callbacks.Callback):
             self.ended = True
             with tqdm.external_write_mode():
                 self.say(f"the first step took {time.monotonic() - self.started:.1f} s")
+
+
+class Forecast(keras.callbacks.Callback):
+    """Says about how long the rest of the run will take, by the time of some of its steps. Once in its life.
+
+    Args:
+        seconds_left: from the seconds that a step takes to those that the rest of the run takes.
+        steps_per_epoch: the number of steps in an epoch.
+        say: called with the line.
+    """
+
+    MEASURED = 20  # steps, after an epoch's first one, which may wait for the graph and the first pictures
+
+    def __init__(
+        self,
+        seconds_left: Callable[[float], float],
+        steps_per_epoch: int,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        super().__init__()
+        self.measured = min(self.MEASURED, steps_per_epoch - 1)
+        self.seconds_left, self.say, self.said = seconds_left, say, False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count the steps of this epoch."""
+        self.steps, self.started = 0, 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock after the first step, and say the forecast once enough steps have been measured."""
+        self.steps += 1
+        if self.said or not logs or self.measured < 5 or self.steps not in (1, 1 + self.measured):
+            return
+        float(logs["loss"])  # once the device is done
+        if self.steps == 1:
+            self.started = time.monotonic()
+            return
+        left = self.seconds_left((time.monotonic() - self.started) / self.measured)
+        self.said = True
+        with tqdm.external_write_mode():
+            self.say(
+                f"about {about(left)} to the end of the run, by the time of the last {self.measured} steps"
+            )
 
 
 class ResumedMeans(keras.callbacks.Callback):

@@ -41,6 +41,7 @@ from mcar_tf.runs.weights import write_weights
 from mcar_tf.training.batches import Batches, open_batches
 from mcar_tf.training.callbacks import (
     FirstStep,
+    Forecast,
     MovingAverage,
     NonFiniteLossError,
     ProgressBar,
@@ -62,6 +63,7 @@ from pipelines.command import Terminated
 from pipelines.files import write_bytes, write_text
 from pipelines.manifest import Manifest, Part
 
+PREDICTING = 1 / 3  # time to predict a batch, as a share of a training step: it has no backward pass
 say = functools.partial(print, flush=True)  # so that a log file shows each line at once
 
 
@@ -87,6 +89,7 @@ class Training:
         panel: pictures whose regions are shown after each epoch, (B, S, S, 3) in [0, 255].
         writing: measures the time that checkpoints and logs take.
         first_step: says what happens before the first step ends.
+        forecast: says about how long the run takes.
     """
 
     config: FitConfig
@@ -104,6 +107,17 @@ class Training:
     panel: tf.Tensor
     writing: Stopwatch = dataclasses.field(default_factory=Stopwatch)
     first_step: FirstStep = dataclasses.field(default_factory=lambda: FirstStep(say))
+
+    def __post_init__(self) -> None:
+        self.forecast = Forecast(self.seconds_left, self.batches.steps_per_epoch, say)
+
+    def seconds_left(self, step_seconds: float) -> float:
+        """About how long the rest of the run takes if a step takes so long: all steps, validation and the result."""
+        epochs = self.config.epochs - self.state.epoch
+        steps = epochs * self.batches.steps_per_epoch - self.state.steps
+        test = self.batches.test.examples if self.batches.test else 0
+        pictures = epochs * self.batches.validation_examples + test
+        return step_seconds * (steps + PREDICTING * pictures / self.config.batch_size)
 
     def save(self, steps: int) -> None:
         """Write a checkpoint.
@@ -257,7 +271,7 @@ def run_steps(run: Training, steps_left: int) -> None:
     files = [file.path if isinstance(file, Part) else file for file in run.batches.train_files]
     watch = StallWatch(files, say=say)
     guard = StepGuard(run.save, config.checkpoint_minutes, run.must_stop, steps_done=done)
-    callbacks: list[keras.callbacks.Callback] = [run.first_step]
+    callbacks: list[keras.callbacks.Callback] = [run.first_step, run.forecast]
     callbacks += [ResumedMeans(run.model)] if done else []
     callbacks += [run.average] if run.average else []
     with run.stopping.waiting(), contextlib.closing(bar), contextlib.closing(watch):

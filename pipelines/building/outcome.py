@@ -1,6 +1,7 @@
 """The options of every command that builds, and what such a command prints at the end."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipelines.manifest import MANIFEST, Manifest
 from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS
 from pipelines.readers.registry import SOURCE, ReadingOptions, read_by_options
 from pipelines.samples import RawSet
-from pipelines.words import listed
+from pipelines.words import listed, next_steps, typed
 
 MOST_CLASSES = 100  # up to so many classes get a line each
 SHOWN_CLASSES = 10  # if there are more: how many of the most frequent, and of the rarest
@@ -77,12 +78,14 @@ def print_outcome(manifest: Manifest, data_dir: Path) -> None:
     for doubt in find_doubts(manifest):
         print(f"look at this: {doubt}")
     print(f"Prepared: {data_dir / manifest.name}")
+    where = "" if data_dir == Path("data") else f" --data-dir {shlex.quote(str(data_dir))}"
+    fit = f"{typed('mcar_tf.fit')} --dataset {shlex.quote(manifest.name)}{where}"
     if manifest.folds:
         first = manifest.folds[0]
-        print(
-            f"{len(manifest.folds)} folds: fit --fold {first.removeprefix('fold')} trains on all but {first}, which"
-            " it is evaluated on"
-        )
+        what = f"a model of all of the {len(manifest.folds)} folds but {first}, on which it is measured"
+        print(next_steps((f"{fit} --fold {first.removeprefix('fold')}", what)))
+    elif "train" in manifest.splits:
+        print(next_steps((fit, "a model of these pictures")))
 
 
 def print_classes(manifest: Manifest) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 import tensorflow as tf
 
-from pipelines.command import describe_error, option, options_from, parse_options
+from pipelines.command import describe_error, option, options_from, parse_options, without_noise
 
 HELPERS = Path(__file__).parent.parent / "helpers"
 
@@ -136,3 +136,20 @@ def test_what_keras_is_told_for_other_programs_does_not_matter(tmp_path):
     env = os.environ | {"KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert result.stdout == "tensorflow float32 channels_last\n"
+
+
+def test_known_noise_is_left_out_and_all_else_is_printed(capfd):
+    with without_noise():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: no such op\n")
+    assert capfd.readouterr().err == "ERROR: no such op\n"
+
+
+def test_an_error_inside_keeps_what_was_printed_before_it(capfd):
+    def breaks():
+        with without_noise():
+            os.write(2, b"what C++ says\n")
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        breaks()
+    assert capfd.readouterr().err == "what C++ says\n"

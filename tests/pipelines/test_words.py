@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipelines.words import csv_text, listed, nearest, percent, printable, spell
+from pipelines.words import about, csv_text, listed, nearest, next_steps, percent, printable, spell
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,16 @@ def test_a_spreadsheet_takes_no_name_for_a_formula(text):
 @pytest.mark.parametrize("text", ["cat", "", "a=b", "'=1", " =1", "5"])
 def test_other_names_stay(text):
     assert csv_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3, "10 seconds"), (52, "50 seconds"), (100, "2 minutes"), (660, "11 minutes"), (19800, "5.5 hours")],
+)
+def test_a_length_of_time_is_said_in_round_words(seconds, text):
+    assert about(seconds) == text
+    assert about(3.1 * 86400) == "3.1 days"
+
+
+def test_a_command_ends_with_what_may_follow():
+    assert next_steps(("mcar fit", "a model")) == "What next:\n  mcar fit\n      a model"

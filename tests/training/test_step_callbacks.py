@@ -1,10 +1,12 @@
 """Between steps nothing waits for the device, and the first step says what it does."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mcar_tf.training.callbacks import FirstStep, StepCallbacks
+from mcar_tf.training.callbacks import FirstStep, Forecast, StepCallbacks
 
 
 class Seen(keras.callbacks.Callback):
@@ -16,10 +18,10 @@ class Seen(keras.callbacks.Callback):
         self.logs.append(logs["loss"])
 
 
-def fit(callbacks, epochs=1):
+def fit(callbacks, epochs=1, pictures=4):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=False)
-    x = np.zeros((4, 2), np.float32)
+    x = np.zeros((pictures, 2), np.float32)
     for _ in range(epochs):
         every = StepCallbacks(callbacks, add_history=True, model=model)
         history = model.fit(x, x[:, :1], batch_size=2, verbose=0, callbacks=every)
@@ -49,3 +51,18 @@ def test_the_first_step_says_what_it_does_once():
     assert len(lines) == 2
     assert lines[0].startswith("reading the first pictures, and building the training step's graph")
     assert lines[1].startswith("the first step took ")
+
+
+def test_the_first_steps_say_how_long_the_run_will_take(monkeypatch):
+    now = iter([10.0, 20.0])  # at the end of the first step, and of the sixth
+    monkeypatch.setattr("mcar_tf.training.callbacks.time", SimpleNamespace(monotonic=lambda: next(now)))
+    lines = []
+    forecast = Forecast(lambda step_seconds: 300 * step_seconds, 6, lines.append)
+    fit([forecast], epochs=2, pictures=12)
+    assert lines == ["about 10 minutes to the end of the run, by the time of the last 5 steps"]
+
+
+def test_too_few_steps_say_nothing_about_the_time():
+    lines = []
+    fit([Forecast(lambda step_seconds: step_seconds, 2, lines.append)])
+    assert lines == []
