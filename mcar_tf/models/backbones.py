@@ -1,4 +1,4 @@
-"""Build a backbone, by its name or of a network: a Keras model from an image in [0, 255] to an activation map.
+"""Build a backbone, from its name or from a network: a Keras model from an image in [0, 255] to an activation map.
 
 `backbone_table.py` lists the backbones.
 """
@@ -103,7 +103,7 @@ def build_backbone(
 
     Args:
         name: a key of `BACKBONES`; or a functional or sequential model of the user's own, which is copied with its
-            weights, and `weights` and `width` are not used. Its BatchNorm layers become `FusedBatchNormalization`.
+            weights: `weights` and `width` are then not used. Its BatchNorm layers become `FusedBatchNormalization`.
         weights: "imagenet" (downloaded by `keras.applications`, or from a package), a file, or None for random ones.
             The file is one written by `save_weights` of the same `keras.applications` model without its top or, for
             the backbones in `NAMINGS`, a PyTorch state dict.

@@ -131,10 +131,9 @@ class TwoStreamTrainer(SavedByKeras):
         answer_metrics = as_metrics(metrics, self.num_classes)
         optimizer = keras.optimizers.get(optimizer)
         is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        # Keras looks at this model's own policy, which is float32.
         if self.backbone.dtype_policy.name == "mixed_float16" and not is_scaled:
-            optimizer = keras.optimizers.LossScaleOptimizer(
-                optimizer
-            )  # Keras looks at this model's own policy
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         take_gradients_as_given(self.optimizer)  # `train_step` has averaged them
         self.given_loss = loss
