@@ -19,7 +19,16 @@ MODULES = {name: module for commands in COMMANDS.values() for name, (module, _) 
 # Options of programs that are not ours, and of the examples, which are run by tests/test_docs_export.py.
 OF_OTHERS = {
     *("--logdir", "--rm", "--strict", "--directory", "--no-save", "--prefix", "--camera"),
-    *("--gpus-per-node", "--nodes", "--ntasks-per-node", "--requeue", "--labels", "--saved-model", "--url"),
+    *(
+        "--gpus-per-node",
+        "--nodes",
+        "--ntasks-per-node",
+        "--requeue",
+        "--labels",
+        "--saved-model",
+        "--url",
+        "--npm",
+    ),
     # Apache Beam's
     *("--runner", "--direct_num_workers", "--direct_running_mode", "--flink_master", "--environment_type"),
     *("--environment_config", "--parallelism", "--staging_location", "--temp_location", "--name"),
