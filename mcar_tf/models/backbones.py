@@ -136,21 +136,35 @@ def build_backbone(
     return _wrap(network, SCALINGS[entry.scaling])
 
 
-def check_own_backbone(
-    network: keras.Model,
+def check_any_backbone(
+    network: str | keras.Model,
     *,
     backbone_width: float,
     image_size: int,
     glance_size: int | None,
     local_size: int | None,
     weights: str | Path | None,
+    batch_norm: str = "shared",
+    sync_batch_norm: bool = False,
 ) -> None:
-    """Check that a network of the user's own can be a backbone; the arguments are those of `build_mcar`.
+    """`check_backbone` for a name; for a network of the user's own, check that it can be a backbone.
 
     Raises:
         ValueError: no functional or sequential model; another shape than images in and one map out; options that a
             network of its own does not take; a glance that does not divide the image.
     """
+    if isinstance(network, str):
+        check_backbone(
+            network,
+            backbone_width=backbone_width,
+            image_size=image_size,
+            glance_size=glance_size,
+            local_size=local_size,
+            weights=weights,
+            batch_norm=batch_norm,
+            sync_batch_norm=sync_batch_norm,
+        )
+        return
     inputs, outputs = getattr(network, "inputs", None) or [], getattr(network, "outputs", None) or []
     shapes = [tuple(tensor.shape) for tensor in (*inputs, *outputs)]
     if len(inputs) != 1 or len(outputs) != 1 or [len(one) for one in shapes] != [4, 4] or shapes[0][-1] != 3:

@@ -11,8 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mcar_tf.models.backbone_table import check_backbone
-from mcar_tf.models.backbones import build_backbone, check_own_backbone
+from mcar_tf.models.backbones import build_backbone, check_any_backbone
 from mcar_tf.models.band import check_looks
 from mcar_tf.models.batch_norm import LOCAL_STREAM, check_batch_norm
 from mcar_tf.models.boxes import check_jitter, jitter_boxes
@@ -96,8 +95,7 @@ def build_mcar(
         ValueError: an argument outside its range, before anything is built.
         FileNotFoundError: the weights can't be found or downloaded.
     """
-    check: Callable[..., None] = check_backbone if isinstance(backbone, str) else check_own_backbone
-    check(
+    check_any_backbone(
         backbone,
         backbone_width=backbone_width,
         image_size=image_size,
