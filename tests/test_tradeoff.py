@@ -124,3 +124,16 @@ def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
 def test_what_cannot_be_measured_is_refused(words, message, untrained_run):
     with pytest.raises(ValueError, match=message):
         tradeoff.main(["--run", str(untrained_run), *words])
+
+
+def test_the_time_of_a_share_is_said_to_be_a_mean(weighed, capsys):
+    from mcar_tf.tradeoff import TradeoffOptions, print_result
+
+    run, _ = weighed
+    whole = Point(OURS, {"top_n": 2, "fusion": "mean"}, 0.69, 15.0)
+    some = Point(OURS, {"top_n": 2, "fusion": "mean", "look_doubt": 1.5}, 0.70, 8.0, share=0.3)
+    print_result(TradeoffOptions(run=run), [whole, some], run)
+    printed = capsys.readouterr().out
+    assert "--look-doubt 1.5" in printed
+    assert "mean over the pictures" in printed
+    assert "Its `mcar` always takes 15.0 ms." in printed

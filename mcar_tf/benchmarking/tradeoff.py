@@ -113,11 +113,12 @@ def measure_accuracy(
                 least = round(float(np.quantile(doubt, 1.0 - share)), 2)
                 again = doubt >= least
                 mean_ap = _mean_ap(predictions, np.where(again[:, np.newaxis], fused, once))
-                if (kind, json.dumps(one | {"look_doubt": least})) not in found:
+                key = (kind, json.dumps(one | {"look_doubt": least}))
+                if key not in found:
+                    found.add(key)
                     note(Point(kind, one | {"look_doubt": least}, mean_ap, share=float(again.mean())))
-            note(
-                Point(kind, one, _mean_ap(predictions, fused))
-            )  # last: a call that is cut off before goes on here
+            # Last: a call that is cut off before goes on here.
+            note(Point(kind, one, _mean_ap(predictions, fused)))
 
 
 def measure_times(

@@ -19,6 +19,7 @@ from mcar_tf.runs.splits import (
     split_names,
     trains_on,
 )
+from mcar_tf.training.recipes import recipe_defaults
 from pipelines.command import load_tensorflow
 from pipelines.manifest import MANIFEST, Manifest, Split, load_manifest
 from pipelines.words import listed, nearest, printable
@@ -49,11 +50,13 @@ def prepare_data(config: FitConfig) -> Manifest:
 
 def limit_regions(config: FitConfig, manifest: Manifest) -> FitConfig:
     """Reduce the default number of regions to the number of classes if the set has fewer classes than that."""
-    usual, classes = FitConfig().top_n, len(manifest.classes)
+    usual = recipe_defaults(vars(config)).get("top_n", FitConfig().top_n)
+    classes = len(manifest.classes)
     if config.top_n != usual or classes >= usual:
         return config
     print(
-        f"top-n {classes}, not {usual}: {config.dataset} has {classes} classes, and each points at one region"
+        f"top-n {classes}, not {usual}: {config.dataset} has {classes} class{'es' * (classes > 1)}, and each points"
+        " at one region"
     )
     return dataclasses.replace(config, top_n=classes)
 

@@ -80,6 +80,11 @@ class Stopwatch:
         self.seconds += time.monotonic() - self.started
 
 
+def one_look_epochs(config: FitConfig) -> int:
+    """How many epochs, at the start of a run, train the global stream alone."""
+    return round(config.one_look_share * config.epochs)
+
+
 @dataclasses.dataclass
 class Training:
     """Everything that the functions below share about a run in training.
@@ -113,11 +118,18 @@ class Training:
 
     def seconds_left(self, step_seconds: float) -> float:
         """About how long the rest of the run takes if a step takes so long: all steps, validation and the result."""
-        epochs = self.config.epochs - self.state.epoch
-        steps = epochs * self.batches.steps_per_epoch - self.state.steps
+        config, per_epoch = self.config, self.batches.steps_per_epoch
+        epochs = config.epochs - self.state.epoch
+        steps = epochs * per_epoch - self.state.steps
         test = self.batches.test.examples if self.batches.test else 0
-        pictures = epochs * self.batches.validation_examples + test
-        return step_seconds * (steps + PREDICTING * pictures / self.config.batch_size)
+        predicted = (epochs * self.batches.validation_examples + test) / config.batch_size
+        once = max(0, one_look_epochs(config) - self.state.epoch) * per_epoch
+        later = 1.0  # time of the steps after those that look once, in steps as they are now
+        if once:
+            once -= self.state.steps
+            first = config.glance_size or config.image_size
+            later += config.top_n * ((config.local_size or first) / first) ** 2
+        return step_seconds * (once + later * (steps - once + PREDICTING * predicted))
 
     def save(self, steps: int) -> None:
         """Write a checkpoint.
@@ -230,7 +242,7 @@ def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
         The epoch's row of the history, and the predictions on the validation split, or None if the run has none.
     """
     freeze_backbone(run.model, run.state.epoch < run.config.freeze_backbone_epochs)
-    one_look = run.state.epoch < round(run.config.one_look_share * run.config.epochs)
+    one_look = run.state.epoch < one_look_epochs(run.config)
     run.model.learn_one_look(one_look)
     steps_left = run.batches.steps_per_epoch - run.state.steps
     started = time.monotonic()

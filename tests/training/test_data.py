@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcar_tf.config import FitConfig
+from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.training.data import check_against_data, count_known, describe_data, limit_regions
 from pipelines.manifest import Manifest, Shard, Split
 
@@ -111,3 +111,12 @@ def test_regions_that_nobody_chose_are_no_more_than_the_classes(asked, classes, 
         "top-n 2, not 4: voc2012 has 2 classes, and each points at one region\n" if expected < asked else ""
     )
     assert capsys.readouterr().out == said
+
+
+def test_a_recipes_own_number_of_regions_is_no_more_than_the_classes_either(capsys):
+    one = dataclasses.replace(VOC, classes=("birds",))
+    assert limit_regions(parse_fit_config(["--dataset", "birds"]), one).top_n == 1
+    assert capsys.readouterr().out == "top-n 1, not 2: birds has 1 class, and each points at one region\n"
+    assert (
+        limit_regions(parse_fit_config(["--dataset", "birds", "--top-n", "4"]), one).top_n == 4
+    )  # then refused

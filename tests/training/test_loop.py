@@ -4,12 +4,13 @@ import csv
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from mcar_tf.config import FitConfig
 from mcar_tf.runs.opening import open_run_folder
-from mcar_tf.training.loop import close_epoch, prepare, train_epoch, write_result
+from mcar_tf.training.loop import Training, close_epoch, prepare, train_epoch, write_result
 from mcar_tf.training.run import read_result
 from mcar_tf.training.signals import Stopping
 from mcar_tf.training.workers import OneProcess
@@ -94,3 +95,27 @@ def test_without_a_split_to_measure_on_a_run_is_complete_all_the_same(run):
         ValueError, match=r"metrics\.json holds no metrics of test, .* Measure them: .*evaluate"
     ):
         read_result(run.place.path, run.config)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "steps", "options", "seconds"),
+    [
+        (
+            0,
+            0,
+            {},
+            30 + (3 * 8 + 4) / 3,
+        ),  # 30 steps; three validations of 8 batches and a result of 4, at a third
+        (1, 4, {}, 16 + (2 * 8 + 4) / 3),
+        # Two epochs look once; a later step, and each prediction, looks at two regions more.
+        (0, 0, {"one_look_share": 0.67}, 20 + 3 * (10 + (3 * 8 + 4) / 3)),
+        (1, 4, {"one_look_share": 0.67}, 6 + 3 * (10 + (2 * 8 + 4) / 3)),
+        (1, 4, {"one_look_share": 0.67, "local_size": 16}, 6 + 1.5 * (10 + (2 * 8 + 4) / 3)),
+        (2, 4, {"one_look_share": 0.67}, 6 + (8 + 4) / 3),  # the steps that are timed look twice already
+    ],
+)
+def test_the_time_left_counts_the_looks_that_are_still_to_come(epoch, steps, options, seconds):
+    config = FitConfig(image_size=32, epochs=3, batch_size=2, top_n=2, **options)
+    batches = SimpleNamespace(steps_per_epoch=10, validation_examples=16, test=SimpleNamespace(examples=8))
+    run = SimpleNamespace(config=config, batches=batches, state=SimpleNamespace(epoch=epoch, steps=steps))
+    assert Training.seconds_left(run, 1.0) == pytest.approx(seconds)
