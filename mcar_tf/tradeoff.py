@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Ways = Sequence[tuple[dict[str, Any], Sequence[str]]]
 
 DATA, TRIED, TIME = "data", "what is tried", "time"
+FEW = 200  # pictures
 
 
 @dataclasses.dataclass
@@ -100,6 +101,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     library.write_points(folder / "tradeoff.json", identity, points)
     write_bytes(folder / "tradeoff.png", plot_tradeoff(points, library.pareto_front(points), name))
     print_result(options, points, folder)
+    if split.examples < FEW:
+        print(
+            f"Measured on {split.examples} pictures: with fewer than {FEW}, a few points of mAP are chance."
+        )
 
 
 def check_options(options: TradeoffOptions, regions: int) -> None:

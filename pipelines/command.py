@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import importlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -247,6 +248,11 @@ def list_commands(package: str) -> None:
     print("Each of them tells its options with --help.")
 
 
+def _is_no_retracing(record: logging.LogRecord) -> bool:
+    """Commands that load one model after another trace a function for each, and mean to."""
+    return "tf.function retracing" not in record.getMessage()
+
+
 def load_tensorflow() -> None:
     """Import TensorFlow, and hide what its C++ code then prints on standard error, which no log level stops.
 
@@ -264,6 +270,7 @@ def load_tensorflow() -> None:
             fresh = "tensorflow" not in sys.modules
             import tensorflow
 
+            tensorflow.get_logger().addFilter(_is_no_retracing)
             for gpu in tensorflow.config.list_physical_devices("GPU") if fresh else []:
                 tensorflow.config.experimental.set_memory_growth(gpu, True)
         finally:

@@ -109,6 +109,7 @@ def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
     assert "best within 1000 ms" in printed
     assert f"python -m mcar_tf.export --run {run} --top-n" in printed
     assert "max" not in printed
+    assert "pictures: with fewer than 200, a few points of mAP are chance." in printed
 
 
 @pytest.mark.parametrize(

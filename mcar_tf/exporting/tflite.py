@@ -157,6 +157,7 @@ def load_runner(content: bytes, signature: str = "mcar", threads: int = 1) -> An
         # TensorFlow's copy warns that LiteRT replaces it.
         warnings.simplefilter("ignore")
         interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()  # what its delegate prints, it prints here
         return interpreter.get_signature_runner(signature)
 
 

@@ -1,5 +1,6 @@
 """What a phone sees: one file of built-in ops that gives the model's numbers."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -250,3 +251,16 @@ def test_a_map_that_is_the_same_everywhere_points_at_the_middle_in_half_precisio
     found = load_runner(path.read_bytes())(image=batch["image"][:1])
     np.testing.assert_allclose(found["boxes"][0, 0], [0.125, 0.125, 0.875, 0.875], atol=1e-3)
     assert np.isfinite(found["probs"]).all()
+
+
+def test_a_file_is_loaded_and_asked_without_a_word_of_its_runtime(float32, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(float32)
+    program = (
+        "import sys; from pathlib import Path; import numpy as np; from pipelines.command import load_tensorflow;"
+        " load_tensorflow(); from mcar_tf.exporting.tflite import load_runner;"
+        " print(load_runner(Path(sys.argv[1]).read_bytes())(image=np.zeros((1, 32, 32, 3), np.float32)).keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert "box_probs" in done.stdout
+    assert done.stderr == ""

@@ -8,7 +8,14 @@ from typing import Literal
 import pytest
 import tensorflow as tf
 
-from pipelines.command import describe_error, option, options_from, parse_options, without_noise
+from pipelines.command import (
+    describe_error,
+    load_tensorflow,
+    option,
+    options_from,
+    parse_options,
+    without_noise,
+)
 
 HELPERS = Path(__file__).parent.parent / "helpers"
 
@@ -153,3 +160,14 @@ def test_an_error_inside_keeps_what_was_printed_before_it(capfd):
     with pytest.raises(ValueError, match="broken"):
         breaks()
     assert capfd.readouterr().err == "what C++ says\n"
+
+
+def test_of_what_tensorflow_warns_only_retracing_is_left_out(caplog):
+    import tensorflow as tf
+
+    load_tensorflow()
+    tf.get_logger().warning(
+        "5 out of the last 5 calls to f triggered tf.function retracing. Tracing is expensive"
+    )
+    tf.get_logger().warning("the disk is full")
+    assert [record.getMessage() for record in caplog.records] == ["the disk is full"]
