@@ -26,7 +26,7 @@ def test_measurements_become_a_folder(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["default", "persistent", "xla", "xla_backbone", "no_layout"])
+@pytest.mark.parametrize("variant", ["default", "fused", "persistent", "xla", "xla_backbone", "no_layout"])
 def test_every_variant_can_be_measured(variant, tmp_path):
     benchmark_gpu.main([*TINY, "--variants", variant, "--out-dir", str(tmp_path)])
     (result,) = json.loads((tmp_path / "report.json").read_text())

@@ -81,9 +81,9 @@ def measure(
 
 def change(model: MCAR, variant: str) -> None:
     """Make of a model what the variant is, as far as the process's environment does not."""
-    if variant == "elementwise":
+    if variant in ("fused", "elementwise"):
         for norm in layers_of(model.backbone, FusedBatchNormalization):
-            norm.fused = False
+            norm.fused = variant == "fused"
     if variant == "xla_backbone":
 
         @tf.function(jit_compile=True, autograph=False)

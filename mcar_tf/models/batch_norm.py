@@ -1,5 +1,6 @@
 """BatchNorm with TensorFlow's fused op: the same layer as Keras', in a fraction of the time and memory."""
 
+import os
 from typing import Any
 
 import keras
@@ -10,6 +11,8 @@ from mcar_tf.models.keras_internals import pass_on
 # Which moving statistics normalize each stream at inference: one set for both (the paper's), one set for each, or the
 # initial ones, which never change.
 STATISTICS = ("shared", "per_stream", "frozen")
+# TensorFlow's switch for cuDNN's channels-last kernels.
+PERSISTENT = "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT"
 LOCAL_STREAM = "local_stream"  # name of the argument that tells the local stream's pass from the global one's
 MOVING = (
     "moving_mean",
@@ -34,11 +37,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         **kwargs: arguments of `keras.layers.BatchNormalization`.
 
     Attributes:
-        fused: whether training uses the fused op. On a GPU it transposes its data to channels first and back, so
-            `benchmark_gpu` also measures the layer with this set to False.
+        fused: whether training uses the fused op; None: where it pays (`fused_pays`).
     """
 
-    fused = True
+    fused: bool | None = None
 
     def __init__(self, statistics: str = "shared", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -67,7 +69,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         moving = self.moving_mean, self.moving_variance
         if local_stream and self.statistics == "per_stream":
             moving = self.local_moving_mean, self.local_moving_variance
-        if learning and (self.synchronized or not self.fused):
+        fused = fused_pays(inputs.dtype) if self.fused is None else self.fused
+        if learning and (self.synchronized or not fused):
             outputs, moments = self._normalize_by_elementwise_ops(inputs)
         else:
             given = (
@@ -110,6 +113,18 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     def get_config(self) -> dict:
         """The arguments of the constructor."""
         return super().get_config() | {"statistics": self.statistics}
+
+
+def fused_pays(dtype: tf.DType) -> bool:
+    """Whether the fused op is the faster way to train in this precision: always, except in half precision on a GPU.
+
+    There convolutions run channels last, and the fused op takes its data channels first: it transposes them to and
+    fro in every layer, unless cuDNN's persistent kernels were asked for (`fast_nhwc_batch_norm` in TensorFlow's
+    fused_batch_norm_op.cc). In float32 the whole network runs channels first on a GPU.
+    """
+    if dtype.size > 2 or not tf.config.list_physical_devices("GPU"):
+        return True
+    return dtype == tf.float16 and os.environ.get(PERSISTENT) == "1"
 
 
 def fuse_batch_norm(

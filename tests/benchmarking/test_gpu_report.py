@@ -29,7 +29,7 @@ def test_what_fit_does_and_pytorch_come_first():
         ("pytorch", "mixed_float16"),
         ("pytorch", "float32"),
     ]
-    assert len(planned) == 14
+    assert len(planned) == 16
 
 
 def test_ratios_are_to_pytorch_in_the_same_setting():

@@ -5,10 +5,12 @@ import tensorflow as tf
 
 from mcar_tf.models.backbones import build_backbone
 from mcar_tf.models.batch_norm import (
+    PERSISTENT,
     FusedBatchNormalization,
     check_batch_norm,
     copy_backbone,
     fuse_batch_norm,
+    fused_pays,
 )
 
 
@@ -60,6 +62,27 @@ def test_elementwise_ops_give_the_same_outputs_gradients_and_statistics():
         results.append([y, *tape.gradient(loss, [x, *layer.trainable_weights]), *layer.get_weights()])
     for fused, elementwise in zip(*results, strict=True):
         np.testing.assert_allclose(elementwise, fused, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "dtype", "persistent", "pays"),
+    [
+        ([], tf.float16, "0", True),
+        (["a card"], tf.float32, "0", True),
+        (["a card"], tf.float16, "0", False),
+        (["a card"], tf.float16, "1", True),
+        (["a card"], tf.bfloat16, "1", False),  # cuDNN's persistent kernels take float16 alone
+    ],
+)
+def test_a_gpu_in_half_precision_trains_without_the_fused_op(gpus, dtype, persistent, pays, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setenv(PERSISTENT, persistent)
+    assert fused_pays(dtype) == pays
+    x = tf.zeros((2, 3, 3, 4), dtype)
+    layer = FusedBatchNormalization(dtype="float32" if dtype == tf.float32 else f"mixed_{dtype.name}")
+    layer.build(x.shape)
+    graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(x).graph
+    assert ("FusedBatchNormV3" in {op.type for op in graph.get_operations()}) == pays
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
