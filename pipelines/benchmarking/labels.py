@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import multiprocessing
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from pipelines.benchmarking.own_process import peak_memory, run_alone
 from pipelines.readers.table import read_table
 
 CLASSES = tuple(f"class{number:02}" for number in range(20))
@@ -41,8 +39,7 @@ def measure_labels(rows: int, scratch: Path) -> Iterator[LabelsRow]:
     for shape in SHAPES:
         peaks = []
         for count in (1000, rows):
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                seconds, peak = process.submit(_read, shape, count, scratch / "labels").result()
+            seconds, peak = run_alone(_read, shape, count, scratch / "labels")
             shutil.rmtree(scratch / "labels")
             peaks.append(peak)
         yield LabelsRow(shape, rows, rows / seconds, peaks[1] - peaks[0])
@@ -66,8 +63,7 @@ def _read(shape: str, rows: int, folder: Path) -> tuple[float, float]:
     seconds = time.process_time() - started
     if read != rows:
         raise RuntimeError(f"{shape}: {read} samples of {rows} rows")
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return seconds, int(peak) / 1000
+    return seconds, peak_memory()
 
 
 # --- The shapes, each a function that writes a table of so many rows and returns it ------------------------------

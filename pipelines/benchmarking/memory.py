@@ -1,15 +1,13 @@
 """Measure the peak memory of processes that build sets of given sizes and read them to train and to evaluate."""
 
 import dataclasses
-import multiprocessing
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.benchmarking.own_process import peak_memory, run_alone
 from pipelines.building.sets import build_set
 from pipelines.command import load_tensorflow
 from pipelines.manifest import load_manifest
@@ -31,8 +29,7 @@ def measure_memory(pictures: int, scratch: Path) -> MemoryRow:
     """Build a set of `pictures` pictures of 1 kB, read it to train, read it to evaluate, each in its own process."""
     peaks = []
     for work in (_do_nothing, _build_small, _read_to_train, _read_to_evaluate):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            peaks.append(process.submit(_peak_after, work, pictures, scratch).result())
+        peaks.append(run_alone(_peak_after, work, pictures, scratch))
     return MemoryRow(pictures, *peaks)
 
 
@@ -49,9 +46,7 @@ def print_memory(rows: Sequence[MemoryRow]) -> None:
 def _peak_after(work: Callable[[int, Path], None], pictures: int, scratch: Path) -> float:
     load_tensorflow()
     work(pictures, scratch)
-    # Not the peak that getrusage gives, which includes the process that ours was forked from.
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(peak) / 1000
+    return peak_memory()
 
 
 def _do_nothing(pictures: int, scratch: Path) -> None:

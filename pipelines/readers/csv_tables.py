@@ -1,7 +1,7 @@
 """Read the rows of a CSV or a text in columns: with a column of labels, a column per class, or a line per label."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pipelines.files import naming
@@ -21,7 +21,9 @@ from pipelines.readers.values import labels_of_text
 
 IS_VALID = {"true": "validation", "1": "validation", "false": "train", "0": "train"}  # fastai's column
 PARTITION = {"0": "train", "1": "validation", "2": "test"}  # CelebA's
+Labels = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # present, difficult and unknown classes
 LONG_FORM = ("ImageID", "LabelName")  # Open Images'
+MOST_KEPT = 4096  # different cells of labels whose labels are kept: most rows have the same as others
 MARKS = {" ": "blanks", "\t": "tabs", ",": "commas", ";": "`;`", "|": "`|`"}
 
 
@@ -43,7 +45,7 @@ class Csv(Table):
         super().__init__(path, split, told, folder)
         self._layout = layout = read_layout(path, told)
         self._place = {column: place for place, column in enumerate(layout.header)}
-        self._met: set[str] = set()  # the kinds of cells that were met
+        self._met: set[str | None] = set()  # the kinds of cells that were met
         self.exact = layout.exact
         self.names_splits = layout.split is not None
         self.joins_labels = layout.labels is not None
@@ -60,26 +62,31 @@ class Csv(Table):
 
     def rows(self) -> Iterator[Row]:
         layout, place = self._layout, self._place
-        labels_of_row = self._labels_from_columns if layout.class_columns else self._labels_from_cell
+        labels_of_row = self._from_columns() if layout.class_columns else self._from_cells()
         file, group = place[layout.file], None if layout.group is None else place[layout.group]
+        splits: dict[str, str] = {}  # as the table names them -> as we do
         lines = read_lines(self.path, layout.encoding, layout.delimiter)
         _, header = next(lines)
         for line, cells in lines:
-            where = f"{self.path}, line {line}"
             if cells == header:
                 raise ValueError(
-                    f"{where}: the header stands here again, as where files were joined. Remove it."
+                    f"{self._where(line)}: the header stands here again, as where files were joined. Remove it."
                 )
             if len(cells) == len(place) + 1 and not cells[-1].strip():
                 cells = without_empty_end(cells, len(place))
                 self.remark("some rows have one empty field more than the header")
             if len(cells) != len(place):
                 raise ValueError(
-                    f"{where}: {len(cells)} fields, but {len(place)} in the header. Labels are separated by"
-                    f" `{self.separator}`, and a field with a comma in it is quoted."
+                    f"{self._where(line)}: {len(cells)} fields, but {len(place)} in the header. Labels are separated"
+                    f" by `{self.separator}`, and a field with a comma in it is quoted."
                 )
-            split = self._split_of(where, cells) if self.names_splits else self.split
-            present, difficult, unknown = labels_of_row(where, cells)
+            split = self.split
+            if layout.split is not None:
+                named = cells[place[layout.split]]
+                if named not in splits:
+                    splits[named] = self._split_of(line, named.strip())
+                split = splits[named]
+            present, difficult, unknown = labels_of_row(line, cells)
             yield Row(
                 *(self.path, f"line {line}", cells[file].strip(), present, difficult, unknown, split),
                 group=None if group is None else cells[group].strip(),
@@ -92,12 +99,16 @@ class Csv(Table):
                 )
             self.remark("-1 is read as difficult: present, but hard to see. --minus-one tells otherwise")
 
-    def _split_of(self, where: str, cells: list[str]) -> str:
-        column = str(self._layout.split)
-        named = cells[self._place[column]].strip()
+    def _where(self, line: int) -> str:
+        return f"{self.path}, line {line}"
+
+    def _split_of(self, line: int, named: str) -> str:
+        column = self._layout.split
         if column == "is_valid":
             if named.lower() not in IS_VALID:
-                raise ValueError(f"{where}: `is_valid` must be True or False. Received: {named!r:.40}")
+                raise ValueError(
+                    f"{self._where(line)}: `is_valid` must be True or False. Received: {named!r:.40}"
+                )
             self.remark("is_valid is read as the split: True is validation, False is train")
             return IS_VALID[named.lower()]
         if column == "partition" and named in PARTITION:
@@ -105,31 +116,65 @@ class Csv(Table):
             return PARTITION[named]
         return named
 
-    def _labels_from_cell(self, where: str, cells: list[str]) -> tuple[tuple[str, ...], ...]:
-        """The present, difficult and unknown classes of a row with a cell of labels."""
-        layout = self._layout
-        difficult: tuple[str, ...] = ()
-        if layout.difficult is not None:
-            difficult = labels_of_text(where, cells[self._place[layout.difficult]], self.separator)
-        names = labels_of_text(where, cells[self._place[str(layout.labels)]], self.separator)
-        return names + difficult, difficult, ()
+    def _from_cells(self) -> Callable[[int, list[str]], Labels]:
+        """A function of a line and its cells: the labels of a row with a cell of labels."""
+        at = self._place[str(self._layout.labels)]
+        difficult_at = None if self._layout.difficult is None else self._place[self._layout.difficult]
+        known: dict[tuple[str, str], Labels] = {}
 
-    def _labels_from_columns(self, where: str, cells: list[str]) -> tuple[tuple[str, ...], ...]:
-        """The present, difficult and unknown classes of a row with a cell per class."""
+        def labels_of_row(line: int, cells: list[str]) -> Labels:
+            said = cells[at], "" if difficult_at is None else cells[difficult_at]
+            labels = known.get(said)
+            if labels is None:
+                where = self._where(line)
+                names, difficult = (labels_of_text(where, text, self.separator) for text in said)
+                labels = names + difficult, difficult, ()
+                if len(known) < MOST_KEPT:
+                    known[said] = labels
+            return labels
+
+        return labels_of_row
+
+    def _from_columns(self) -> Callable[[int, list[str]], Labels]:
+        """A function of a line and its cells: the labels of a row with a cell per class."""
         layout = self._layout
-        found: dict[str, list[str]] = {PRESENT: [], ABSENT: [], DIFFICULT: [], UNKNOWN: []}
-        for name in layout.class_columns:
-            if name == layout.none_label:
-                continue
-            cell = cells[self._place[name]].strip()
-            if cell not in layout.cells and (layout.exact or cell.lower() not in WORDS):
-                hint = "" if self.declared is None else " If that is no class, give the names of the classes."
-                raise ValueError(
-                    f"{where}, column `{name}`: expected 1, 0, -1 or nothing. Received: {cell!r:.40}.{hint}"
-                )
-            found[layout.cells[cell] if cell in layout.cells else WORDS[cell.lower()]].append(name)
-        self._met.update(kind for kind, names in found.items() if names)
-        return tuple(found[PRESENT] + found[DIFFICULT]), tuple(found[DIFFICULT]), tuple(found[UNKNOWN])
+        names = [name for name in layout.class_columns if name != layout.none_label]
+        places = [self._place[name] for name in names]
+        states = dict(layout.cells)  # a cell -> what it says
+
+        def labels_of_row(line: int, cells: list[str]) -> Labels:
+            said = [states.get(cells[place]) for place in places]
+            if None in said:
+                for name, place in zip(names, places, strict=True):
+                    states[cells[place]] = self._state_of(line, name, cells[place].strip())
+                said = [states[cells[place]] for place in places]
+            self._met.update(said)
+            return _by_state(names, said)
+
+        return labels_of_row
+
+    def _state_of(self, line: int, name: str, cell: str) -> str:
+        """What a cell of a class says, however it is spelt."""
+        if cell in self._layout.cells:
+            return self._layout.cells[cell]
+        if self._layout.exact or cell.lower() not in WORDS:
+            hint = "" if self.declared is None else " If that is no class, give the names of the classes."
+            raise ValueError(
+                f"{self._where(line)}, column `{name}`: expected 1, 0, -1 or nothing. Received: {cell!r:.40}.{hint}"
+            )
+        return WORDS[cell.lower()]
+
+
+def _by_state(names: Sequence[str], states: Sequence[str | None]) -> Labels:
+    """The present, difficult and unknown classes of a row, by what is said of each class."""
+
+    def those(state: str) -> tuple[str, ...]:
+        if state not in states:
+            return ()
+        return tuple([name for name, said in zip(names, states, strict=True) if said == state])
+
+    difficult = those(DIFFICULT)
+    return those(PRESENT) + difficult, difficult, those(UNKNOWN)
 
 
 def _describe(layout: Layout) -> Iterator[str]:
@@ -172,24 +217,19 @@ class CelebA(Table):
 
     def rows(self) -> Iterator[Row]:
         classes = self.declared or ()
+        places = [p for p, name in enumerate(classes) if self._chosen is None or name in self._chosen]
+        names = [classes[place] for place in places]
         parts = None if self._partition is None else _words(self._partition)
         for line, words in itertools.islice(self._lines(), 2, None):
-            where = f"{self.path}, line {line}"
-            if len(words) != len(classes) + 1 or not {*words[1:]} <= self._states.keys():
+            states = list(map(self._states.get, words[1:]))
+            if len(states) != len(classes) or None in states:
                 raise ValueError(
-                    f"{where}: expected a file and {len(classes)} times 1 or -1. Received: {' '.join(words)[:60]!r}"
+                    f"{self.path}, line {line}: expected a file and {len(classes)} times 1 or -1. Received:"
+                    f" {' '.join(words)[:60]!r}"
                 )
             split = self.split if parts is None else self._split_of(words[0], next(parts, (0, [""])))
-            found: dict[str, list[str]] = {PRESENT: [], ABSENT: [], DIFFICULT: [], UNKNOWN: []}
-            for name, word in zip(classes, words[1:], strict=True):
-                if self._chosen is None or name in self._chosen:
-                    found[self._states[word]].append(name)
-            present = tuple(found[PRESENT] + found[DIFFICULT])
-            yield Row(
-                *(self.path, f"line {line}", words[0], present, tuple(found[DIFFICULT])),
-                unknown=tuple(found[UNKNOWN]),
-                split=split,
-            )
+            labels = _by_state(names, [states[place] for place in places])
+            yield Row(*(self.path, f"line {line}", words[0], *labels, split))
 
     def _split_of(self, file: str, part: tuple[int, Sequence[str]]) -> str:
         line, words = part

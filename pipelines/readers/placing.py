@@ -69,7 +69,7 @@ class Places:
             return row.file
         if not row.file or "\0" in row.file:
             raise ValueError(f"{row.where}: `file` names no file. Received: {row.file!r:.40}")
-        file = row.file if place == Place() else place.find(row.where, row.file, self.root / prefix)
+        file = row.file if place.is_plain else place.find(row.where, row.file, self.root / prefix)
         file = f"{prefix}/{file}" if prefix else file
         return file if _PLAIN_PATH.fullmatch(file) else _below_root(row, file, self.root)
 
@@ -93,6 +93,11 @@ class Place:
     folders: tuple[str, ...] = ("",)
     extension: str = ""
     bare: bool = False
+
+    @functools.cached_property
+    def is_plain(self) -> bool:
+        """Whether the names are paths as they stand."""
+        return self == Place()
 
     def paths(self, file: str) -> Iterator[str]:
         """The paths at which a file may lie."""
@@ -179,6 +184,8 @@ def find_place(files: Sequence[str], root: Path, extension: str | None) -> Place
 
 def id_of(relative: str) -> str:
     """A picture's id: its path below the root, and a hash of that if characters had to be replaced."""
+    if _PLAIN_PATH.fullmatch(relative):
+        return relative
     replaced = re.sub(r"[^A-Za-z0-9_./-]", "_", relative)
     if replaced == relative:
         return relative

@@ -10,7 +10,7 @@ import functools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -332,7 +332,8 @@ def _samples(
     if chosen is None:
         tables = [table for table in tables if table.split in (None, split)]
 
-    def indices(names: Iterable[str]) -> tuple[int, ...]:
+    @functools.lru_cache(maxsize=4096)
+    def indices(names: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(sorted({index[name] for name in names}))
 
     for number, (table, row) in enumerate(checked_rows(tables, with_pictures=True)):

@@ -1,12 +1,17 @@
 import json
+import multiprocessing
+import signal
+import time
 
 import pytest
 from scenes import raw_set
 
 from pipelines import benchmark
 from pipelines.benchmarking import labels
+from pipelines.benchmarking.own_process import run_alone
 from pipelines.benchmarking.speed import photographs
 from pipelines.building.sets import build_set
+from pipelines.command import Terminated
 
 
 def test_every_way_is_measured_on_the_same_pictures(tmp_path, capsys):
@@ -78,3 +83,18 @@ def test_every_shape_of_labels_is_read_whole(tmp_path, capsys, monkeypatch):
     assert [(row["shape"], row["rows"]) for row in rows] == [(name, 2000) for name in shapes]
     assert all(row["rows_per_second"] > 0 for row in rows)
     assert "JSON lines, to be divided" in capsys.readouterr().out
+
+
+def test_a_signal_ends_the_measurement_and_its_process():
+    def end(*_):
+        raise Terminated
+
+    before = set(multiprocessing.active_children())
+    started = time.monotonic()
+    former = signal.signal(signal.SIGALRM, end)
+    signal.alarm(1)
+    with pytest.raises(Terminated):
+        run_alone(time.sleep, 600)
+    signal.signal(signal.SIGALRM, former)
+    assert time.monotonic() - started < 60
+    assert set(multiprocessing.active_children()) <= before
