@@ -2,6 +2,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -117,6 +118,20 @@ def test_a_path_in_a_file_of_options_is_a_path_again():
 def test_a_wrong_value_in_a_file_of_options_is_named_with_its_file(name, value):
     with pytest.raises(ValueError, match=f"^config.yaml: `{name}: "):
         options_from(Choices, {name: value}, "config.yaml")
+
+
+def test_a_file_of_many_options_takes_little_longer_than_a_file_of_one():
+    names = [f"option_{i}" for i in range(80)]
+    many = dataclasses.make_dataclass("Many", [(name, int, option(0, "A number.")) for name in names])
+
+    def seconds(values):
+        started = time.process_time()
+        assert options_from(many, values, "config.yaml") == many(**values)
+        return time.process_time() - started
+
+    seconds({names[0]: 7})
+    one, all_of_them = (min(seconds(dict.fromkeys(some, 7)) for _ in range(3)) for some in (names[:1], names))
+    assert all_of_them < 5 * one
 
 
 def test_a_package_lists_its_commands():
