@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from mcar_tf.config import change_without_training
+from mcar_tf.evaluating.metrics_file import read_metrics
 from mcar_tf.exporting.finished_run import find_calibration_split, read_finished_run
 from mcar_tf.exporting.folder import check_place, new_export_folder
 from mcar_tf.exporting.forms import FORMATS, PRECISIONS, Form, Material, choose_forms
@@ -17,7 +18,6 @@ from mcar_tf.model_options import ModelOptions
 from mcar_tf.runs.splits import find_split
 from pipelines.command import EXIT_INTERNAL, load_tensorflow, option, parse_options, run_command
 from pipelines.manifest import load_manifest
-from pipelines.reading import read_json_object
 from pipelines.words import next_steps, spell, typed
 
 WHAT, CHECK = "what", "check"
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     run = load_run(options.run, checkpoint=options.checkpoint, **changes)
     check_classes(run, manifest)
-    metrics = read_json_object(options.run / "metrics.json")
+    metrics = read_metrics(options.run / "metrics.json")
     card = make_run_card(run, config, manifest, options.checkpoint, metrics)
     calibration = None
     if to_calibrate:

@@ -7,20 +7,17 @@ import collections
 import contextlib
 import io
 import json
-import re
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from asking import COMMANDS, Asker
 from corrupt import corrupt
 
-from mcar_tf import calibrate, compare, evaluate, predict, report
-from pipelines.command import describe_error
+from mcar_tf import calibrate, evaluate
 
-SECONDS = 60  # of computing, after which a command counts as hanging
 # File -> who reads it. A change of a value that leaves a good file is an answer to another question.
 READERS = {
     "run/config.yaml": ("predict", "evaluate", "calibrate"),
@@ -36,10 +33,6 @@ READERS = {
     "data/tiny/test-00000-of-00001.tfrecord": ("evaluate", "report"),
 }
 MAY_DIFFER = {"config.yaml", "thresholds.json", "metrics.json", "history.csv"}
-
-
-class HangingError(BaseException):
-    """A command did not end."""
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +55,32 @@ def whole(untrained_run, tiny_set, tmp_path_factory):
 @pytest.mark.parametrize("count", [22, 1000])
 def test_a_damaged_file_is_read_right_or_named(whole, count):
     rng = np.random.default_rng(count)
-    answers = {name: ask(name, whole) for name in MAINS}
-    assert {name: answer[:2] for name, answer in answers.items()} == dict.fromkeys(MAINS, (0, ""))
     failures, codes = [], collections.Counter()
-    for i in range(count):
-        name = list(READERS)[i % len(READERS)]
-        command = str(rng.choice(READERS[name]))
-        with damaged(whole, name, rng) as (what, differs):
-            try:
-                code, said, answer = ask(command, whole)
-            except HangingError:
-                code, said, answer = -1, "it hangs", None
-        codes[code] += 1
-        right = code == 0 and (answer == answers[command][2] or (differs and Path(name).name in MAY_DIFFER))
-        if not right and not (code == 2 and Path(name).name in said and "\n" not in said.strip()):
-            failures.append(f"{i}: {name} {what}, {command}: {code} {said[-300:]}")
+    with Asker(whole) as asker:
+        answers = {command: asker.ask(command) for command in COMMANDS}
+        assert {name: answer[:2] for name, answer in answers.items()} == dict.fromkeys(COMMANDS, (0, ""))
+        for i in range(count):
+            name = list(READERS)[i % len(READERS)]
+            command = str(rng.choice(READERS[name]))
+            with damaged(whole, name, rng) as (what, differs):
+                code, said, answer = asker.ask(command)
+            codes[code] += 1
+            right = code == 0 and (
+                answer == answers[command][2] or (differs and Path(name).name in MAY_DIFFER)
+            )
+            if not right and not (code == 2 and Path(name).name in said and "\n" not in said.strip()):
+                failures.append(f"{i}: {name} {what}, {command}: {code} {said[-300:]}")
     print(dict(codes), *failures, sep="\n")
     assert not failures
     assert codes[2] > count / 3
+
+
+@pytest.mark.slow
+def test_a_command_that_hangs_or_dies_is_found(whole):
+    with Asker(whole, seconds=1) as asker:
+        assert asker.ask("hang")[:2] == (-24, "it hangs or died")
+        assert asker.ask("die")[:2] == (-6, "it hangs or died")
+        assert asker.ask("compare")[0] == 0
 
 
 @contextlib.contextmanager
@@ -109,60 +110,6 @@ def meaning(path):
         return repr(yaml.safe_load(text)) if path.suffix == ".yaml" and "&a9" not in text else text
     except (ValueError, yaml.YAMLError, RecursionError):
         return None
-
-
-def ask(command, whole):
-    """Run a command on the folder as a process would: exit code, what it said of an error, its answer."""
-    run, out = str(whole / "run"), whole / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    words = {
-        "predict": ["--run", run, "--images", str(whole / "photo.png"), "--out-dir", str(out)],
-        "evaluate": ["--run", run, "--out-dir", str(out)],
-        "calibrate": ["--run", run],
-        "report": ["--run", run, "--out", str(out / "report.html")],
-        "compare": ["--runs", run, "--to", run, "--resamples", "100"],
-    }[command]
-    if command == "report":
-        out.mkdir()
-    before = (whole / "run" / "thresholds.json").read_bytes() if command == "calibrate" else b""
-    said, printed = io.StringIO(), io.StringIO()
-    with limited(), contextlib.redirect_stderr(said), contextlib.redirect_stdout(printed):
-        code = 0
-        try:
-            MAINS[command](words)
-        except SystemExit as error:
-            code = error.code
-        except Exception as error:
-            code, line = describe_error(error)
-            said.write(line)
-    answer = {path.name: path.read_bytes() for path in sorted(out.glob("*"))}
-    if command == "calibrate":
-        answer = (whole / "run" / "thresholds.json").read_bytes()
-        (whole / "run" / "thresholds.json").write_bytes(before)
-    lines = [
-        line for line in re.split(r"[\r\n]+", said.getvalue()) if "images/s]" not in line and line.strip()
-    ]
-    return code, "\n".join(lines), answer if command != "compare" else printed.getvalue()
-
-
-MAINS = {m.__name__.rpartition(".")[2]: m.main for m in (predict, evaluate, calibrate, report, compare)}
-
-
-@contextlib.contextmanager
-def limited():
-    def hang(signum, frame):
-        raise HangingError
-
-    previous = signal.signal(signal.SIGPROF, hang), signal.signal(signal.SIGALRM, hang)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    signal.alarm(10 * SECONDS)  # for what waits without computing
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.alarm(0)
-        signal.signal(signal.SIGPROF, previous[0])
-        signal.signal(signal.SIGALRM, previous[1])
 
 
 def np_picture():

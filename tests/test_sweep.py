@@ -29,7 +29,7 @@ def commands(monkeypatch):
             mean -= 0.1
         stream = {"mAP": mean, "CF1": 0.25, "OF1": 0.75}
         (folder / "metrics.json").write_text(
-            json.dumps({"test": {"global": stream, "local": stream, "fused": stream}})
+            json.dumps({"test": {"images": 9, "global": stream, "local": stream, "fused": stream}})
         )
         return 0
 

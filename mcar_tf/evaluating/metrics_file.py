@@ -2,31 +2,40 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcar_tf.evaluating.columns import STREAMS
+from mcar_tf.evaluating.columns import STREAMS, VARIANT_TITLES
 from pipelines.files import write_text
 from pipelines.reading import read_json_object
+
+# Field -> the fields below it, where it is an object; every other field is a number or null.
+_STREAM: Any = {"top3": {}}
+_SPLIT: Any = dict.fromkeys(STREAMS, _STREAM) | {
+    "localization": {"whole_image": {}},
+    "steadiness": {variant: {} for variant in VARIANT_TITLES},
+}
+# What no such object may lack.
+_COVERED = ("pointing_accuracy", "objects_covered_30", "objects_covered_50")
+_NEEDED = {
+    "localization": ("regions", "objects", "whole_image", *_COVERED),
+    "whole_image": _COVERED,
+    **dict.fromkeys(VARIANT_TITLES, ("changed",)),
+}
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, Any]]:
     """Split -> what `mcar_tf.evaluating.results.summarize` returned, with None for unknown numbers. Empty if no file.
 
     Raises:
-        ValueError: an entry does not hold numbers as it should; the error names the file and the entry.
+        ValueError: a field is missing or not of its kind; the error names the file and the field.
     """
     if not path.is_file():
         return {}
     content = read_json_object(path)
     for split, measured in content.items():
-        if not isinstance(measured, dict):
-            raise _wrong(path, split, "the measures of a split", measured)
-        _check_numbers(path, split, measured)
-        for stream in STREAMS:
-            if stream in measured and not isinstance(measured[stream], dict):
-                raise _wrong(path, f"{split}.{stream}", "the measures of a stream", measured[stream])
+        _check(path, split, measured, _SPLIT, ("images",))
     return content
 
 
@@ -45,15 +54,30 @@ def to_json(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _check_numbers(path: Path, name: str, value: Any) -> None:
-    """Refuse a value that is neither a number, nor None, nor an object that holds only such values."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_numbers(path, f"{name}.{key}", item)
-    elif value is not None and (
-        isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
-    ):
-        raise _wrong(path, name, "a number or null", value)
+def _check(path: Path, name: str, value: Any, objects: Mapping[str, Any], needed: Sequence[str]) -> None:
+    """Refuse a value that is no object, or whose fields are not of their kind.
+
+    Args:
+        path: the file, for errors.
+        name: of the object in it.
+        value: the object.
+        objects: the names of its fields that are objects, each with those of its own.
+        needed: the names of fields that it must have.
+    """
+    if not isinstance(value, dict):
+        raise _wrong(path, name, "an object with measures", value)
+    for key, item in value.items():
+        if key in objects:
+            _check(path, f"{name}.{key}", item, objects[key], _NEEDED.get(key, ()))
+        elif item is not None and (
+            isinstance(item, bool) or not isinstance(item, int | float) or not math.isfinite(item)
+        ):
+            raise _wrong(path, f"{name}.{key}", "a number or null", item)
+    for key in needed:
+        if key not in value:
+            raise ValueError(f"{path}: `{name}.{key}` is missing.")
+    if value.get("changed", 0) is None:
+        raise _wrong(path, f"{name}.changed", "a number", None)
 
 
 def _wrong(path: Path, name: str, expected: str, value: Any) -> ValueError:

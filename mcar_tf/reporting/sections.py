@@ -53,12 +53,14 @@ def summary_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
             f"{len(unknown)} of {len(run.classes)} classes have no positives here and are left out of all means:"
             f" {listed(unknown)}."
         )
-    if run.calibration:
-        before, after = run.calibration["before"], run.calibration["after"]
+    found = run.calibration or {}
+    if {"split", "temperature", "before", "after"} <= found.keys():
+        of1, ece = (
+            [percent(found[when].get(name)) for when in ("before", "after")] for name in ("OF1", "ECE")
+        )
         notes.append(
-            f"Thresholds for each class were chosen on {run.calibration['split']} (OF1 {percent(before['OF1'])} →"
-            f" {percent(after['OF1'])} there); temperature {run.calibration['temperature']:.2f}, expected calibration"
-            f" error {percent(before['ECE'])} → {percent(after['ECE'])}."
+            f"Thresholds for each class were chosen on {found['split']} (OF1 {of1[0]} → {of1[1]} there); temperature"
+            f" {found['temperature']:.2f}, expected calibration error {ece[0]} → {ece[1]}."
         )
     regions = f"{run.config.top_n} regions an image" if two_streams else "no regions: the plain backbone"
     return [

@@ -100,12 +100,12 @@ def differences(calibration: Mapping[str, Any], model: Mapping[str, Any]) -> str
         model: what `chosen_for` returns for this model.
     """
     before = calibration.get("chosen_for")
-    if not isinstance(before, Mapping):
+    if not isinstance(before, Mapping) or not isinstance(before.get("options"), Mapping):
         return "something that it does not tell"
     found = [] if before.get("weights") == model["weights"] else ["other weights"]
     # An option that is newer than the file then acted as its default does.
     defaults = {spell(field.name): field.default for field in dataclasses.fields(FitConfig)}
-    options = defaults | dict(before.get("options", {}))
+    options = defaults | dict(before["options"])
     found += [
         f"--{name} {options.get(name)}, not {value}"
         for name, value in model["options"].items()
@@ -143,9 +143,27 @@ def read_calibration(folder: Path, classes: Sequence[str]) -> dict[str, Any] | N
             f"{path}: `thresholds` must name the run's {len(classes)} classes in order. {advice}"
         )
     for name, value in thresholds.items():
-        # `not 0 <= value <= 1` refuses NaN too.
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        if not _lies_between(value, 0, 1):
             raise ValueError(
                 f"{path}: the threshold of `{name}` must lie in [0, 1]. Received: {value}. {advice}"
             )
+    for name, is_right, kind in (
+        ("split", lambda value: isinstance(value, str), "a text"),
+        ("temperature", lambda value: _lies_between(value, 0.01, 100), "a number from 0.01 to 100"),
+        ("before", _holds_shares, "an object with numbers of 0 to 1"),
+        ("after", _holds_shares, "an object with numbers of 0 to 1"),
+    ):
+        if name in content and not is_right(content[name]):
+            raise ValueError(f"{path}: `{name}` must be {kind}. Received: {content[name]!r:.60}. {advice}")
     return content
+
+
+def _lies_between(value: Any, low: float, high: float) -> bool:
+    """Whether it is a number in [low, high]; NaN is not."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and low <= value <= high
+
+
+def _holds_shares(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        share is None or _lies_between(share, 0, 1) for share in value.values()
+    )

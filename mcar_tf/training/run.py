@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcar_tf.config import FitConfig
+from mcar_tf.evaluating.metrics_file import read_metrics
 from mcar_tf.option_rules import NO_SPLIT
 from mcar_tf.runs.folder import METRICS, command_on
 from mcar_tf.runs.opening import open_run_folder
@@ -17,7 +18,6 @@ from mcar_tf.training.signals import Stopping
 from mcar_tf.training.workers import OneProcess
 from pipelines.command import load_tensorflow
 from pipelines.manifest import Manifest
-from pipelines.reading import read_json_object
 
 
 def run_to_end(
@@ -62,7 +62,7 @@ def read_result(folder: Path, config: FitConfig) -> dict[str, Any]:
     Raises:
         ValueError: `metrics.json` is damaged.
     """
-    result = read_json_object(folder / METRICS).get(
+    result = read_metrics(folder / METRICS).get(
         config.eval_split, {} if config.eval_split == NO_SPLIT else None
     )
     if not isinstance(result, dict):

@@ -24,8 +24,8 @@ def test_other_splits_stay_and_unknown_numbers_are_null(tmp_path):
         ("[]", r"metrics\.json is damaged: it must hold an object"),
         ("{", r"metrics\.json is damaged: it is not JSON"),
         ("[" * 100_000, r"metrics\.json is damaged: it is nested too deep"),
-        ('{"test": 0.5}', r"metrics\.json: `test` must be the measures of a split. Received: '0.5'"),
-        ('{"test": {"fused": 0.5}}', r"`test\.fused` must be the measures of a stream. Received: '0.5'"),
+        ('{"test": 0.5}', r"metrics\.json: `test` must be an object with measures. Received: '0.5'"),
+        ('{"test": {"fused": 0.5}}', r"`test\.fused` must be an object with measures. Received: '0.5'"),
         (
             '{"test": {"fused": {"mAP": "high"}}}',
             r"`test\.fused\.mAP` must be a number or null. Received: 'high'",
@@ -36,6 +36,21 @@ def test_other_splits_stay_and_unknown_numbers_are_null(tmp_path):
         ),
         ('{"test": {"fused": {"top3": {"CP": true}}}}', r"`test\.fused\.top3\.CP` must be a number or null"),
         ('{"test": {"images": [1]}}', r"`test\.images` must be a number or null"),
+        ('{"test": {"fused": {"mAP": {}}}}', r"`test\.fused\.mAP` must be a number or null. Received: '{}'"),
+        ('{"test": {"fused": {}}}', r"metrics\.json: `test\.images` is missing"),
+        (
+            '{"test": {"images": 3, "localization": 7}}',
+            r"`test\.localization` must be an object with measures",
+        ),
+        ('{"test": {"images": 3, "localization": {}}}', r"`test\.localization\.regions` is missing"),
+        (
+            '{"test": {"images": 3, "steadiness": {"rounded": {}}}}',
+            r"`test\.steadiness\.rounded\.changed` is m",
+        ),
+        (
+            '{"test": {"images": 3, "steadiness": {"rounded": {"changed": null}}}}',
+            r"`test\.steadiness\.rounded\.changed` must be a number. Received: 'None'",
+        ),
     ],
 )
 def test_what_is_no_measure_is_named(tmp_path, content, message):

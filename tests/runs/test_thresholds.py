@@ -16,6 +16,7 @@ from mcar_tf.runs.thresholds import (
 
 CLASSES = ("cat", "dog")
 CONFIG = FitConfig(image_size=64, top_n=2)
+GOOD = '"thresholds": {"cat": 0.5, "dog": 0.5}'
 
 
 @pytest.fixture
@@ -88,6 +89,15 @@ def test_thresholds_of_an_older_version_do_not_decide(calibrated, weights):
 
 
 @pytest.mark.parametrize(
+    "chosen", [7, None, {"weights": "x", "options": 7}, {"weights": "x", "options": None}]
+)
+def test_thresholds_that_do_not_say_what_they_were_chosen_for_do_not_decide(calibrated, weights, chosen):
+    content = json.loads((calibrated / "thresholds.json").read_text()) | {"chosen_for": chosen}
+    (calibrated / "thresholds.json").write_text(json.dumps(content))
+    assert "something that it does not tell" in find_thresholds(calibrated, CONFIG, CLASSES, weights).said
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", r"thresholds\.json is damaged"),
@@ -104,6 +114,14 @@ def test_thresholds_of_an_older_version_do_not_decide(calibrated, weights):
         ('{"thresholds": {"dog": 0.5, "cat": 0.5}}', "must name the run's 2 classes in order"),
         ('{"thresholds": {"dog": 0.5}}', "must name the run's 2 classes in order"),
         ('{"thresholds": [0.5, 0.5]}', "must name the run's 2 classes in order"),
+        (
+            f'{{{GOOD}, "temperature": "x"}}',
+            r"thresholds\.json: `temperature` must be a number from 0.01 to 100",
+        ),
+        (f'{{{GOOD}, "temperature": 0}}', "`temperature` must be a number from 0.01 to 100. Received: 0"),
+        (f'{{{GOOD}, "before": 7}}', "`before` must be an object with numbers of 0 to 1. Received: 7"),
+        (f'{{{GOOD}, "after": {{"OF1": "high"}}}}', "`after` must be an object with numbers of 0 to 1"),
+        (f'{{{GOOD}, "split": null}}', "`split` must be a text. Received: None"),
     ],
 )
 def test_damaged_thresholds_are_refused(tmp_path, weights, text, message):
