@@ -7,14 +7,16 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from pipelines.building.processes import end_with_parent
+
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
 def run_alone(function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-    """The function's result; if a signal ends the wait for it, the process ends too."""
+    """The function's result; if a signal ends the wait for it, or our process is killed, the other ends too."""
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as executor:
         try:
             return executor.submit(function, *args, **kwargs).result()
         except BaseException:  # otherwise leaving the `with` block would wait for the process

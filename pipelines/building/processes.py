@@ -67,7 +67,7 @@ _counter: Any = None  # in a worker: how many pictures all of them have done
 def _start_worker(counter: Any) -> None:
     global _counter
     _counter = counter
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends us
     load_tensorflow()
     import tensorflow as tf
@@ -75,12 +75,16 @@ def _start_worker(counter: Any) -> None:
     tf.config.set_visible_devices([], "GPU")  # otherwise every process would take memory on it
 
 
-def _leave_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when its parent ends: if the parent was killed, we might write into another build."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _finish_in_worker(task: ShardTask) -> BuiltShard:

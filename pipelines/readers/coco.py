@@ -202,7 +202,29 @@ def read_instances(path: Path, find_size: FindSize | None = None, content: Any =
             owner = dataclasses.replace(owner, width=width, height=height)
             images[owner.id] = by_text[str(owner.id)] = owner
         objects.setdefault(owner.id, []).append((category, _box(where, entry.get("bbox"), owner)))
+    heading = _find_heading(content["categories"], categories, objects)
+    if heading is not None:
+        remarks.append(
+            f"{path.name}: the category `{categories.pop(heading)}` is no class: it is the supercategory of all"
+            " others, and no object has it"
+        )
     return Instances(dict(sorted(categories.items())), list(images.values()), objects, remarks)
+
+
+def _find_heading(
+    entries: list[dict[str, Any]],
+    categories: Mapping[int, str],
+    objects: Mapping[int | str, list[tuple[int, Box | None]]],
+) -> int | None:
+    """The category that only stands above all others, as Roboflow writes one; None if there is none."""
+    if len(categories) < 2:
+        return None
+    used = {category for of_image in objects.values() for category, _ in of_image}
+    for category, name in categories.items():
+        others = [entry for entry in entries if entry["name"] != name]
+        if category not in used and all(entry.get("supercategory") == name for entry in others):
+            return category
+    return None
 
 
 def labels_of(

@@ -6,7 +6,7 @@ import difflib
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipelines.files import naming
@@ -21,9 +21,13 @@ CELLS = {"1": PRESENT, "0": ABSENT, "-1": DIFFICULT, "": UNKNOWN}  # in a column
 CELLS |= {"1.0": PRESENT, "0.0": ABSENT, "-1.0": DIFFICULT}  # as pandas writes a column that has gaps
 WORDS = {"true": PRESENT, "false": ABSENT, "yes": PRESENT, "no": ABSENT, "y": PRESENT, "n": ABSENT}
 WORDS |= {"t": PRESENT, "f": ABSENT}
+LETTERS = {word for word in WORDS if len(word) == 1}
 SAMPLED = 1000  # rows, from which the columns are guessed
 FIELD_BYTES = 2**20  # at most so many in one cell
 SPLIT_COLUMNS = ("split", "is_valid", "partition", "subset")
+NAMELESS = re.compile("|Unnamed: [0-9]+")  # a column without a name, in a file and as pandas writes it again
+# What Label Studio's CSV says of the work, besides the labels.
+LABEL_STUDIO = {"id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time"}
 # Labels that mean "none of the classes", if they never stand beside another label.
 NONE_LABELS = ("No Finding", "no finding", "none", "None")
 # Columns by which a table of CheXpert's is recognised: there, -1 says that the report was uncertain.
@@ -86,8 +90,7 @@ def read_layout(path: Path, told: Told) -> Layout:
     while len(header) > 1 and not header[-1] and rows and all(len(row) == len(header) - 1 for row in rows):
         header.pop()
         remarks.append("the header has one empty field more than the rows")
-    if len(set(header)) < len(header):
-        twice = next(column for column in header if header.count(column) > 1)
+    if twice := next((column for column in header if column and header.count(column) > 1), None):
         raise ValueError(f"{path} has two columns `{twice}`. Rename or remove one of them.")
     check_columns(path, header, told)
     layout = _own(path, header, rows, told) if _is_own(header, told) else _guess(path, header, rows, told)
@@ -99,14 +102,14 @@ def read_layout(path: Path, told: Told) -> Layout:
 
 
 def read_lines(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of each row that is not blank, the header first."""
+    """(line number, cells) of each row with something in one of its cells, the header first."""
     csv.field_size_limit(FIELD_BYTES)
     before = 0  # the last line of the row before
     with open(path, newline="", encoding=encoding) as file, naming(path):
         reader = csv.reader(file, strict=True, delimiter=delimiter)
         try:
             for cells in reader:
-                if cells:
+                if any(cells):  # Excel writes lines of commas for rows that were emptied
                     yield reader.line_num, cells
                 before = reader.line_num
         except UnicodeDecodeError as error:
@@ -158,7 +161,8 @@ def _is_own(header: Sequence[str], told: Told) -> bool:
 
 def _own(path: Path, header: list[str], rows: list[list[str]], told: Told) -> Layout:
     split = next((name for name in ("split", "is_valid") if name in header), None)
-    others = [c for c in header if c not in (*COLUMNS, split, told.group_column)]
+    used = {*COLUMNS, split, told.group_column}
+    others = [c for c in header if c not in used and not NAMELESS.fullmatch(c)]
     joins_labels = "labels" in header
     class_columns: list[str] = []
     ignored = others
@@ -194,7 +198,7 @@ def _own(path: Path, header: list[str], rows: list[list[str]], told: Told) -> La
         file="file",
         labels="labels" if joins_labels else None,
         class_columns=tuple(class_columns),
-        ignored=tuple(ignored),
+        ignored=_not_read(header, {*used, *class_columns}),
         cells=cells,
         minus_one_told=told.minus_one is not None,
         separator=told.separator or SEPARATOR,
@@ -212,7 +216,9 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
     cells_of = functools.partial(_cells_of, header, rows)
     file = told.file_column or _find_file(path, header, rows)
     split = next((c for c in header if c in SPLIT_COLUMNS), None)
-    others = [c for c in header if c and c not in (file, split, told.group_column)]
+    others = [c for c in header if not NAMELESS.fullmatch(c) and c not in (file, split, told.group_column)]
+    if set(header) >= LABEL_STUDIO:
+        others = [c for c in others if c not in LABEL_STUDIO]
     cells = CELLS | WORDS | {"-1": told.minus_one or DIFFICULT, "-1.0": told.minus_one or DIFFICULT}
     of_classes = [c for c in others if _is_of_a_class(cells_of(c), cells)]
     # A column of 0 and 1 beside others of 0 and 1 is a class, whatever its name.
@@ -238,7 +244,8 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
             raise ValueError(
                 f"{path} has no column whose name says labels, and none of 0 and 1 for a class:"
                 f" --labels-column says which holds the labels. It has {listed(header)}.{_no_header(header)}"
-                f"{_first_rows(rows)}"
+                f"{_first_rows(rows)}. A column for a class holds 1 and 0, True and False or yes and no, and nothing"
+                " where nobody knows."
             )
         if not minus_one_told and set(class_columns) >= CHEXPERT:
             minus_one_told = True
@@ -252,7 +259,7 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
         file=file,
         labels=labels,
         class_columns=tuple(class_columns),
-        ignored=tuple(c for c in header if c and c not in used),
+        ignored=_not_read(header, used),
         cells=cells,
         minus_one_told=minus_one_told,
         separator=separator,
@@ -300,6 +307,10 @@ def _cells_of(header: list[str], rows: list[list[str]], column: str) -> list[str
     return [row[place].strip() for row in rows if len(row) == len(header)]
 
 
+def _not_read(header: list[str], used: Collection[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(column or "one without a name" for column in header if column not in used))
+
+
 def _find_labels(path: Path, columns: list[str]) -> str | None:
     found = [column for column in columns if plain(column) in LABEL_NAMES]
     if len(found) > 1:
@@ -310,8 +321,13 @@ def _find_labels(path: Path, columns: list[str]) -> str | None:
 
 
 def _is_of_a_class(cells: list[str], known: dict[str, str]) -> bool:
-    """Whether a column says if each picture shows a class: so do most of its cells that are not blank."""
+    """Whether a column says if each picture shows a class: so do most of its cells that are not blank.
+
+    If it has letters, all of them do: `F` beside `M` is no `False`.
+    """
     filled = [cell for cell in cells if cell]
+    if not LETTERS.isdisjoint(map(str.lower, filled)):
+        return all(cell in known or cell.lower() in WORDS for cell in filled)
     good = sum(cell in known or cell.lower() in WORDS for cell in filled)
     return bool(filled) and 2 * good > len(filled)
 
@@ -336,8 +352,10 @@ def _say_of_labels(column: str, cells: list[str]) -> list[str]:
     """What is worth saying about the cells of labels, for a person."""
     if cells and all(re.fullmatch("[0-9]+", cell.strip()) for cell in cells):
         return [f"the labels in {column} are numbers, which become the names of the classes"]
-    if any(cell.strip()[:1] in ("[", "{") for cell in cells):
-        return [f"lists in {column}, as in {cells[0].strip():.40}, are read as lists"]
+    if (
+        example := next((cell.strip() for cell in cells if cell.strip()[:1] in ("[", "{")), None)
+    ) is not None:
+        return [f"lists in {column}, as in {example:.40}, are read as lists"]
     return []
 
 

@@ -65,19 +65,19 @@ class Csv(Table):
         labels_of_row = self._from_columns() if layout.class_columns else self._from_cells()
         file, group = place[layout.file], None if layout.group is None else place[layout.group]
         splits: dict[str, str] = {}  # as the table names them -> as we do
-        lines = read_lines(self.path, layout.encoding, layout.delimiter)
+        lines, columns = read_lines(self.path, layout.encoding, layout.delimiter), len(layout.header)
         _, header = next(lines)
         for line, cells in lines:
             if cells == header:
                 raise ValueError(
                     f"{self._where(line)}: the header stands here again, as where files were joined. Remove it."
                 )
-            if len(cells) == len(place) + 1 and not cells[-1].strip():
-                cells = without_empty_end(cells, len(place))
+            if len(cells) == columns + 1 and not cells[-1].strip():
+                cells = without_empty_end(cells, columns)
                 self.remark("some rows have one empty field more than the header")
-            if len(cells) != len(place):
+            if len(cells) != columns:
                 raise ValueError(
-                    f"{self._where(line)}: {len(cells)} fields, but {len(place)} in the header. Labels are separated"
+                    f"{self._where(line)}: {len(cells)} fields, but {columns} in the header. Labels are separated"
                     f" by `{self.separator}`, and a field with a comma in it is quoted."
                 )
             split = self.split

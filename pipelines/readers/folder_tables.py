@@ -228,7 +228,9 @@ class Yolo(Table):
         for found in (here / base / place, here / place, here / bare, here / base.name / place):
             if found.exists() and found.resolve().is_relative_to(self.folder.resolve()):
                 return found
-        raise FileNotFoundError(f"{self.path}: {place}, its `{key}`, is not in {here}.")
+        raise FileNotFoundError(
+            f"{self.path}: {place}, its `{key}`, is not in {here}. If there is no such split, remove the line."
+        )
 
 
 def _yolo_names(path: Path, names: Any) -> dict[int, str]:

@@ -87,12 +87,14 @@ class Place:
         folders: the folders in one of which the file lies.
         extension: what to append to the name.
         bare: whether to remove a prefix that Label Studio puts before the name and that the file lacks.
+        any_case: whether the name's ending may be in capitals on disk and not in the table, or the other way round.
     """
 
     drop: int = 0
     folders: tuple[str, ...] = ("",)
     extension: str = ""
     bare: bool = False
+    any_case: bool = False
 
     @functools.cached_property
     def is_plain(self) -> bool:
@@ -104,19 +106,22 @@ class Place:
         name = "/".join(_parts(file)[self.drop :]) if self.drop else file
         if self.bare:
             name = re.sub(UPLOADED, "", name)
-        for folder in self.folders:
-            yield os.path.join(folder, name) + self.extension if folder else name + self.extension
+        stem, ending = os.path.splitext(name + self.extension)
+        endings = dict.fromkeys((ending, ending.lower(), ending.upper())) if self.any_case else (ending,)
+        for folder, last in itertools.product(self.folders, endings):
+            yield os.path.join(folder, stem) + last if folder else stem + last
 
     def find(self, where: str, file: str, root: Path) -> str:
         """The path at which a row's file lies; if it is at none, the first of them; at two, a ValueError."""
-        if len(self.folders) == 1:
+        if len(self.folders) == 1 and not self.any_case:
             return next(self.paths(file))
         found = [path for path in self.paths(file) if os.path.isfile(root / path)]
-        if len(found) > 1:
-            raise ValueError(
-                f"{where}: {file!r:.80} may be {found[0]} or {found[1]}. Write the folder into the table, or --images"
-                " says which is meant."
-            )
+        for other in found[1:]:
+            if os.path.dirname(other) != os.path.dirname(found[0]):
+                raise ValueError(
+                    f"{where}: {file!r:.80} may be {found[0]} or {other}. Write the folder into the table, or"
+                    " --images says which is meant."
+                )
         return found[0] if found else next(self.paths(file))
 
     def describe(self) -> str:
@@ -127,6 +132,8 @@ class Place:
         if self.folders != ("",):
             shown = ", ".join(f"{folder}/" for folder in self.folders[:3] if folder)
             text += f" in {shown}{', ...' if len(self.folders) > 3 else ''}"
+        if self.any_case:
+            text += " (endings in capitals or not)"
         return text
 
 
@@ -156,29 +163,25 @@ def find_place(files: Sequence[str], root: Path, extension: str | None) -> Place
         extensions = [""]
     else:
         extensions = ["", *PICTURE_ENDINGS, *(ending.upper() for ending in PICTURE_ENDINGS)]
-    for bare, drop, ending in itertools.product((False, True), range(depth), extensions):
-        found = [
-            folder
-            for folder in folders
-            if any(
-                os.path.isfile(root / path) for path in Place(drop, (folder,), ending, bare).paths(files[0])
-            )
-        ]
-        whole = [f for f in found if all(_is_there(Place(drop, (f,), ending, bare), x, root) for x in files)]
+    ways = itertools.product((False, True), (False, True), range(depth), extensions)
+    for any_case, bare, drop, ending in ways:
+
+        def place(*folders: str) -> Place:
+            return Place(drop, folders, ending, bare, any_case)  # noqa: B023 - called in this turn only
+
+        found = [folder for folder in folders if _is_there(place(folder), files[0], root)]
+        whole = [f for f in found if all(_is_there(place(f), x, root) for x in files)]
         if whole:
             if len(whole) > 1 and "" not in whole:
                 raise ValueError(
                     f"{files[0]!r:.80} lies in {whole[0]}/ and in {whole[1]}/: --images says which is meant."
                 )
-            best = whole[0] if "" not in whole else ""
-            return Place(drop, (best,), ending, bare)
+            return place(whole[0] if "" not in whole else "")
         # The files lie in different folders: archives of many pictures unpack into several.
-        if found and all(_is_there(Place(drop, tuple(folders), ending, bare), x, root) for x in files):
-            used = [
-                f for f in folders if any(_is_there(Place(drop, (f,), ending, bare), x, root) for x in files)
-            ]
+        if found and all(_is_there(place(*folders), x, root) for x in files):
+            used = [f for f in folders if any(_is_there(place(f), x, root) for x in files)]
             siblings = [one for folder in used for one in _siblings(folder, folders) if one not in used]
-            return Place(drop, tuple(dict.fromkeys(used + siblings)), ending, bare)
+            return place(*dict.fromkeys(used + siblings))
     return None
 
 

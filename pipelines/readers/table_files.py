@@ -9,7 +9,7 @@ from pipelines.readers.csv_tables import open_csv
 from pipelines.readers.folder_tables import Yolo, find_class_folders
 from pipelines.readers.json_tables import open_json
 from pipelines.readers.rows import PICTURE_ENDINGS, Table, Told, split_named
-from pipelines.readers.xml_tables import Cvat, Voc, is_cvat
+from pipelines.readers.xml_tables import Cvat, Voc, find_annotations, is_cvat
 from pipelines.words import nearest, spell
 
 Opener = Callable[[Path, str | None, Told, Path | None], Table]
@@ -161,7 +161,7 @@ def _find_in_split_folders(source: Path, told: Told) -> list[Table] | None:
         found = _tables_in(folder)
         if len(found) == 1:
             tables.append(_open_table(found[0], split_named(folder.name), told))
-        elif (folder / "Annotations").is_dir() or any(folder.glob("*.xml")):
+        elif find_annotations(folder) or any(folder.glob("*.xml")):
             tables.append(Voc(folder, split_named(folder.name), told))
     if tables and len(tables) < len(folders):
         known = {table.split for table in tables}
@@ -172,7 +172,7 @@ def _find_in_split_folders(source: Path, told: Told) -> list[Table] | None:
 
 def _find_xml(source: Path, told: Told) -> list[Table] | None:
     for folder in (source, *sorted(source.glob("VOC*")), *sorted(source.glob("VOCdevkit/VOC*"))):
-        if (folder / "Annotations").is_dir():
+        if find_annotations(folder):
             return [Voc(folder, None, told)]
     if (source / "annotations.xml").is_file() and is_cvat(source / "annotations.xml"):
         return [Cvat(source / "annotations.xml", None, told)]

@@ -17,7 +17,8 @@ FILE_NAMES: tuple[str, ...] = (
     "filepath", "imagefile", "imgname", "imgpath", "picture", "photo", "id", "name",
 )
 LABEL_NAMES: tuple[str, ...] = (
-    "labels", "label", "tags", "tag", "findinglabels", "classes", "class", "categories", "category", "choices",
+    "labels", "label", "tags", "tag", "findinglabels", "classes", "class", "categories", "category", "choice",
+    "choices",
     "attributes", "attributeids", "targets", "target", "labelnames", "genres",
 )
 # fmt: on

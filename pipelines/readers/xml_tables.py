@@ -97,7 +97,7 @@ class Voc(Table):
 
     def __init__(self, path: Path, split: str | None, told: Told, folder: Path | None = None) -> None:
         super().__init__(path, split, told, folder or path)
-        self._annotations = path / "Annotations" if (path / "Annotations").is_dir() else path
+        self._annotations = find_annotations(path) or path
         main = path / "ImageSets" / "Main"
         lists = {split: main / f"{name}.txt" for split, name in DEVKIT_LISTS.items()}
         self._lists = {split: file for split, file in lists.items() if file.is_file()}
@@ -163,6 +163,14 @@ class Voc(Table):
         raise FileNotFoundError(
             f"{file}: no picture {file.stem}.jpg (or of another ending) in {self._folders[0]}."
         )
+
+
+def find_annotations(folder: Path) -> Path | None:
+    """The folder of the XML files in a folder like VOC's; None if there is none."""
+    for name in ("Annotations", "annotations", "annotations/xmls"):
+        if next((folder / name).glob("*.xml"), None):
+            return folder / name
+    return folder / "Annotations" if (folder / "Annotations").is_dir() else None
 
 
 def is_cvat(path: Path) -> bool:
