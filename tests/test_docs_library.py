@@ -13,6 +13,7 @@ PAGE = (ROOT / "docs" / "library.md").read_text()
 NOTEBOOK = json.loads((ROOT / "examples" / "library.ipynb").read_text())
 
 
+@pytest.mark.slow
 def test_the_pages_code_runs(untrained_run, tiny_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()

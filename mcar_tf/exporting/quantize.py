@@ -38,7 +38,7 @@ def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
         calibration: (S, S, 3) pictures of the file's input type, on which the activations' ranges are found.
 
     Raises:
-        ValueError: litert-quantizer is not installed, or there are no pictures.
+        ValueError: litert-quantizer is not installed, there are no pictures, or the network has too few convolutions.
     """
     try:
         from litert_quantizer import qtyping, quantizer
@@ -50,6 +50,11 @@ def quantize_tflite(content: bytes, calibration: Iterable[Array]) -> bytes:
         raise ValueError("`calibration` must hold at least one picture. Received: none")
 
     model = unpack(content)
+    if len(weights_of_global_pass(model)) <= FLOAT_CONVOLUTIONS:
+        raise ValueError(
+            f"int8 leaves the first {FLOAT_CONVOLUTIONS} convolutions of a network in float, and this one has no"
+            " others: use dynamic or float16."
+        )
     in_float = "|".join(re.escape(name) for name in first_convolutions(model))
     recipe = quantizer.Quantizer(pack(give_dead_channels_a_scale(model)))
     for op in CONVOLUTIONS:

@@ -183,7 +183,8 @@ def check_any_backbone(
             f"`backbone` takes images of {' and '.join(map(str, sorted(fixed)))} px, and has to take"
             f" {' and '.join(map(str, sorted(sides)))}: build it with keras.Input((None, None, 3))."
         )
-    check_glance(image_size, glance_size or image_size, local_size)
+    if glance_size is not None:
+        check_glance(image_size, glance_size, local_size)
 
 
 def _wrap(network: keras.Model, scaling: Callable[[keras.KerasTensor], keras.KerasTensor]) -> keras.Model:

@@ -52,15 +52,14 @@ def batch(encoded):
     }
 
 
-def build_model(top_n, seed=3, **options):
+def build_model(top_n, seed=3, backbone=None, **options):
     import keras
+    from little_network import little_network
 
     from mcar_tf.models.mcar import build_mcar
 
     keras.utils.set_random_seed(seed)
-    model = build_mcar(
-        len(CLASSES), "tiny_resnet", SIZE, top_n=top_n, **options, weights=None, backbone_width=0.5
-    )
+    model = build_mcar(len(CLASSES), backbone or little_network(), SIZE, top_n=top_n, **options, weights=None)
     kernel, bias = model.classifier.get_weights()
     model.classifier.set_weights([20 * kernel, bias])
     return model

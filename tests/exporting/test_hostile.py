@@ -18,7 +18,7 @@ from pipelines.headers import read_size
 
 CLASSES = ("cat", "dog", "sheep", "Tür", "potted plant")
 # The whole number of inputs is for the slow run.
-COUNTS = [150, pytest.param(2000, marks=pytest.mark.slow)]
+COUNTS = [60, pytest.param(2000, marks=pytest.mark.slow)]
 REFUSALS = (tf.errors.OpError, TypeError, ValueError)
 LONGEST_SECONDS = 10
 # What allocators and threads may come to hold beyond what they held after a tenth of the inputs.

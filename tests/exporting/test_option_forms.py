@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from little_network import little_network
 
 from mcar_tf.exporting.parity import looks_of
 from mcar_tf.exporting.saved_model import write_saved_model
@@ -38,7 +39,7 @@ OPTIONS["doubt"] = OPTIONS["glance"] | {"look_doubt": 2.96}  # two of the six pi
 def model(request):
     keras.utils.set_random_seed(3)
     model = build_mcar(
-        len(CLASSES), "tiny_resnet", top_n=3, weights=None, backbone_width=0.5, **OPTIONS[request.param]
+        len(CLASSES), little_network((8, 16, 16, 16, 16)), top_n=3, weights=None, **OPTIONS[request.param]
     )
     kernel, bias = model.classifier.get_weights()
     model.classifier.set_weights([5 * kernel, bias])
@@ -84,6 +85,12 @@ def test_a_file_for_phones_has_built_in_ops_and_the_models_numbers(model, pictur
         expected = tf.sigmoid(model.look_at(image, boxes)[:, 0])
         np.testing.assert_allclose(look_at(image=image, boxes=boxes)["probs"], expected, atol=1e-4)
     assert np.mean(same_boxes) > 0.8
+
+
+def test_a_network_that_would_stay_in_float_is_refused_in_8_bits(make_model):
+    model = make_model(top_n=0, backbone=little_network())
+    with pytest.raises(ValueError, match="int8 leaves the first 3 convolutions of a network in float"):
+        convert_tflite(model, "int8", np.zeros((1, 32, 32, 3), np.float32))
 
 
 def test_a_file_in_8_bits_is_near_the_model(model, pictures):

@@ -1,5 +1,6 @@
 """What a phone sees: one file of built-in ops that gives the model's numbers."""
 
+import functools
 import subprocess
 import sys
 
@@ -11,6 +12,12 @@ from mcar_tf.exporting.flatbuffer import op_name, unpack
 from mcar_tf.exporting.quantize import give_dead_channels_a_scale
 from mcar_tf.exporting.tflite import convert_tflite, list_ops, load_runner, write_tflite
 from mcar_tf.models.crop import crop_and_resize
+
+
+@pytest.fixture(scope="module")
+def make_model(make_model):
+    """With sums of residual blocks, and convolutions enough to tell what stays in float."""
+    return functools.partial(make_model, backbone="tiny_resnet", backbone_width=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +174,7 @@ def test_int8_quantizes_the_network_and_nothing_else(float32, int8):
     assert len(int8) < 0.6 * len(float32)
 
 
+@pytest.mark.slow
 def test_int8_gives_nearly_what_the_model_gives(make_model, batch):
     images = np.round(batch["image"])
     differences = []

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from little_network import little_network
 
 from mcar_tf.models import backbones
 from mcar_tf.models.backbone_table import BACKBONES
@@ -19,8 +20,7 @@ SIZE, CLASSES = 32, 5
 def small_model(**changes):
     keras.utils.set_random_seed(0)
     arguments = {
-        "backbone": "tiny_resnet",
-        "backbone_width": 0.25,
+        "backbone": little_network(),
         "image_size": SIZE,
         "weights": None,
         "top_n": 2,
@@ -277,7 +277,9 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
 def test_what_no_model_can_be_built_of_is_refused_before_anything_is_built(change, message, monkeypatch):
     monkeypatch.setattr("mcar_tf.models.mcar.build_backbone", lambda *a, **k: pytest.fail("built"))
     with pytest.raises(ValueError, match=message):
-        small_model(**change)
+        build_mcar(
+            CLASSES, **{"backbone": "tiny_resnet", "image_size": SIZE, "weights": None, "top_n": 2} | change
+        )
 
 
 # ----------------------------------------------------------------------------------------------- training

@@ -77,9 +77,12 @@ def test_the_glance_is_the_mean_of_whole_squares_and_regions_are_cut_from_the_wh
 
 
 def test_boxes_of_a_glance_are_found_to_the_pixel_of_the_whole_image(images):
-    model = small_model(image_size=2 * SIZE, glance_size=SIZE)
+    model, single = (
+        small_model(backbone="tiny_resnet", **sizes)
+        for sizes in ({"image_size": 2 * SIZE, "glance_size": SIZE}, {})
+    )
     large = np.repeat(np.repeat(images, 2, 1), 2, 2)  # the glance is the very image
-    boxes, plain = (m(x)["boxes"].numpy() for m, x in ((model, large), (small_model(), images)))
+    boxes, plain = (m(x)["boxes"].numpy() for m, x in ((model, large), (single, images)))
     np.testing.assert_array_equal(boxes * 2 * SIZE, np.rint(boxes * 2 * SIZE))
     # The same maps, upsampled with aligned corners to twice the pixels: within two pixels of the larger image.
     assert np.abs(boxes - plain).max() <= 2 / SIZE
@@ -355,7 +358,7 @@ def test_mixed_precision_and_xla_train_with_every_option(policy, compiled):
 def test_what_is_no_option_is_refused_before_anything_is_built(change, message, monkeypatch):
     monkeypatch.setattr("mcar_tf.models.mcar.build_backbone", lambda *a, **k: pytest.fail("built"))
     with pytest.raises(ValueError, match=message):
-        small_model(**change)
+        small_model(backbone="tiny_resnet", **change)
 
 
 @pytest.mark.parametrize("name", ["distill", "own_region"])

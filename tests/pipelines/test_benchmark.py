@@ -14,6 +14,7 @@ from pipelines.building.sets import build_set
 from pipelines.command import Terminated
 
 
+@pytest.mark.slow
 def test_every_way_is_measured_on_the_same_pictures(tmp_path, capsys):
     build_set(raw_set(tmp_path / "source", count=10), tmp_path / "data")
     words = ["--dataset", "tiny", "--data-dir", str(tmp_path / "data"), "--json", str(tmp_path / "rows.json")]

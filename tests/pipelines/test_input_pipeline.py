@@ -212,7 +212,7 @@ def test_a_cache_is_made_once_and_anew_for_another_size_or_file(split, tmp_path)
 @pytest.mark.parametrize(
     ("make", "flips"),
     [
-        (make_eval_dataset, 10),
+        (make_eval_dataset, 4),
         pytest.param(functools.partial(make_train_dataset, epoch=0), 50, marks=pytest.mark.slow),
     ],
 )
