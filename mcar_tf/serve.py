@@ -84,10 +84,9 @@ def listen(host: str, port: int) -> socket.socket:
             door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             door.bind((host, port))
             failing.pop_all()
-    except OSError as error:
-        raise ValueError(
-            f"Nobody can listen at {host}, port {port}: {error.strerror}. See --host, --port."
-        ) from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
+        why = error.strerror if isinstance(error, OSError) else "no such address"
+        raise ValueError(f"Nobody can listen at {host}, port {port}: {why}. See --host, --port.") from None
     return door
 
 

@@ -43,6 +43,28 @@ def test_a_port_that_is_taken_is_said():
             serve.listen("127.0.0.1", taken.getsockname()[1])
 
 
+def test_what_is_no_address_is_said():
+    for host in ("", "a" * 70, "no.such.host.invalid"):
+        with pytest.raises(ValueError, match=r"Nobody can listen at .*, port 8501: .*\. See --host"):
+            serve.listen(host, 8501)
+
+
+@needs_extra
+def test_of_two_servers_that_start_at_once_the_second_says_that_the_port_is_taken(monkeypatch, tmp_path):
+    from mcar_tf.serving import server
+
+    monkeypatch.setattr(server, "load_served_model", lambda folder: None)
+    monkeypatch.setattr(server, "make_server", lambda model, name, **limits: (None, None))
+    limits = {"batch_size": 1, "most_waiting": 1, "most_bytes": 1, "seconds": 1}
+    with (
+        serve.listen("127.0.0.1", 0) as first,
+        serve.listen("127.0.0.1", first.getsockname()[1]) as second,  # as long as neither listens
+    ):
+        first.listen()
+        with pytest.raises(ValueError, match=r"port \d+: Address already in use\. See --port"):
+            server.serve(tmp_path, second, "mcar", **limits)
+
+
 @needs_extra
 def test_an_export_without_a_saved_model_is_said(tmp_path):
     (tmp_path / "parity.json").write_text("{}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import prometheus_client
@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from mcar_tf.exporting.pages import PAGE_HEADERS, page_files
 from mcar_tf.serving import openapi
 from mcar_tf.serving.batching import Batcher, QueueFullError, Tensors
-from mcar_tf.serving.guard import App, Guard, Message, Receive, Send
+from mcar_tf.serving.guard import TOO_MUCH, App, Guard, Message, Receive, Send
 from mcar_tf.serving.rest import (
     RefusedError,
     format_classify,
@@ -73,9 +73,7 @@ class _Asking:
         try:
             answers = self._batcher.ask(signature, inputs)
         except QueueFullError:
-            raise RefusedError(
-                429, "Too many pictures wait already. Ask again later, or send fewer."
-            ) from None
+            raise RefusedError(429, TOO_MUCH) from None
         try:
             parts = await asyncio.gather(*(asyncio.wrap_future(answer) for answer in answers))
         except (ValueError, self._model.errors) as error:  # caused by this request alone: see `Batcher`
@@ -95,6 +93,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(AnyHTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)  # it goes on to `Guard`, which reports it
+    async def broken(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": "internal error"}, 500)
 
 
 class _Measured:
@@ -128,7 +130,7 @@ def _add_metrics(app: FastAPI, registry: CollectorRegistry, batcher: Batcher) ->
     waiting = Gauge("mcar_waiting", "Pictures that wait for the model.", registry=registry)
     waiting.set_function(lambda: batcher.waiting)
 
-    @app.get("/metrics", responses=openapi.TEXT, response_class=Response)
+    @app.get("/metrics", responses=openapi.METRICS, response_class=Response)
     def metrics() -> Response:
         text = prometheus_client.generate_latest(registry)
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
@@ -162,11 +164,14 @@ def _add_tensorflow_serving(app: FastAPI, model: ServedModel, ask: _Asking, path
         return JSONResponse(format_classify(outputs, model.labels, model.thresholds))
 
     for one in paths:
-        app.get(one, summary="Status")(status)
-        app.get(f"{one}/metadata", summary="Signatures")(metadata)
-        more: dict[str, Any] = {"responses": openapi.ANSWERS}
-        app.post(f"{one}:predict", openapi_extra=openapi.predict_body(model), **more)(predict)
-        app.post(f"{one}:classify", openapi_extra=openapi.CLASSIFY_BODY, **more)(classify)
+        told: dict[str, Any] = {"responses": openapi.ERRORS}
+        app.get(one, summary="Status", response_model=openapi.Status, **told)(status)
+        app.get(f"{one}/metadata", summary="Signatures", response_model=openapi.Metadata, **told)(metadata)
+        told = {"responses": openapi.MODEL_ERRORS}
+        body, answer = openapi.predict_body(model), openapi.Predictions | openapi.Outputs
+        app.post(f"{one}:predict", response_model=answer, openapi_extra=body, **told)(predict)
+        body = openapi.CLASSIFY_BODY
+        app.post(f"{one}:classify", response_model=openapi.Classes, openapi_extra=body, **told)(classify)
 
 
 def _add_uploads(app: FastAPI, model: ServedModel, ask: _Asking) -> None:
@@ -181,17 +186,34 @@ def _add_uploads(app: FastAPI, model: ServedModel, ask: _Asking) -> None:
         except BadPicture as error:
             return str(error)
 
-    @app.post("/look", responses=openapi.ANSWERS, openapi_extra=openapi.UPLOAD_BODY)
-    async def look(request: Request) -> Response:
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    async def receive(request: Request) -> list[tuple[str, bytes | str]]:
+        """The files' names, and what was read of each."""
+        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise RefusedError(400, "Send pictures as multipart/form-data, each as `images`.")
+        try:
+            async with request.form(max_files=MOST_UPLOADS, max_fields=MOST_UPLOADS) as form:
+                parts = form.multi_items()
+                uploads = [part for key, part in parts if key == "images" and isinstance(part, UploadFile)]
+                if not uploads or len(uploads) < len(parts):
+                    raise RefusedError(
+                        400, "Each part must be a file, with a file's name, and called `images`."
+                    )
+                # A client chooses the encoding of names, and some can hold what no other can.
+                names = [(upload.filename or "").encode(errors="replace").decode() for upload in uploads]
+                return [(name, await read(upload)) for name, upload in zip(names, uploads, strict=True)]
+        except UnicodeError:
+            raise RefusedError(400, "The names of the parts are not in the encoding that is said.") from None
+
+    @app.post(
+        "/look",
+        response_model=openapi.Look,
+        responses=openapi.MODEL_ERRORS,
+        openapi_extra=openapi.upload_body(MOST_UPLOADS),
+    )
+    async def look(request: Request) -> Response:
         started = time.perf_counter()
-        async with request.form(max_files=MOST_UPLOADS, max_fields=0) as form:
-            uploads = [part for part in form.getlist("images") if isinstance(part, UploadFile)]
-            if not uploads:
-                raise RefusedError(400, "There is no file among the parts named `images`.")
-            contents = [await read(upload) for upload in uploads]
-            names = [upload.filename or "" for upload in uploads]
+        uploads = await receive(request)
+        contents = [content for _, content in uploads]
         pictures = [content for content in contents if isinstance(content, bytes)]
         outputs: Tensors = {}
         if pictures:
@@ -202,8 +224,8 @@ def _add_uploads(app: FastAPI, model: ServedModel, ask: _Asking) -> None:
             for content in contents
         ]
         if all("error" in answer for answer in answers):
-            raise RefusedError(400, f"{names[0]!r:.100} {answers[0]['error']}")
-        named = [{"name": name, **answer} for name, answer in zip(names, answers, strict=True)]
+            raise RefusedError(400, f"{uploads[0][0]!r:.100} {answers[0]['error']}")
+        named = [{"name": name, **answer} for (name, _), answer in zip(uploads, answers, strict=True)]
         milliseconds = round(1000 * (time.perf_counter() - started), 1)
         return JSONResponse({"pictures": named, "milliseconds": milliseconds})
 
@@ -221,9 +243,9 @@ def describe(model: ServedModel, row: Tensors) -> dict[str, Any]:
 
 
 def _add_pages(app: FastAPI, model: ServedModel) -> None:
-    @app.get("/healthz")
-    async def health() -> dict[Literal["status"], str]:
-        return {"status": "ok"}
+    @app.get("/healthz", responses=openapi.ERRORS)
+    async def health() -> openapi.Health:
+        return openapi.Health(status="ok")
 
     settings = {
         "engine": "server",

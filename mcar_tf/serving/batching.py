@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -44,7 +45,7 @@ class Batcher:
         run: (signature, inputs) -> outputs, row for row.
         batch_size: the largest number of rows at a time.
         most_waiting: the largest number of waiting rows; more are refused.
-        note: called with the number of rows of each batch.
+        note: called with the number of rows of each computed batch, and the seconds that it took.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Batcher:
         run: Callable[[str, Tensors], Tensors],
         batch_size: int,
         most_waiting: int,
-        note: Callable[[int], None] = lambda rows: None,
+        note: Callable[[int, float], None] = lambda rows, seconds: None,
     ) -> None:
         self._run, self._batch_size, self._most_waiting, self._note = run, batch_size, most_waiting, note
         self._waiting: collections.deque[_Question] = collections.deque()
@@ -102,7 +103,6 @@ class Batcher:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            self._note(sum(question.rows for question in batch))
             if not self._answer(batch) and len(batch) > 1:
                 for question in batch:  # one of them is at fault, and must not affect the others
                     self._answer([question])
@@ -128,6 +128,7 @@ class Batcher:
     def _answer(self, batch: list[_Question]) -> bool:
         """Compute a batch; return whether that succeeded. A single question gets the error as its answer."""
         names = batch[0].inputs
+        started = time.perf_counter()
         try:
             inputs = {name: np.concatenate([question.inputs[name] for question in batch]) for name in names}
             outputs = self._run(batch[0].signature, inputs)
@@ -135,6 +136,7 @@ class Batcher:
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)
             return False
+        self._note(sum(question.rows for question in batch), time.perf_counter() - started)
         start = 0
         for question in batch:
             end = start + question.rows

@@ -17,10 +17,14 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 # Of a body that is too large, this much is read and discarded first: a client reads no answer while it is sending.
 DRAINED_BYTES, DRAINED_SECONDS = 256 * 2**20, 5
+MOST_BODIES = 16  # of the largest size, or as many bytes in more bodies, are held at a time
+
+TOO_MUCH = "Too much waits already. Ask again later, or send less."
 
 
 class Guard:
-    """Limits the bytes of a request's body and the seconds until its answer, including the time to read the body.
+    """Limits the bytes of a request's body, of all bodies together, and the seconds until an answer, including the
+    time to read the body.
 
     An error inside the application becomes status 500 and one line on standard error (with `MCAR_TF_TRACEBACK=1` the
     whole traceback).
@@ -33,6 +37,7 @@ class Guard:
 
     def __init__(self, app: App, most_bytes: int, seconds: float) -> None:
         self._app, self._most_bytes, self._seconds = app, most_bytes, seconds
+        self._held = 0  # bytes of the bodies that are being read or answered
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -45,11 +50,14 @@ class Guard:
         async def take() -> Message:
             nonlocal taken
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._most_bytes:
+            size = len(message.get("body", b""))
+            taken += size
+            self._held += size
+            crowded = self._held > MOST_BODIES * self._most_bytes
+            if crowded or taken > self._most_bytes:
                 if message.get("more_body"):
                     await _drain(receive)
-                raise too_large
+                raise RefusedError(429, TOO_MUCH) if crowded else too_large
             return message
 
         async def give(message: Message) -> None:
@@ -80,6 +88,8 @@ class Guard:
             problem = 500, "internal error"
         else:
             problem = None
+        finally:
+            self._held -= taken
         if problem and not started:
             await _answer(give, *problem)
 

@@ -1,26 +1,183 @@
-"""Schemas of the bodies of requests and answers, for `/openapi.json`."""
+"""Describe the bodies of requests and answers, for `/openapi.json`."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic takes Python's own from 3.12 on
 
 from mcar_tf.serving.served_model import ServedModel
 
-_ERROR = {
-    "content": {
-        "application/json": {
-            "schema": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
-        }
-    }
+# ------------------------------------------------------------------ answers
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # an answer holds what is described here, and nothing else
+
+
+class Error(_Answer):
+    """Why there is no other answer, in one line."""
+
+    error: str
+
+
+class Health(_Answer):
+    """That the server runs."""
+
+    status: Literal["ok"]
+
+
+class Code(_Answer):
+    """TensorFlow Serving's code of a state."""
+
+    error_code: str
+    error_message: str
+
+
+class State(_Answer):
+    """The state of one version of the model."""
+
+    version: str
+    state: str
+    status: Code
+
+
+class Status(_Answer):
+    """The states of the model's versions."""
+
+    model_version_status: list[State]
+
+
+class Spec(_Answer):
+    """Which model it is."""
+
+    name: str
+    signature_name: str
+    version: str
+
+
+class Metadata(_Answer):
+    """The model's signatures, as TensorFlow Serving describes them."""
+
+    model_spec: Spec
+    metadata: dict[Literal["signature_def"], dict[Literal["signature_def"], dict[str, Any]]]
+
+
+# ymin, xmin, ymax, xmax as fractions of the upright picture. Lists, as FastAPI writes wrong schemas for tuples.
+Box = Annotated[list[float], Field(min_length=4, max_length=4)]
+Scored = Annotated[list[str | float], Field(min_length=2, max_length=2)]  # a label and its score
+
+
+class Row(TypedDict, total=False):
+    """A picture's outputs; which of them there are depends on the signature."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    probs: list[float]
+    global_probs: list[float]
+    local_probs: list[float]
+    region_probs: list[list[float]]
+    boxes: list[Box]
+    box_classes: list[int]
+    box_probs: list[float]
+    classes: list[str]
+    scores: list[float]
+    valid: bool
+
+
+class Columns(TypedDict, total=False):
+    """The outputs of all pictures, each as one list."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    probs: list[list[float]]
+    global_probs: list[list[float]]
+    local_probs: list[list[float]]
+    region_probs: list[list[list[float]]]
+    boxes: list[list[Box]]
+    box_classes: list[list[int]]
+    box_probs: list[list[float]]
+    classes: list[list[str]]
+    scores: list[list[float]]
+    valid: list[bool]
+
+
+class Predictions(_Answer):
+    """What a predict request with `instances` gets."""
+
+    predictions: list[Row]
+
+
+class Outputs(_Answer):
+    """What a predict request with `inputs` gets."""
+
+    outputs: Columns
+
+
+class Classes(_Answer):
+    """For each picture, every label with its score, most probable first, and the labels that are present."""
+
+    results: list[list[Scored]]
+    present: list[list[str]]
+
+
+class Label(_Answer):
+    """A class that is present."""
+
+    name: str
+    prob: float
+
+
+class Picture(_Answer):
+    """What is in a picture."""
+
+    name: str
+    labels: list[Label]
+    probs: list[float]
+    global_probs: list[float]
+    boxes: list[Box]
+    box_classes: list[int]
+
+
+class Unreadable(_Answer):
+    """Why a file has no answer."""
+
+    name: str
+    error: str
+
+
+class Look(_Answer):
+    """The answers for an upload's files, in their order."""
+
+    pictures: list[Picture | Unreadable] = Field(min_length=1)
+    milliseconds: float
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+# What any request can get.
+ERRORS: Responses = {
+    413: {"description": "The body is too large.", "model": Error},
+    500: {"description": "Something broke in the server.", "model": Error},
+    503: _text("There are too many connections."),
 }
-ANSWERS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "It is no such request, or no picture; in one line.", **_ERROR},
-    413: {"description": "The body is too large.", **_ERROR},
-    429: {"description": "Too much waits already.", **_ERROR},
-    504: {"description": "It took too long.", **_ERROR},
-    "4XX": {"description": "Any other mistake.", **_ERROR},
+# What a request that asks the model can get besides.
+MODEL_ERRORS: Responses = ERRORS | {
+    400: {"description": "It is no such request, or no picture.", "model": Error},
+    429: {
+        "description": "Too many pictures wait already.",
+        "model": Error,
+        "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
+    },
+    504: {"description": "It took too long.", "model": Error},
 }
-TEXT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Prometheus' text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-}
+METRICS: Responses = ERRORS | {200: _text("Prometheus' text.")}
+
+# ------------------------------------------------------------------ requests
 
 _FILE = {
     "type": "object",
@@ -44,19 +201,21 @@ def _files(*ways: dict[str, Any]) -> dict[str, Any]:
 
 _ROWS = _files(_FILE, _object(encoded=_FILE))
 CLASSIFY_BODY = _json(_object(examples=_ROWS))
-UPLOAD_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": _object(
-                    images={"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
-                )
-                | {"additionalProperties": False}
-            }
-        },
+
+
+def upload_body(most: int) -> dict[str, Any]:
+    """The body of `/look`: up to `most` pictures."""
+    files = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": most,
+        "items": {"type": "string", "format": "binary"},
     }
-}
+    form = {
+        "schema": _object(images=files) | {"additionalProperties": False},
+        "encoding": {"images": {"contentType": "image/*"}},
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
 
 def predict_body(model: ServedModel) -> dict[str, Any]:

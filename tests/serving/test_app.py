@@ -195,7 +195,7 @@ def test_what_breaks_inside_is_500_without_a_word_of_it(make_client, pngs, capsy
 
     client = make_client(broken)
     response = client.post(PREDICT, json={"instances": [instance(pngs[0])]})
-    assert (response.status_code, "secret" in response.text) == (500, False)
+    assert (response.status_code, response.json()) == (500, {"error": "internal error"})
     assert "internal error: KeyError: 'secret'" in capsys.readouterr().err
 
 
@@ -244,3 +244,59 @@ def test_a_body_that_is_too_large_at_its_end_is_answered_at_once(make_client):
     response = make_client(most_bytes=1000).post(PREDICT, content=(b"x" * 600 for _ in range(2)))
     assert response.status_code == 413
     assert time.monotonic() - started < 3  # not after the five seconds that the rest of a body may take
+
+
+def form(name, encoding="utf-8", picture=b"text", boundary=b"x"):
+    """A form with one file, and its content type."""
+    head = b'Content-Disposition: form-data; name="images"; filename="' + name + b'"'
+    body = b"\r\n".join([b"--" + boundary, head, b"", picture, b"--" + boundary + b"--", b""])
+    return {
+        "content": body,
+        "headers": {"Content-Type": f"Multipart/Form-Data; charset={encoding}; boundary=x"},
+    }
+
+
+def test_files_may_have_any_name(client, pngs):
+    name = "Tür 文 <b>\u202e'.png"
+    picture = client.post("/look", **form(name.encode(), picture=pngs[0])).json()["pictures"][0]
+    assert picture["name"] == name
+    lone = client.post("/look", **form(rb"\ud800.png", "unicode_escape", picture=pngs[0])).json()["pictures"][
+        0
+    ]
+    assert lone["name"] == "?.png"
+    assert (
+        client.post("/look", **form("\u202e.png".encode())).json()["error"].startswith("'\\u202e.png' is not")
+    )
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "idna", "rot13", "utf-16", "none-such"])
+def test_encodings_that_names_are_not_in_get_an_answer(client, encoding):
+    response = client.post("/look", **form(b"\xff.png", encoding))
+    assert (response.status_code, set(response.json())) == (400, {"error"})
+
+
+def test_class_names_may_be_html(client, pngs):
+    labels = client.post("/look", files={"images": pngs[0]}).json()["pictures"][0]["labels"]
+    settings = client.get("/settings.json").json()
+    assert "<b>rare & odd</b>" in settings["labels"]
+    assert "<b>" not in client.get("/").text
+    assert {label["name"] for label in labels} <= set(settings["labels"])
+
+
+@pytest.mark.parametrize("path", ["/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/page.css/", "/page.js%00"])
+def test_paths_lead_nowhere_but_to_the_page(client, path):
+    assert client.get(path, follow_redirects=False).status_code in (307, 404)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"files": {"image": b"x"}},
+        {"files": {"images": (None, b"x")}},  # a field, not a file
+        {"files": {"images": b"x"}, "data": {"more": "x"}},
+    ],
+)
+def test_parts_that_are_no_pictures_are_said(client, parts):
+    response = client.post("/look", **parts)
+    assert response.status_code == 400
+    assert response.json() == {"error": "Each part must be a file, with a file's name, and called `images`."}
