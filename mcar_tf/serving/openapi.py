@@ -211,9 +211,14 @@ def upload_body(most: int) -> dict[str, Any]:
         "maxItems": most,
         "items": {"type": "string", "format": "binary"},
     }
+    named = {
+        "required": True,
+        "schema": {"type": "string"},
+        "example": 'form-data; name="images"; filename="a.jpg"',
+    }
     form = {
         "schema": _object(images=files) | {"additionalProperties": False},
-        "encoding": {"images": {"contentType": "image/*"}},
+        "encoding": {"images": {"contentType": "image/*", "headers": {"Content-Disposition": named}}},
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
