@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelines.files import naming
 from pipelines.readers.labels import find_separator
-from pipelines.readers.rows import PICTURE_ENDINGS, SEPARATOR, Told, clean
+from pipelines.readers.rows import PICTURE_ENDINGS, SEPARATOR, Told, clean, split_named
 from pipelines.readers.values import FILE_NAMES, LABEL_NAMES, check_columns, plain
 from pipelines.words import listed, nearest
 
@@ -215,7 +215,7 @@ def _own(path: Path, header: list[str], rows: list[list[str]], told: Told) -> La
 def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> Layout:
     cells_of = functools.partial(_cells_of, header, rows)
     file = told.file_column or _find_file(path, header, rows)
-    split = next((c for c in header if c in SPLIT_COLUMNS), None)
+    split = _find_split(header, rows, {file, told.labels_column, told.group_column})
     others = [c for c in header if not NAMELESS.fullmatch(c) and c not in (file, split, told.group_column)]
     if set(header) >= LABEL_STUDIO:
         others = [c for c in others if c not in LABEL_STUDIO]
@@ -300,6 +300,17 @@ def _find_file(path: Path, header: list[str], rows: list[list[str]]) -> str:
         f"{path} has no column `file`. {has}{hint} --file-column names the column of the pictures."
         f"{_no_header(header)}{_first_rows(rows)}"
     )
+
+
+def _find_split(header: list[str], rows: list[list[str]], used: Collection[str | None]) -> str | None:
+    """The column that names the split of each row: by its name, or as the only one whose cells name splits."""
+    columns = [column for column in header if column and column not in used]
+    named = [column for column in columns if column.lower() in SPLIT_COLUMNS]
+    others = [column for column in columns if plain(column) not in LABEL_NAMES]
+    by_cells = [c for c in others if (cells := _cells_of(header, rows, c)) and all(map(split_named, cells))]
+    if not named and len(by_cells) > 1:
+        raise ValueError(f"{listed(by_cells)} both name splits: rename one of them `split`, or remove one.")
+    return next(iter(named or by_cells), None)
 
 
 def _cells_of(header: list[str], rows: list[list[str]], column: str) -> list[str]:

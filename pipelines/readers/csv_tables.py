@@ -103,7 +103,7 @@ class Csv(Table):
         return f"{self.path}, line {line}"
 
     def _split_of(self, line: int, named: str) -> str:
-        column = self._layout.split
+        column = str(self._layout.split).lower()
         if column == "is_valid":
             if named.lower() not in IS_VALID:
                 raise ValueError(

@@ -54,6 +54,8 @@ class Coco(Table):
     def __init__(
         self, path: Path, split: str | None, told: Told, folder: Path | None, content: dict[str, Any]
     ) -> None:
+        if folder is None and path.parent.name.lower() == "annotations":
+            folder = path.parent.parent  # in COCO's layout, pictures lie in folders beside this one
         super().__init__(path, split, told, folder)
         self._content: dict[str, Any] | None = content
         self._lacks_sizes = False

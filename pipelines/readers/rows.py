@@ -13,10 +13,12 @@ SameName = Literal["one", "several"]  # whether files of one name in several cla
 SEPARATOR = ";"  # between the labels of one cell, unless the user says or the table shows otherwise
 SPLIT_NAMES = {
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
 }
 # fmt: off
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".jfif", ".jpe",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ SHAPES: dict[str, Opener] = {
 }
 IN_FOLDERS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")  # looked for in a folder
 # Parts of the names of files that lie beside a table but are not tables.
-BESIDE = ("class-descriptions", "list_eval_partition", "list_bbox", "list_landmarks")
+BESIDE = ("notes.json", "class-descriptions", "list_eval_partition", "list_bbox", "list_landmarks")
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -79,7 +80,7 @@ def _open_source(source: Path, told: Told) -> list[Table]:
         return [_open_table(found[0], None, told)]
     if found:
         return _check_alike(_open_one_a_split(source, found, told), told)
-    for find in (_find_celeba, _find_in_split_folders, _find_xml, _find_yolo, _find_data_folder):
+    for find in (_find_celeba, _find_in_split_folders, _find_coco, _find_xml, _find_yolo, _find_data_folder):
         if tables := find(source, told):
             return _check_alike(tables, told)
     if tables := find_class_folders(source, told):
@@ -102,9 +103,13 @@ def _what_there_is(folder: Path) -> str:
             " It looks like YOLO's, but for data.yaml: write one with `names: [cat, dog]`, the classes in the order"
             " of their numbers, and `train: images/train`."
         )
-    if any(name.lower().endswith(PICTURE_ENDINGS) for name in names):
+    if _has_pictures(folder):
         return " There are pictures in it, and nothing says what they show."
     return ""
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(name.lower().endswith(PICTURE_ENDINGS) for name in os.listdir(folder))
 
 
 def _open_table(path: Path, split: str | None, told: Told, folder: Path | None = None) -> Table:
@@ -131,10 +136,10 @@ def _tables_in(folder: Path) -> list[Path]:
         )
 
 
-def _open_one_a_split(source: Path, found: list[Path], told: Told) -> list[Table]:
+def _open_one_a_split(source: Path, found: list[Path], told: Told, folder: Path | None = None) -> list[Table]:
     """One table per split, named after it; with Parquet, several: `train-00000-of-00002.parquet`."""
     parquet = all(path.suffix.lower() == ".parquet" for path in found)
-    stems = [path.stem.removeprefix("instances_") for path in found]
+    stems = [re.sub("[0-9]+$", "", path.stem.removeprefix("instances_")) for path in found]
     stems = [stem.partition("-")[0] for stem in stems] if parquet else stems
     splits = [split_named(stem) for stem in stems]
     if None in splits or (not parquet and len(set(splits)) < len(splits)):
@@ -142,7 +147,7 @@ def _open_one_a_split(source: Path, found: list[Path], told: Told) -> list[Table
             f"{source} holds {', '.join(path.name for path in found[:6])}: name the one to read, or have one a"
             " split, named train, val and test."
         )
-    return [_open_table(path, split, told) for path, split in zip(found, splits, strict=True)]
+    return [_open_table(path, split, told, folder) for path, split in zip(found, splits, strict=True)]
 
 
 def _find_celeba(source: Path, told: Told) -> list[Table] | None:
@@ -170,7 +175,23 @@ def _find_in_split_folders(source: Path, told: Told) -> list[Table] | None:
     return tables or None
 
 
+def _find_coco(source: Path, told: Told) -> list[Table] | None:
+    """The JSON files of COCO's layout, `annotations/instances_train2017.json`, with pictures in folders beside it."""
+    folder = source / "annotations"
+    found = [path for path in _tables_in(folder) if path.suffix.lower() == ".json"] if folder.is_dir() else []
+    found = [path for path in found if path.name.startswith("instances_")] or found
+    if len(found) == 1:
+        return [_open_table(found[0], None, told, source)]
+    return _open_one_a_split(folder, found, told, source) if found else None
+
+
 def _find_xml(source: Path, told: Told) -> list[Table] | None:
+    if (
+        source.name.lower() == "annotations"
+        and not _has_pictures(source)
+        and next(source.glob("*.xml"), None)
+    ):
+        source = source.parent
     for folder in (source, *sorted(source.glob("VOC*")), *sorted(source.glob("VOCdevkit/VOC*"))):
         if find_annotations(folder):
             return [Voc(folder, None, told)]

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from label_shapes import pictures, voc_xml, write
+from label_shapes import coco_of, pictures, voc_xml, write
+from miniature import jpeg
 
 from pipelines.readers.table import read_table
 
@@ -116,3 +117,64 @@ def test_vocs_folders_may_have_small_letters(tmp_path, folder):
         write(tmp_path / folder / f"{name}.xml", voc_xml(name, objects))
     raw = read_table(tmp_path, **WHOLE)
     assert labels_of(raw) == {"images/a.jpg": {"cat"}, "images/b.jpg": {"cat", "dog"}}
+
+
+@pytest.mark.parametrize("column", ["Split", "set"])
+def test_a_column_of_splits_is_known_by_its_name_or_its_cells(tmp_path, column):
+    pictures(tmp_path, "abc")
+    rows = ("a.jpg,cat,Training", "b.jpg,dog,Val", "c.jpg,cat,TEST")
+    raw = read_table(write(tmp_path / "t.csv", f"image,label,{column}", *rows))
+    assert {split: [s.id for s in samples()] for split, samples in raw.splits.items()} == {
+        "train": ["a.jpg"],
+        "test": ["c.jpg"],
+        "validation": ["b.jpg"],
+    }
+    assert f"split = {column}" in raw.read_as
+
+
+def test_labels_that_are_called_as_splits_are_no_splits(tmp_path):
+    pictures(tmp_path, "ab")
+    raw = read_table(write(tmp_path / "t.csv", "image,label", "a.jpg,train", "b.jpg,train"), **WHOLE)
+    assert labels_of(raw) == {"a.jpg": {"train"}, "b.jpg": {"train"}}
+
+
+def test_two_columns_of_splits_are_asked_about(tmp_path):
+    pictures(tmp_path, "ab")
+    path = write(tmp_path / "t.csv", "image,label,set,part", "a.jpg,cat,train,test", "b.jpg,cat,test,train")
+    with pytest.raises(ValueError, match="set, part both name splits: rename one of them `split`"):
+        read_table(path, **WHOLE)
+
+
+def test_folders_may_be_called_training_and_testing(tmp_path):
+    for split in ("Training", "Testing"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "1.jpg").write_bytes(jpeg(len(split + name) + ord(name[0])))
+    assert set(read_table(tmp_path, same_name="several").splits) == {"train", "test"}
+
+
+def test_cocos_layout_is_read_from_its_root_and_from_its_json(tmp_path):
+    pictures(tmp_path / "images" / "default")
+    json_file = write(tmp_path / "annotations" / "instances_default.json", json.dumps(coco_of("abcdef")))
+    for source in (tmp_path, tmp_path / "annotations", json_file):
+        raw = read_table(source, **WHOLE)
+        assert raw.read_as.startswith("COCO's lists: file = file_name in images/default/")
+        assert labels_of(raw)["images/default/b.jpg"] == {"cat", "dog"}
+
+
+def test_cocos_layout_may_have_a_json_for_each_split(tmp_path):
+    for split, names in {"train2017": "abcd", "val2017": "ef"}.items():
+        pictures(tmp_path / split, names)
+        write(tmp_path / "annotations" / f"instances_{split}.json", json.dumps(coco_of(names)))
+        write(tmp_path / "annotations" / f"captions_{split}.json", "{}")
+    raw = read_table(tmp_path)
+    assert {split: [s.id for s in samples()] for split, samples in raw.splits.items()} == {
+        "train": [f"train2017/{name}.jpg" for name in "abcd"],
+        "validation": [f"val2017/{name}.jpg" for name in "ef"],
+    }
+
+
+def test_the_folder_of_vocs_xml_may_be_named_itself(tmp_path):
+    pictures(tmp_path / "JPEGImages", "a")
+    write(tmp_path / "Annotations" / "a.xml", voc_xml("a", ["cat"]))
+    assert labels_of(read_table(tmp_path / "Annotations", **WHOLE)) == {"JPEGImages/a.jpg": {"cat"}}

@@ -73,8 +73,8 @@ def folders(root, **pictures):
     ("pictures", "message"),
     [
         (
-            {"Training__cat__a": 1, "Training__dog__b": 2, "Testing__cat__c": 3, "Testing__dog__d": 4},
-            "not read as classes (Testing, Training): no picture lies in one of them, only in folders below",
+            {"Lernen__cat__a": 1, "Lernen__dog__b": 2, "Pruefen__cat__c": 3, "Pruefen__dog__d": 4},
+            "not read as classes (Lernen, Pruefen): no picture lies in one of them, only in folders below",
         ),
         ({"train__a": 1, "val__b": 2, "holdout__c": 3}, "`train` is the name of a split"),
         ({"train__train__a": 1, "train__cat__b": 2, "test__cat__c": 3}, "`train` is the name of a split"),
