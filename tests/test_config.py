@@ -16,6 +16,8 @@ from mcar_tf.config import (
     read_config,
 )
 
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
 
 def test_options_say_themselves_what_is_recorded_and_what_may_change():
     assert NOT_RECORDED == ("out_dir", "resume", "overwrite", "compare_baseline")
@@ -265,3 +267,31 @@ def test_the_line_about_the_recipe_says_in_what_a_run_differs(words, line):
 def test_a_share_of_the_epochs_leaves_some_to_both_looks(share, epochs, looks_once):
     with pytest.raises(ValueError, match=rf"one-look-share.* {share} of {epochs} epochs are {looks_once}:"):
         FitConfig(one_look_share=float(share), epochs=int(epochs)).check_values()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_says_its_command_and_its_result(path):
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert head[1].startswith(f"# python -m mcar_tf.fit --config configs/{path.name} --source ")
+    assert any(line.startswith("# Result here: ") for line in head)
+    config = parse_fit_config(["--config", str(path)])
+    assert path.stem.startswith(f"{config.dataset}-{config.backbone}-{config.image_size}")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_with_a_glance_says_what_an_answer_costs(path):
+    config = parse_fit_config(["--config", str(path)])
+    said = re.search(r"\((\d+)² \+ (\d) x (\d+)²\) / (\d+)² = (0\.\d\d) plain looks", path.read_text())
+    if config.glance_size is None:
+        assert said is None
+        return
+    numbers = [int(part) for part in said.groups()[:4]]
+    assert numbers == [config.glance_size, config.top_n, config.local_size, config.image_size]
+    glance, regions, local, image = numbers
+    assert float(said[5]) == round((glance**2 + regions * local**2) / image**2, 2)
+
+
+def test_each_set_and_network_of_the_paper_has_a_config_with_a_glance():
+    configs = [read_config(path) for path in CONFIGS]
+    found = {(config.dataset, config.backbone) for config in configs if config.glance_size}
+    assert found == {(data, net) for data in ("coco", "voc2007") for net in ("mobilenet_v2", "resnet101")}
