@@ -565,3 +565,25 @@ def test_boxes_are_the_same_for_the_same_class_only():
     other = {"boxes": np.array([[[0, 0, 1, 0.99], [0, 0, 0.5, 1]]]), "box_classes": np.array([[3, 2]])}
     assert load("compare_forms").same_boxes(one, other, 0.02) == 0.5
     assert load("compare_forms").same_boxes(one, other, 0.001) == 0.0
+
+
+def test_what_both_looks_saw_is_drawn_in_two_rows_a_picture(tiny_run, tmp_path, monkeypatch):
+    two_looks = load("two_looks")
+    config = tiny_run / "config.yaml"
+    config.write_text(config.read_text().replace("glance_size: null", "glance_size: 16"))
+    model = two_looks.load_run(tiny_run).model
+    assert (model.image_size, model.glance_size, model.local_size, model.top_n) == (32, 16, 16, 2)
+
+    two_looks.main([str(tiny_run), "--rows", "2", "0", "--out", str(tmp_path / "looks.png")])
+    with Image.open(tmp_path / "looks.png") as sheet:
+        width, height = sheet.size
+    assert width == 3 * two_looks.TILE  # the picture and its two regions
+    assert height > 4 * two_looks.TILE  # two rows for each of two pictures, with captions
+    # Each row's first tile is the whole picture: in 16 px as means of 2 x 2 px, then in 32 px.
+    assert two_looks.enlarge(np.array([[[0.6] * 3, [9.4] * 3]] * 2))[0, ::180, 0].tolist() == [1, 9]
+
+    config.write_text(
+        config.read_text().replace("top_n: 2", "top_n: 0").replace("glance_size: 16", "glance_size: null")
+    )
+    with pytest.raises(SystemExit, match="2"):
+        two_looks.main([str(tiny_run), "--out", str(tmp_path / "looks.png")])
