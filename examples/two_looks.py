@@ -1,7 +1,7 @@
 """Draw what a model's first look saw and what its second look saw: a run folder in, one picture out.
 
-    python -m mcar_tf.fit --image-size 128 --glance-size 64 --local-size 48 --out-dir runs/glance
-    python examples/two_looks.py runs/glance --out looks.png
+    python -m mcar_tf.fit
+    python examples/two_looks.py runs/digits-tiny_resnet --image-size 128 --glance-size 64 --out looks.png
 
 Each picture has two rows. Above: its pixels as the first look saw them, and the same pixels of each region, with the
 class that pointed there and its probability after the first look. Below: the whole picture, and the regions cut from
@@ -28,12 +28,19 @@ TILE = 180  # px
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Draw what a model's first and second look saw.")
     parser.add_argument("run", type=Path, help="run folder of a model that looks twice")
+    for name in ("image", "glance", "local"):
+        parser.add_argument(f"--{name}-size", type=int, help="in px (default: the run's)")
     parser.add_argument("--split", default="test", help="split of the run's set (default: test)")
     parser.add_argument("--rows", type=int, nargs="+", default=[0, 1], help="which of its pictures, from 0")
     parser.add_argument("--out", type=Path, required=True, help="picture to write")
     options = parser.parse_args(argv)
 
-    run = load_run(options.run)
+    run = load_run(
+        options.run,
+        image_size=options.image_size,
+        glance_size=options.glance_size,
+        local_size=options.local_size,
+    )
     if not run.model.top_n:
         parser.error(f"{options.run} looks once: it was trained with --top-n 0")
     manifest = load_manifest(run.config.data_dir, run.config.dataset)
