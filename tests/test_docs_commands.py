@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "exported" / "README.md", *sorted((ROOT / "d
 MODULES = {name: module for commands in COMMANDS.values() for name, (module, _) in commands.items()}
 # Options of programs that are not ours, and of the examples, which are run by tests/test_docs_export.py.
 OF_OTHERS = {
-    *("--logdir", "--rm", "--strict", "--directory", "--no-save", "--prefix", "--camera"),
+    *("--logdir", "--rm", "--strict", "--directory", "--no-save", "--prefix", "--camera", "--rows"),
     *(
         "--gpus-per-node",
         "--nodes",

@@ -52,14 +52,23 @@ def crop_and_resize_portable(images: tf.Tensor, boxes: tf.Tensor, size: int | tu
     row, row_fraction = _sample_positions(ymin, ymax, images_height, height)  # (B, N, h)
     column, column_fraction = _sample_positions(xmin, xmax, images_width, width)  # (B, N, w)
 
+    row_fraction = row_fraction[..., tf.newaxis, tf.newaxis]
+    column_fraction = column_fraction[..., tf.newaxis, tf.newaxis]
+    if isinstance(images_width, int) and 2 * width <= images_width:
+        # Twice as fast for small crops of a large image, which is not transposed then. For larger crops the way below
+        # is faster, because this one copies each pixel by itself.
+        upper = tf.gather(images, row, batch_dims=1)  # (B, N, h, W, 3)
+        lower = tf.gather(images, tf.minimum(row + 1, images_height - 1), batch_dims=1)
+        rows = upper + row_fraction * (lower - upper)
+        left = tf.gather(rows, column, axis=3, batch_dims=2)  # (B, N, h, w, 3)
+        right = tf.gather(rows, tf.minimum(column + 1, images_width - 1), axis=3, batch_dims=2)
+        return left + column_fraction[:, :, tf.newaxis, :, 0] * (right - left)
+
     # (B, H, W, 3) -> (B, W, H, 3), so that gathering whole columns copies long stretches of memory
     columns = tf.transpose(images, [0, 2, 1, 3])
-    column_fraction = column_fraction[..., tf.newaxis, tf.newaxis]
     left = tf.gather(columns, column, batch_dims=1)  # (B, N, w, H, 3)
     right = tf.gather(columns, tf.minimum(column + 1, images_width - 1), batch_dims=1)
     rows = tf.transpose(left + column_fraction * (right - left), [0, 1, 3, 2, 4])  # (B, N, H, w, 3)
-
-    row_fraction = row_fraction[..., tf.newaxis, tf.newaxis]
     upper = tf.gather(rows, row, batch_dims=2)  # (B, N, h, w, 3)
     lower = tf.gather(rows, tf.minimum(row + 1, images_height - 1), batch_dims=2)
     return upper + row_fraction * (lower - upper)

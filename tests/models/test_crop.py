@@ -23,7 +23,9 @@ def test_box_of_the_crops_own_size_gives_the_slice(crop):
 
 
 @pytest.mark.parametrize("crop", FORMS)
-@pytest.mark.parametrize(("height", "width", "size"), [(64, 64, 64), (96, 128, 48), (45, 33, (20, 31))])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(64, 64, 64), (96, 128, 48), (45, 33, (20, 31)), (30, 80, (40, 31))]
+)
 def test_crops_are_bilinear_with_aligned_corners(crop, height, width, size):
     rng = np.random.default_rng(1)
     images = rng.random((2, height, width, 3), np.float32)
