@@ -27,6 +27,7 @@ from typing import Any
 
 ROUNDING = 1e-4  # the last digits of an answer depend on the pictures that are computed with it
 MOST_PICTURES = 64
+PATIENCE = 300  # seconds to wait for an answer; the server gives up much sooner
 MEMORY, PROCESSOR = "process_resident_memory_bytes", "process_cpu_seconds_total"
 
 
@@ -150,7 +151,7 @@ class Load:
                 self.wrong.append(f"{body[:60]!r} got {status}")
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.host, timeout=60)
+        return http.client.HTTPConnection(self.host, timeout=PATIENCE)
 
     def read_metrics(self) -> dict[str, float]:
         """The server's metrics that have no labels."""

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import ClientDisconnect
 
 from mcar_tf.exporting.pages import PAGE_HEADERS, page_files
 from mcar_tf.serving import openapi
@@ -27,6 +28,7 @@ from mcar_tf.serving.served_model import DEFAULT_SIGNATURE, ServedModel
 from pipelines.pictures import BadPicture, read_picture, reading_threads
 
 MOST_UPLOADS = 64  # pictures in one upload
+HUNG_UP = 499  # nginx' status for a client that went away before it had sent its body
 
 
 def make_app(
@@ -93,6 +95,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(AnyHTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=HUNG_UP)  # for the metrics: nobody receives it
 
     @app.exception_handler(Exception)  # it goes on to `Guard`, which reports it
     async def broken(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from tensorflow.python.saved_model.loader_impl import parse_saved_model
 from mcar_tf.exporting.folder import LABELS, THRESHOLDS, check_checksums, find_saved_model
 from mcar_tf.runs.thresholds import DEFAULT_THRESHOLD
 from mcar_tf.serving.batching import Tensors
+from pipelines.pictures import read_picture
 from pipelines.reading import read_json_object
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -82,7 +83,8 @@ def load_served_model(folder: Path) -> ServedModel:
         _signatures=signatures,
     )
     grey = tf.io.encode_jpeg(np.full((64, 64, 3), 127, np.uint8)).numpy()
-    # The first call takes seconds, for which no client should have to wait.
+    # The first picture takes seconds, for which no client should have to wait.
+    read_picture(grey)
     probs = model.run(DEFAULT_SIGNATURE, {"encoded": np.array([grey], object)})["probs"]
     if probs.shape != (1, len(labels)):
         raise ValueError(f"{folder / LABELS} has {len(labels)} names, the model {probs.shape[1]} classes.")

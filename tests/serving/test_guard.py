@@ -81,3 +81,29 @@ def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch, sent):
         return answers
 
     assert asyncio.run(serve()) == (b"", b"HTTP/1.1 204 No Content\r\n")
+
+
+def test_a_client_that_hangs_up_is_no_error_of_ours(make_client, capsys):
+    app = make_client().app
+    messages = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    statuses = []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/models/mcar:predict",
+        "headers": [],
+        "query_string": b"",
+    }
+    asyncio.run(app(scope, receive, send))
+    assert statuses[0] == 499
+    assert capsys.readouterr().err == ""
