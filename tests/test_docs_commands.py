@@ -96,7 +96,13 @@ def test_a_documented_command_is_understood(module, words, monkeypatch):
 
 
 def test_every_option_named_in_the_pages_exists():
-    known = set().union(*(options_of(module) for module in MODULES.values())) | OF_OTHERS
+    of_commands = set().union(*(options_of(module) for module in MODULES.values()))
+    of_examples = {
+        option
+        for path in (ROOT / "examples").glob("*.py")
+        for option in re.findall(r'add_argument\(\s*"(--[\w-]+)"', path.read_text())
+    }
+    known = of_commands | of_examples | OF_OTHERS
     unknown = {}
     for page in PAGES:
         named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text()))
