@@ -158,7 +158,7 @@ def describe_data(config: FitConfig, manifest: Manifest) -> list[str]:
     if few and config.class_weights == "none":
         lines.append(
             f"{few:,} of the classes {'has' if few == 1 else 'have'} fewer than {FEW} pictures to learn from: more"
-            " pictures help most; with --class-weights auto, pictures of rare classes count more"
+            " pictures help most; --class-weights auto names rare classes more often, for less mAP (docs/worth.md)"
         )
     if VALIDATION not in shown:
         lines.append(

@@ -77,8 +77,8 @@ def test_what_will_be_learnt_is_told():
     assert describe_data(FitConfig(dataset="birds"), BIRDS) == [
         "birds: 2 classes; pictures: train 400, test 100; 0.8 labels a picture",  # 307 / 400
         "rarest in train: wren 7, crow 300",
-        "1 of the classes has fewer than 20 pictures to learn from: more pictures help most; with --class-weights"
-        " auto, pictures of rare classes count more",
+        "1 of the classes has fewer than 20 pictures to learn from: more pictures help most; --class-weights auto"
+        " names rare classes more often, for less mAP (docs/worth.md)",
         "no validation split: the last weights are the result, and no pictures are left to calibrate thresholds on;"
         " --val-fraction 0.1 holds some out",
     ]
