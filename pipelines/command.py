@@ -21,6 +21,7 @@ from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
 from pipelines.allocator import keep_freed_memory
 from pipelines.option_words import PlainFormatter, expected, explain, metavar, nearest_option, usage
+from pipelines.reading import read_yaml
 from pipelines.words import spell, typed
 
 Options = TypeVar("Options")
@@ -72,6 +73,7 @@ def parse_options(
     """
     parser = _make_parser(cls, module, description if isinstance(description, str) else "")
     words = _with_new_names(cls, sys.argv[1:] if argv is None else list(argv))
+    _check_config_files(words)
     if defaults_of:
         # Options that print and exit are left to the second parse, which knows these defaults.
         first = [
@@ -106,6 +108,15 @@ def _with_new_names(cls: type[Any], words: list[str]) -> list[str]:
             print(f"`{name}` is now `{new_names[name]}`", file=sys.stderr)
         renamed.append(new_names.get(name, name) + equals + value)
     return renamed
+
+
+def _check_config_files(words: Sequence[str]) -> None:
+    """Refuse a file of options that jsonargparse, which names no file and knows no limits, would stumble over."""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        path = Path(value if equals else "".join(words[place + 1 : place + 2]))
+        if name == "--config" and path.is_file() and not isinstance(read_yaml(path), dict):
+            raise ValueError(f"{path} holds no options: there must be one a line, such as `seed: 1`.")
 
 
 def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> Options:

@@ -68,8 +68,8 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file of plain values, lists and mappings.
 
     Raises:
-        ValueError: it is not YAML, is too large or nested too deeply, or repeats a value by an alias (`*name`); a few
-            lines of aliases can make billions of values.
+        ValueError: it is not YAML, is too large or nested too deeply, gives a name two values, or repeats a value by
+            an alias (`*name`); a few lines of aliases can make billions of values.
     """
     import yaml
 
@@ -78,6 +78,14 @@ def read_yaml(path: Path) -> Any:
             if self.check_event(yaml.AliasEvent):
                 raise yaml.YAMLError("it holds an alias, `*...`, where values stand by themselves")
             return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names: set[str] = set()
+            for name, _ in node.value:
+                if str(name.value) in names:
+                    raise yaml.YAMLError(f"it holds `{name.value}` twice")
+                names.add(str(name.value))
+            return super().construct_mapping(node, deep)
 
     text = read_text(path, MOST_YAML_BYTES)
     try:

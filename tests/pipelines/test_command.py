@@ -134,6 +134,30 @@ def test_a_file_of_many_options_takes_little_longer_than_a_file_of_one():
     assert all_of_them < 5 * one
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 99}]\n" for i in range(1, 99)),
+            "is not YAML: it holds an alias",
+        ),
+        ("[" * 100_000, "config.yaml"),
+        ("min_precision: 1" + "0" * 5000, "is not YAML: Exceeds the limit"),
+        ("min_precision: 0.5\nmin_precision: 0.9\n", "is not YAML: it holds `min_precision` twice"),
+        ("", "holds no options: there must be one a line, such as `seed: 1`"),
+        ("- 1", "holds no options"),
+        (b"caf\xe9: 1", "is damaged: it is not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("given", ["--config {}", "--config={}"])
+def test_a_file_of_options_that_is_none_is_named(tmp_path, text, message, given):
+    file = tmp_path / "config.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=message) as error:
+        parse_options(Renamed, given.format(file).split(" "), module="x", description="")
+    assert str(file) in str(error.value)
+
+
 def test_a_package_lists_its_commands():
     done = subprocess.run([sys.executable, "-m", "pipelines"], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
