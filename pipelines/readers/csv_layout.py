@@ -1,12 +1,13 @@
 """Find out from a CSV's header and first rows what each column says; where that can't be known, ask the user."""
 
+import collections
 import csv
 import dataclasses
 import difflib
 import functools
 import itertools
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.files import naming
@@ -90,12 +91,14 @@ def read_layout(path: Path, told: Told) -> Layout:
     while len(header) > 1 and not header[-1] and rows and all(len(row) == len(header) - 1 for row in rows):
         header.pop()
         remarks.append("the header has one empty field more than the rows")
-    if twice := next((column for column in header if column and header.count(column) > 1), None):
+    if twice := next((c for c, count in collections.Counter(header).items() if c and count > 1), None):
         raise ValueError(f"{path} has two columns `{twice}`. Rename or remove one of them.")
     check_columns(path, header, told)
     layout = _own(path, header, rows, told) if _is_own(header, told) else _guess(path, header, rows, told)
     if layout.labels is not None:
-        remarks += _say_of_labels(layout.labels, [c for c in _cells_of(header, rows, layout.labels) if c])
+        remarks += _say_of_labels(
+            layout.labels, [c for c in _cells_of(header, _places(header), rows, layout.labels) if c]
+        )
     return dataclasses.replace(
         layout, encoding=encoding, delimiter=delimiter, remarks=(*remarks, *layout.remarks)
     )
@@ -163,22 +166,24 @@ def _own(path: Path, header: list[str], rows: list[list[str]], told: Told) -> La
     split = next((name for name in ("split", "is_valid") if name in header), None)
     used = {*COLUMNS, split, told.group_column}
     others = [c for c in header if c not in used and not NAMELESS.fullmatch(c)]
-    joins_labels = "labels" in header
+    joins_labels, places = "labels" in header, _places(header)
+    missing = set(COLUMNS) - places.keys()
     class_columns: list[str] = []
     ignored = others
     if not joins_labels:
         class_columns = others if told.classes is None else list(told.classes)
         ignored = [] if told.classes is None else [c for c in others if c not in told.classes]
     for name in class_columns:
-        if name not in header:
+        if name not in places:
             raise ValueError(
                 f"{path} has neither a column `labels` nor one of the class `{name}`.{nearest(name, others)}"
             )
+    of_classes = set(class_columns)
     for column in others if told.classes is None else ignored:
-        for known in difflib.get_close_matches(column.lower(), set(COLUMNS) - set(header), 1, cutoff=0.8):
+        for known in difflib.get_close_matches(column.lower(), missing, 1, cutoff=0.8):
             raise ValueError(f"{path} has a column `{column}`. Did you mean `{known}`?")
-        is_class = _is_of_a_class(_cells_of(header, rows, column), CELLS)
-        if column in class_columns and plain(column) in LABEL_NAMES and not is_class:
+        is_class = _is_of_a_class(_cells_of(header, places, rows, column), CELLS)
+        if column in of_classes and plain(column) in LABEL_NAMES and not is_class:
             raise ValueError(
                 f"{path} has no column `labels`: --labels-column {column} says that `{column}` holds the labels."
             )
@@ -213,14 +218,15 @@ def _own(path: Path, header: list[str], rows: list[list[str]], told: Told) -> La
 
 
 def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> Layout:
-    cells_of = functools.partial(_cells_of, header, rows)
+    places = _places(header)
+    cells_of = functools.partial(_cells_of, header, places, rows)
     file = told.file_column or _find_file(path, header, rows)
     split = _find_split(header, rows, {file, told.labels_column, told.group_column})
     others = [c for c in header if not NAMELESS.fullmatch(c) and c not in (file, split, told.group_column)]
     if set(header) >= LABEL_STUDIO:
         others = [c for c in others if c not in LABEL_STUDIO]
     cells = CELLS | WORDS | {"-1": told.minus_one or DIFFICULT, "-1.0": told.minus_one or DIFFICULT}
-    of_classes = [c for c in others if _is_of_a_class(cells_of(c), cells)]
+    of_classes = dict.fromkeys(c for c in others if _is_of_a_class(cells_of(c), cells))
     # A column of 0 and 1 beside others of 0 and 1 is a class, whatever its name.
     labels = told.labels_column or _find_labels(
         path, [c for c in others if len(of_classes) < 2 or c not in of_classes]
@@ -234,11 +240,11 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
         if none_label is None:
             none_label = _find_none_label(cells_of(labels), separator, told.classes or ())
     else:
-        class_columns = of_classes
+        class_columns = list(of_classes)
         if told.classes is not None:
             class_columns = list(told.classes)
             for name in class_columns:
-                if name not in header:
+                if name not in places:
                     raise ValueError(f"{path} has no column of the class `{name}`.{nearest(name, others)}")
         if not class_columns:
             raise ValueError(
@@ -273,10 +279,11 @@ def _guess(path: Path, header: list[str], rows: list[list[str]], told: Told) -> 
 
 def _find_file(path: Path, header: list[str], rows: list[list[str]]) -> str:
     """The column that names the pictures: by its name, or as the only one whose cells end like picture files."""
+    places = _places(header)
     of_files = [
         column
         for column in header
-        if (cells := [c for c in _cells_of(header, rows, column) if c])
+        if (cells := [c for c in _cells_of(header, places, rows, column) if c])
         and all(_ends_as_a_picture(c) for c in cells)
     ]
     by_name = sorted(
@@ -304,17 +311,25 @@ def _find_file(path: Path, header: list[str], rows: list[list[str]]) -> str:
 
 def _find_split(header: list[str], rows: list[list[str]], used: Collection[str | None]) -> str | None:
     """The column that names the split of each row: by its name, or as the only one whose cells name splits."""
+    places = _places(header)
     columns = [column for column in header if column and column not in used]
     named = [column for column in columns if column.lower() in SPLIT_COLUMNS]
     others = [column for column in columns if plain(column) not in LABEL_NAMES]
-    by_cells = [c for c in others if (cells := _cells_of(header, rows, c)) and all(map(split_named, cells))]
+    by_cells = [c for c in others if (cells := _cells_of(header, places, rows, c)) and all(map(split_named, cells))]
     if not named and len(by_cells) > 1:
         raise ValueError(f"{listed(by_cells)} both name splits: rename one of them `split`, or remove one.")
     return next(iter(named or by_cells), None)
 
 
-def _cells_of(header: list[str], rows: list[list[str]], column: str) -> list[str]:
-    place = header.index(column)
+def _places(header: Sequence[str]) -> dict[str, int]:
+    """Column -> its place: a table may have a column for each of thousands of classes."""
+    return {column: place for place, column in enumerate(header)}
+
+
+def _cells_of(
+    header: Sequence[str], places: Mapping[str, int], rows: list[list[str]], column: str
+) -> list[str]:
+    place = places[column]
     return [row[place].strip() for row in rows if len(row) == len(header)]
 
 

@@ -1,6 +1,7 @@
 """Slips that people make in their tables: what is said of each, and that it names the option or the line to mend."""
 
 import json
+import time
 import zipfile
 
 import label_shapes
@@ -281,3 +282,13 @@ def test_hostile_tables_end_within_bounds(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=name):
             read_table(path)
+
+
+@pytest.mark.parametrize(("more", "message"), [("", "wide.csv"), (",c7", "has two columns `c7`")])
+def test_a_table_of_thirty_thousand_columns_ends_within_seconds(tmp_path, more, message):
+    path = tmp_path / "wide.csv"
+    path.write_text("file," + ",".join(f"c{i}" for i in range(30_000)) + more + "\n")
+    started = time.process_time()
+    with pytest.raises(ValueError, match=message):
+        read_table(path)
+    assert time.process_time() - started < 4
