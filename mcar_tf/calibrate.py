@@ -1,6 +1,7 @@
 """Calibrate: `python -m mcar_tf.calibrate --run DIR`. A run and its validation split in, `thresholds.json` out."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,10 @@ def check_options(options: CalibrateOptions) -> None:
         raise ValueError(f"`min-precision` must lie in (0, 1]. Received: {options.min_precision}")
     if not 0 <= options.default_threshold <= 1:
         raise ValueError(f"`default-threshold` must lie in [0, 1]. Received: {options.default_threshold}")
-    if not options.prior_positives >= 0:
-        raise ValueError(f"`prior-positives` must be 0 or more. Received: {options.prior_positives}")
+    if not 0 <= options.prior_positives < math.inf:
+        raise ValueError(
+            f"`prior-positives` must be 0 or more and finite. Received: {options.prior_positives}"
+        )
     if options.min_positives < 1:
         raise ValueError(f"`min-positives` must be at least 1. Received: {options.min_positives}")
 

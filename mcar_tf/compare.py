@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if options.resamples < 100:
         raise ValueError(f"`resamples` must be at least 100. Received: {options.resamples}")
+    if options.seed < 0:
+        raise ValueError(f"`seed` must be 0 or more. Received: {options.seed}")
     folders = [*options.runs, *options.to]
     for folder in folders:
         if not (folder / "predictions.npz").is_file():

@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if options.pictures < 1:
         raise ValueError(f"`pictures` must be at least 1. Received: {options.pictures}")
+    if options.seed < 0:
+        raise ValueError(f"`seed` must be 0 or more. Received: {options.seed}")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise ValueError(f"`threshold` must lie in [0, 1]. Received: {options.threshold}")
     folders = [options.run, *options.compare]

@@ -177,7 +177,7 @@ def load_manifest(data_dir: Path, name: str, check_files: bool = True) -> Manife
     folder = Path(data_dir) / name
     path = folder / MANIFEST
     if not path.is_file():
-        state = "holds an unfinished build" if folder.is_dir() else "is not there"
+        state = f"holds an unfinished build: it has no file {MANIFEST}" if folder.is_dir() else "is not there"
         raise FileNotFoundError(
             f"The prepared set {folder} {state}. Build it: {build_command(name, data_dir)}"
         )

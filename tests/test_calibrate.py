@@ -38,7 +38,8 @@ def test_thresholds_are_written_into_the_run(tiny_run, capsys):
         (["--split", "minival"], r"no split 'minival' \(it has train, validation, test\).*--val-fraction"),
         (["--min-precision", "1.5"], r"must lie in \(0, 1\]. Received: 1.5"),
         (["--min-positives", "0"], "at least 1. Received: 0"),
-        (["--prior-positives", "-1"], "`prior-positives` must be 0 or more. Received: -1"),
+        (["--prior-positives", "-1"], "`prior-positives` must be 0 or more and finite. Received: -1"),
+        (["--prior-positives", "inf"], "`prior-positives` must be 0 or more and finite. Received: inf"),
         (["--default-threshold", "-1"], r"must lie in \[0, 1\]. Received: -1"),
     ],
 )

@@ -30,3 +30,8 @@ def test_runs_on_other_pictures_are_not_compared(tiny_run):
         FileNotFoundError, match=r"holds no predictions.npz. Run first: python -m mcar_tf.eval"
     ):
         compare.main(["--runs", str(tiny_run), "--to", str(other)])
+
+
+def test_a_seed_below_zero_is_refused(untrained_run):
+    with pytest.raises(ValueError, match=r"`seed` must be 0 or more. Received: -1"):
+        compare.main(["--runs", str(untrained_run), "--to", str(untrained_run), "--seed", "-1"])

@@ -141,6 +141,7 @@ def test_thresholds_are_those_of_the_run(evaluated, tmp_path):
     ("words", "message"),
     [
         (["--pictures", "0"], "`pictures` must be at least 1. Received: 0"),
+        (["--seed", "-1"], "`seed` must be 0 or more. Received: -1"),
         (["--threshold", "1.5"], r"must lie in \[0, 1\]. Received: 1.5"),
     ],
 )

@@ -5,6 +5,7 @@ A new backbone is one line in `BACKBONES`.
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -95,7 +96,7 @@ def check_backbone(
         raise ValueError(f"`backbone` must be one of {', '.join(BACKBONES)}.{hint} Received: {name!r}")
     entry = BACKBONES[name]
     width = spell("backbone_width")
-    if backbone_width <= 0 or (backbone_width != 1.0 and not entry.widths):
+    if not 0 < backbone_width < math.inf or (backbone_width != 1.0 and not entry.widths):
         allowed = "positive" if entry.widths else f"1 for {name}, whose channels are fixed"
         raise ValueError(f"`{width}` must be {allowed}. Received: {backbone_width}")
     if not entry.has_batch_norm and (batch_norm != "shared" or sync_batch_norm):

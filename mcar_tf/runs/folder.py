@@ -66,9 +66,9 @@ def read_environment(folder: Path) -> dict[str, Any]:
     """
     path = folder / ENVIRONMENT
     content = read_json_object(path)
-    for name in ("mcar_tf", "data", "classes"):
-        if not isinstance(content.get(name, ""), str):
-            raise ValueError(f"{path} is damaged: `{name}` must be a text. It is {str(content[name])[:40]}.")
+    for name, value in content.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{path} is damaged: `{name}` must be a text. It is {str(value)[:40]}.")
     return content
 
 
@@ -170,8 +170,8 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     classes = read_lines(folder / CLASSES)
     if read_environment(folder).get("classes") not in (None, hash_classes(classes)):
         raise ValueError(
-            f"{folder / CLASSES} is not what the run was started with: a name or their order was changed, and the"
-            " model's outputs would get wrong names. Put it back as it was."
+            f"{folder / CLASSES} is not what the run was started with, by its {ENVIRONMENT}: a name or their order"
+            " was changed, and the model's outputs would get wrong names. Put it back as it was."
         )
     return classes
 

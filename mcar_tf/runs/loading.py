@@ -130,7 +130,9 @@ def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **
             if checkpoint == "last"
             else "had no validation split to choose by"
         )
-        raise FileNotFoundError(f"{path} holds no {checkpoint} weights: the run {reason}.")
+        raise FileNotFoundError(
+            f"{path} holds no {checkpoint} weights: the run {reason}, or {weights_file.name} is lost."
+        )
     config = change_without_training(config, overrides)
     classes = read_classes(path)
     model = build_model(config, len(classes), weights=None, selection=selection)

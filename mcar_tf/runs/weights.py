@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,8 +58,11 @@ def load_weights(model: keras.Model, path: Path, described_by: Path) -> None:
                 " last checkpoint: fit --resume."
             )
     try:
-        model.load_weights(path)
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        with warnings.catch_warnings():
+            # Keras would leave layers that the file lacks as they are, and go on.
+            warnings.filterwarnings("error", "Skipping nested container")
+            model.load_weights(path)
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, UserWarning) as error:
         raise ValueError(
             f"{path} does not fit the model that {described_by} describes: {' '.join(str(error).split())[:200]}"
         ) from error

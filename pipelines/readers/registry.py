@@ -126,4 +126,6 @@ def read_raw_set(dataset: str, source: Path | str | None = None, **options: Any)
     for name in options:
         if name not in inspect.signature(read).parameters:
             raise ValueError(f"`--{spell(name)}` does nothing for {dataset}. Leave it out.")
+    if options.get("seed", 0) < 0:
+        raise ValueError(f"`--seed` must be 0 or more. Received: {options['seed']}")
     return read(*arguments, **fixed, **options)

@@ -260,6 +260,7 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
         ({"gwp_lambda": 1.5}, r"`gwp_lambda` must lie in \[0, 1\]. Received: 1.5"),
         ({"pooling": "avg"}, r"`pooling` must be one of gap, gmp, gwp, csra. Received: 'avg'"),
         ({"backbone": "resnet-50"}, r"`backbone` must be one of .*Did you mean 'resnet50'"),
+        ({"backbone_width": float("nan")}, "`backbone_width` must be positive. Received: nan"),
         ({"backbone": "resnet50", "backbone_width": 0.5}, r"`backbone_width` must be 1 for resnet50"),
         (
             {"backbone": "mobilenet_v2", "backbone_width": 0.6, "weights": "imagenet"},

@@ -50,7 +50,7 @@ def test_a_set_that_was_never_built_says_how_to_build_it(tmp_path):
 def test_an_unfinished_build_is_no_set(prepared, tmp_path):
     data = copy_of(prepared, tmp_path)
     (data / "tiny" / "dataset.json").unlink()
-    with pytest.raises(FileNotFoundError, match="unfinished build"):
+    with pytest.raises(FileNotFoundError, match=r"unfinished build: it has no file dataset\.json"):
         load_manifest(data, "tiny")
 
 

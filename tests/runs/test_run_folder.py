@@ -73,6 +73,7 @@ def test_a_folder_without_one_of_the_marks_is_no_run(folder, name):
         ("[]", "it must hold an object"),
         ('{"data": 3}', "`data` must be a text. It is 3"),
         ('{"classes": []}', r"`classes` must be a text. It is \[\]"),
+        ('{"numpy": null}', "`numpy` must be a text. It is None"),
         ("[" * 10**6, "it is nested too deep"),
         ("\x00", "it is not JSON"),
     ],

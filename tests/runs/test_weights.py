@@ -63,6 +63,29 @@ def test_of_another_model_they_are_refused(file):
         load_weights(other, file, "config.yaml")
 
 
+class Branches(keras.Model):
+    """A layer, and one more in a list of lists, if asked for."""
+
+    def __init__(self, more):
+        super().__init__()
+        self.first = keras.layers.Dense(2)
+        self.first.build((None, 3))
+        if more:
+            self.more = [[keras.layers.Dense(2)]]
+            self.more[0][0].build((None, 2))
+        self.built = True
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_file_that_lacks_a_layer_is_refused_without_a_warning_beside(tmp_path, recwarn):
+    write_weights(Branches(more=False), tmp_path / "last.weights.h5")
+    with pytest.raises(
+        ValueError, match=r"last\.weights\.h5 does not fit the model that config\.yaml describes"
+    ):
+        load_weights(Branches(more=True), tmp_path / "last.weights.h5", "config.yaml")
+    assert len(recwarn) == 0
+
+
 @pytest.mark.parametrize("cut_at", [1, 2, 3])
 def test_cut_off_anywhere_the_file_and_its_checksum_fit(model, file, monkeypatch, cut_at):
     written = []
