@@ -3,6 +3,7 @@
 Whatever is wrong with such a file, the error is one sentence that names the file.
 """
 
+import collections
 import json
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,23 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
     """The content of a JSON file.
 
     Raises:
-        ValueError: it is not JSON, too large or nested too deeply.
+        ValueError: it is not JSON, too large or nested too deeply, or gives a name two values.
     """
     text = read_text(path, most_bytes)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_twins)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: it is not JSON ({error}).") from None
     except RecursionError:
         raise ValueError(f"{path} is damaged: it is nested too deeply.") from None
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        (name, _), *_ = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it holds `{name}` twice")
+    return content
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

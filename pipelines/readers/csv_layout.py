@@ -7,7 +7,7 @@ import difflib
 import functools
 import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipelines.files import naming
@@ -96,9 +96,8 @@ def read_layout(path: Path, told: Told) -> Layout:
     check_columns(path, header, told)
     layout = _own(path, header, rows, told) if _is_own(header, told) else _guess(path, header, rows, told)
     if layout.labels is not None:
-        remarks += _say_of_labels(
-            layout.labels, [c for c in _cells_of(header, _places(header), rows, layout.labels) if c]
-        )
+        cells = _cells_of(header, _places(header), rows, layout.labels)
+        remarks += _say_of_labels(layout.labels, [cell for cell in cells if cell])
     return dataclasses.replace(
         layout, encoding=encoding, delimiter=delimiter, remarks=(*remarks, *layout.remarks)
     )
@@ -315,7 +314,9 @@ def _find_split(header: list[str], rows: list[list[str]], used: Collection[str |
     columns = [column for column in header if column and column not in used]
     named = [column for column in columns if column.lower() in SPLIT_COLUMNS]
     others = [column for column in columns if plain(column) not in LABEL_NAMES]
-    by_cells = [c for c in others if (cells := _cells_of(header, places, rows, c)) and all(map(split_named, cells))]
+    by_cells = [
+        c for c in others if (cells := _cells_of(header, places, rows, c)) and all(map(split_named, cells))
+    ]
     if not named and len(by_cells) > 1:
         raise ValueError(f"{listed(by_cells)} both name splits: rename one of them `split`, or remove one.")
     return next(iter(named or by_cells), None)
@@ -326,9 +327,7 @@ def _places(header: Sequence[str]) -> dict[str, int]:
     return {column: place for place, column in enumerate(header)}
 
 
-def _cells_of(
-    header: Sequence[str], places: Mapping[str, int], rows: list[list[str]], column: str
-) -> list[str]:
+def _cells_of(header: list[str], places: dict[str, int], rows: list[list[str]], column: str) -> list[str]:
     place = places[column]
     return [row[place].strip() for row in rows if len(row) == len(header)]
 

@@ -16,7 +16,7 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
     assert read_lines(tmp_path / "a.txt") == ()
 
 
-@pytest.mark.parametrize("text", ["", "{", "nul", "[" * 10**6, '{"a": ' * 10**5])
+@pytest.mark.parametrize("text", ["", "{", "nul", "[" * 10**6, '{"a": ' * 10**5, '{"a": 1, "a": 2}'])
 def test_what_is_not_json_is_named(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(ValueError, match=r"a\.json is damaged: it is n"):
@@ -62,13 +62,13 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 def test_yaml_that_would_fill_the_memory_is_refused_at_once(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)
-    began = time.monotonic()
+    began = time.process_time()
     if message:
         with pytest.raises(ValueError, match=message):
             read_yaml(tmp_path / "a.yaml")
     else:
         read_yaml(tmp_path / "a.yaml")
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 def test_plain_yaml_is_read(tmp_path):

@@ -83,7 +83,7 @@ def test_a_file_that_lacks_a_layer_is_refused_without_a_warning_beside(tmp_path,
         ValueError, match=r"last\.weights\.h5 does not fit the model that config\.yaml describes"
     ):
         load_weights(Branches(more=True), tmp_path / "last.weights.h5", "config.yaml")
-    assert len(recwarn) == 0
+    assert [warning for warning in recwarn if "container" in str(warning.message)] == []
 
 
 @pytest.mark.parametrize("cut_at", [1, 2, 3])
