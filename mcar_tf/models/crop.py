@@ -55,7 +55,7 @@ def crop_and_resize_portable(images: tf.Tensor, boxes: tf.Tensor, size: int | tu
     row_fraction = row_fraction[..., tf.newaxis, tf.newaxis]
     column_fraction = column_fraction[..., tf.newaxis, tf.newaxis]
     if isinstance(images_width, int) and 2 * width <= images_width:
-        # Twice as fast for small crops of a large image, which is not transposed then. For larger crops the way below
+        # Faster for small crops of a large image, which is not transposed then. For larger crops the way below
         # is faster, because this one copies each pixel by itself.
         upper = tf.gather(images, row, batch_dims=1)  # (B, N, h, W, 3)
         lower = tf.gather(images, tf.minimum(row + 1, images_height - 1), batch_dims=1)
