@@ -39,7 +39,6 @@ def test_thresholds_are_written_into_the_run(tiny_run, capsys):
         (["--min-precision", "1.5"], r"must lie in \(0, 1\]. Received: 1.5"),
         (["--min-positives", "0"], "at least 1. Received: 0"),
         (["--prior-positives", "-1"], "`prior-positives` must be 0 or more and finite. Received: -1"),
-        (["--prior-positives", "inf"], "`prior-positives` must be 0 or more and finite. Received: inf"),
         (["--default-threshold", "-1"], r"must lie in \[0, 1\]. Received: -1"),
     ],
 )
@@ -47,6 +46,13 @@ def test_what_would_flatter_or_makes_no_sense_is_refused(untrained_run, words, m
     with pytest.raises(ValueError, match=message):
         calibrate.main(["--run", str(untrained_run), *words])
     assert not (untrained_run / "thresholds.json").exists()
+
+
+def test_a_number_without_end_is_refused(tiny_run, capsys):
+    with pytest.raises(SystemExit) as ended:
+        calibrate.main(["--run", str(tiny_run), "--prior-positives", "inf"])
+    assert ended.value.code == 2
+    assert "`--prior-positives` must be a number. Received: 'inf'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["devkit_train", "devkit_val"])

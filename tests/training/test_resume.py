@@ -171,6 +171,7 @@ def test_cuts_leave_no_trace(start, undisturbed, tmp_path, monkeypatch):
     assert_same_run(run, undisturbed)
 
 
+@pytest.mark.slow
 def test_jitter_and_each_streams_statistics_go_on_as_if_nothing_had_been(start, tmp_path, monkeypatch):
     more = {
         "epochs": 2, "box_jitter": 0.3, "batch_norm": "per_stream", "fusion": "mean", "schedule": "one_cycle",
@@ -190,6 +191,7 @@ def test_jitter_and_each_streams_statistics_go_on_as_if_nothing_had_been(start, 
     assert float(local_losses[1]) > 0.0
 
 
+@pytest.mark.slow
 def test_a_checkpoint_makes_first_weights_needless(start, options, tmp_path, monkeypatch):
     # A run from weights of another run, and one from a file; both are gone when the run is gone on with.
     start(tmp_path / "other", epochs=1)
