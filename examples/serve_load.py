@@ -199,7 +199,7 @@ def read_probs(status: int, content: bytes) -> list[float]:
     """The first look's probabilities in an answer; those of both looks jump where rounding moves a box.
 
     Raises:
-        ValueError: it is no answer.
+        ValueError: the status is not 200.
     """
     if status != 200:
         raise ValueError(f"status {status}: {content[:200]!r}")
