@@ -75,6 +75,7 @@ def make_server(
         ws="none",
         access_log=False,
         log_level="error",
+        log_config=None,  # uvicorn's would close the handlers that others have set up, and with them their streams
         lifespan="off",
         server_header=False,
         limit_concurrency=MOST_CONNECTIONS,
