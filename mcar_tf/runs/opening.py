@@ -226,6 +226,7 @@ def check_resumable(config: FitConfig, folder: Path, manifest: Manifest) -> None
         raise ValueError(
             f"{folder} was started with other options: {'; '.join(differing)}."
             f" Only {', '.join(f'--{spell(name)}' for name in MAY_CHANGE)} may change on --resume."
+            f" To go on with others, start a new run from its weights: --init-from {folder}"
         )
     if read_classes(folder) != manifest.classes:
         raise ValueError(f"{folder} was trained on other classes than those of {config.dataset} now.")
