@@ -77,7 +77,8 @@ def test_other_options_are_named_on_resume(config):
     open_and_leave(config, config.run_dir, DATA)
     changed = dataclasses.replace(config, resume=True, tau=0.25, epochs=9, keep_checkpoints=7)
     with pytest.raises(
-        ValueError, match=r"--tau was 0.5, is 0.25; --epochs was 60, is 9.*Only .*--keep-checkpoints.*: --init-from "
+        ValueError,
+        match=r"--tau was 0.5, is 0.25; --epochs was 60, is 9.*Only .*--keep-checkpoints.*: --init-from ",
     ):
         open_and_leave(changed, config.run_dir, DATA)
     assert read_config(config.run_dir / "config.yaml").tau == 0.5
