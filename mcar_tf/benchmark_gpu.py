@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     planned = gpu_report.plan(
         settings, options.precision, options.variants, top_n=options.top_n, rounds=options.rounds
     )
-    print(f"{len(planned)} measurements, about a minute each, to {options.out_dir}")
+    print(f"{len(planned)} measurements, a minute or two each, to {options.out_dir}")
     options.out_dir.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     for result in gpu_report.measure_all(planned, options.torch_python):

@@ -175,7 +175,8 @@ class FitConfig:
     low_memory: bool = option(False, "Save memory: train one stream after the other, and compute activations again"
                               " in the backward pass. Gradients stay the same; a step takes about a third longer.",
                               group=RUN)
-    xla: bool = option(False, "Compile the training step with XLA.", group=RUN)
+    xla: bool | None = option(None, "Compile the training step with XLA (default: for long runs on one GPU).",
+                              group=RUN, changes_result=False)
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = option(
         "auto", "Devices to train on. auto: mirrored if there are several GPUs, else one_device; mirrored: all GPUs;"
         " multi_worker: several machines, named by TF_CONFIG.", group=RUN)

@@ -20,7 +20,15 @@ from typing import Any, NoReturn, TypeVar
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
 from pipelines.allocator import keep_freed_memory
-from pipelines.option_words import PlainFormatter, expected, explain, metavar, nearest_option, usage
+from pipelines.option_words import (
+    PlainFormatter,
+    expected,
+    explain,
+    metavar,
+    nearest_option,
+    single_kind,
+    usage,
+)
 from pipelines.reading import read_yaml
 from pipelines.words import spell, typed
 
@@ -37,6 +45,9 @@ USER_ERRORS = (
 )
 # What LiteRT says of each model that it loads.
 NOISE = ("Created TensorFlow Lite XNNPACK delegate", "Initialized TensorFlow Lite runtime")
+# TensorFlow's switch for cuDNN's channels-last kernels of BatchNorm in half precision on a GPU. Without it each such
+# layer transposes its data to channels first and back (`fast_nhwc_batch_norm`, TensorFlow's fused_batch_norm_op.cc).
+PERSISTENT = "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT"
 EXIT_OK, EXIT_INTERNAL, EXIT_USER, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 2, 130, 143
 
 
@@ -187,7 +198,7 @@ def _make_parser(cls: type[Any], module: str, description: str, **more: Any) -> 
         kwargs: dict[str, Any] = {"help": field.metadata["help"], "default": None if required else default}
         hint = hints[field.name]
         item = next((a for a in typing.get_args(hint) if typing.get_origin(a) is list), hint)
-        if hint is bool:
+        if single_kind(hint) is bool:
             kwargs["action"] = ActionYesNo(no_prefix="no-")
         elif typing.get_origin(item) is list:
             kwargs |= {"nargs": "+", "type": typing.get_args(item)[0], "metavar": metavar(hint)}
@@ -278,6 +289,7 @@ def load_tensorflow() -> None:
     """
     keep_freed_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors are raised as Python exceptions anyway
+    os.environ.setdefault(PERSISTENT, "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # overrides ~/.keras/keras.json, which is for other programs
     sys.stderr.flush()
     kept = os.dup(2)

@@ -126,7 +126,7 @@ def _unknown_word(word: str, hints: Mapping[str, Any], words: Sequence[str]) -> 
     before = words[: words.index(word)] if word in words else []
     option = next((one for one in reversed(before) if one.startswith("--")), "")
     hint = hints.get(option.lstrip("-").removeprefix("no-").replace("-", "_"))
-    if hint is bool:
+    if single_kind(hint) is bool:
         return f"`{option}` takes no value. Received: {word!r}"
     if hint is not None:
         return f"`{option}` takes one value. Received another: {word!r}"

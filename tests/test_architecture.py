@@ -123,7 +123,7 @@ ALLOWED = {
                                       "mcar_tf.metrics", "mcar_tf.models", "mcar_tf.runs", "pipelines"},
     "mcar_tf.reporting.tradeoffs": {"mcar_tf.benchmarking.tradeoff", "mcar_tf.reporting.figures"},
     "mcar_tf.benchmarking": {"mcar_tf.exporting", "mcar_tf.models", "mcar_tf.training"},
-    "mcar_tf.benchmarking.gpu_report": set(),
+    "mcar_tf.benchmarking.gpu_report": {"pipelines.command"},
     "mcar_tf.benchmarking.one_measurement": {"mcar_tf.benchmarking", "mcar_tf.models", "mcar_tf.runs.device"},
     "mcar_tf.benchmarking.torch_peer": set(),
 }

@@ -20,6 +20,8 @@ MODULES = {name: module for commands in COMMANDS.values() for name, (module, _) 
 OF_OTHERS = {
     *("--logdir", "--rm", "--strict", "--directory", "--no-save", "--prefix", "--camera", "--rows"),
     *(
+        "--tf_xla_persistent_cache_directory",
+        "--xla_gpu_autotune_level",
         "--gpus-per-node",
         "--nodes",
         "--ntasks-per-node",

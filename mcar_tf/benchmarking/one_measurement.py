@@ -18,8 +18,6 @@ import tensorflow as tf
 
 from mcar_tf.benchmarking.models import build_to_time, random_batch, wait_for
 from mcar_tf.benchmarking.timing import time_in_turn
-from mcar_tf.models.batch_norm import FusedBatchNormalization
-from mcar_tf.models.keras_internals import layers_of
 from mcar_tf.models.mcar import MCAR
 from mcar_tf.runs.device import describe_device
 
@@ -81,9 +79,6 @@ def measure(
 
 def change(model: MCAR, variant: str) -> None:
     """Make of a model what the variant is, as far as the process's environment does not."""
-    if variant in ("fused", "elementwise"):
-        for norm in layers_of(model.backbone, FusedBatchNormalization):
-            norm.fused = variant == "fused"
     if variant == "xla_backbone":
 
         @tf.function(jit_compile=True, autograph=False)

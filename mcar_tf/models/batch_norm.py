@@ -1,18 +1,15 @@
 """BatchNorm with TensorFlow's fused op: the same layer as Keras', in a fraction of the time and memory."""
 
-import os
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from mcar_tf.models.keras_internals import pass_on
+from mcar_tf.models.keras_internals import layers_of, pass_on
 
 # Which moving statistics normalize each stream at inference: one set for both (the paper's), one set for each, or the
 # initial ones, which never change.
 STATISTICS = ("shared", "per_stream", "frozen")
-# TensorFlow's switch for cuDNN's channels-last kernels.
-PERSISTENT = "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT"
 LOCAL_STREAM = "local_stream"  # name of the argument that tells the local stream's pass from the global one's
 MOVING = (
     "moving_mean",
@@ -35,12 +32,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         statistics: "shared": one moving mean and variance; "per_stream": a second pair for calls with `local_stream`,
             with the same gamma and beta; "frozen": moving statistics that never change and are used in training too.
         **kwargs: arguments of `keras.layers.BatchNormalization`.
-
-    Attributes:
-        fused: whether training uses the fused op; None: where it pays (`fused_pays`).
     """
-
-    fused: bool | None = None
 
     def __init__(self, statistics: str = "shared", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -69,8 +61,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         moving = self.moving_mean, self.moving_variance
         if local_stream and self.statistics == "per_stream":
             moving = self.local_moving_mean, self.local_moving_variance
-        fused = fused_pays(inputs.dtype) if self.fused is None else self.fused
-        if learning and (self.synchronized or not fused):
+        if learning and self.synchronized:
             outputs, moments = self._normalize_by_elementwise_ops(inputs)
         else:
             given = (
@@ -115,18 +106,6 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return super().get_config() | {"statistics": self.statistics}
 
 
-def fused_pays(dtype: tf.DType) -> bool:
-    """Whether the fused op is the faster way to train in this precision: always, except in half precision on a GPU.
-
-    There convolutions run channels last, and the fused op takes its data channels first: it transposes them to and
-    fro in every layer, unless cuDNN's persistent kernels were asked for (`fast_nhwc_batch_norm` in TensorFlow's
-    fused_batch_norm_op.cc). In float32 the whole network runs channels first on a GPU.
-    """
-    if dtype.size > 2 or not tf.config.list_physical_devices("GPU"):
-        return True
-    return dtype == tf.float16 and os.environ.get(PERSISTENT) == "1"
-
-
 def fuse_batch_norm(
     network: keras.Model, momentum: float, synchronized: bool = False, statistics: str = "shared"
 ) -> keras.Model:
@@ -168,10 +147,8 @@ def copy_backbone(source: keras.Model, target: keras.Model) -> None:
 
 def give_local_stream_the_statistics(network: keras.Model) -> None:
     """Set the local stream's moving statistics to the global stream's, where each stream has its own."""
-    for layer in network.layers:
-        if isinstance(layer, keras.Model):
-            give_local_stream_the_statistics(layer)
-        elif isinstance(layer, FusedBatchNormalization) and layer.statistics == "per_stream":
+    for layer in layers_of(network, FusedBatchNormalization):
+        if layer.statistics == "per_stream":
             layer.local_moving_mean.assign(layer.moving_mean)
             layer.local_moving_variance.assign(layer.moving_variance)
 

@@ -83,7 +83,10 @@ class FirstStep(keras.callbacks.Callback):
         """Say what begins."""
         if not self.ended:
             self.started = time.monotonic()
-            self.say("reading the first pictures, and building the training step's graph: seconds to minutes")
+            compiling = ", which XLA compiles" if self.model.jit_compile else ""
+            self.say(
+                f"reading the first pictures, and building the training step's graph{compiling}: seconds to minutes"
+            )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Say how long it took, once the device is done with it."""

@@ -52,7 +52,7 @@ from mcar_tf.training.callbacks import (
     StopRequestedError,
 )
 from mcar_tf.training.checkpoints import STATE, Checkpoints, find_checkpoint
-from mcar_tf.training.devices import check_replicas
+from mcar_tf.training.devices import check_replicas, compilation_pays
 from mcar_tf.training.model import build_trainable, freeze_backbone
 from mcar_tf.training.signals import Stopping
 from mcar_tf.training.state import WAITED_LONG, RunState, epoch_line
@@ -198,6 +198,10 @@ def prepare(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     batches = open_batches(config, manifest)
+    xla = config.xla
+    if xla is None:
+        steps = config.epochs * batches.steps_per_epoch
+        xla = compilation_pays(strategy.num_replicas_in_sync, steps, config.deterministic)
     alike = {"compare-baseline": config.compare_baseline, "data": learnt_from(config, manifest)}
     workers.agree(versions() | deciding_options(config) | alike | {"classes": manifest.classes})
     found = find_checkpoint(place.path / "checkpoints", say) if place.resumed else None
@@ -209,6 +213,7 @@ def prepare(
             batches.steps_per_epoch,
             first_weights=not goes_on,
             learnt=own_splits(config, manifest)[config.train_split],
+            xla=xla,
         )
     place.begin()
     average = MovingAverage(model, config.ema_decay) if config.ema_decay else None

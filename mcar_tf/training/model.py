@@ -22,6 +22,7 @@ def build_trainable(
     steps_per_epoch: int,
     first_weights: bool = True,
     learnt: Split | None = None,
+    xla: bool = False,
 ) -> MCAR:
     """A compiled model with initial weights, whose optimizer has its variables.
 
@@ -31,6 +32,7 @@ def build_trainable(
         steps_per_epoch: number of steps in one epoch, for the learning rate's schedule.
         first_weights: False if a checkpoint will be restored: then no weights are read from a file, run or download.
         learnt: the split that is trained on, whose counts `class_weights` uses.
+        xla: whether XLA compiles the training step.
     """
     init_from = config.init_from if first_weights else None
     weights = config.backbone_weights if first_weights and not init_from else None
@@ -43,7 +45,7 @@ def build_trainable(
         learning=config.learning,
         distill=config.distill,
         own_region=config.own_region,
-        jit_compile=config.xla,
+        jit_compile=xla,
         low_memory=config.low_memory,
     )
     model.optimizer.build(model.trainable_variables)

@@ -29,7 +29,7 @@ def test_what_fit_does_and_pytorch_come_first():
         ("pytorch", "mixed_float16"),
         ("pytorch", "float32"),
     ]
-    assert len(planned) == 16
+    assert len(planned) == 12
 
 
 def test_ratios_are_to_pytorch_in_the_same_setting():
@@ -77,6 +77,6 @@ def test_a_setting_of_its_environment_reaches_the_process(monkeypatch):
         return type("Done", (), {"returncode": 0, "stdout": "a line\n{}\n", "stderr": ""})
 
     monkeypatch.setattr(gpu_report.subprocess, "run", fake)
-    for variant, expected in (("persistent", "1"), ("default", "0")):
+    for variant, expected in (("transposed", "0"), ("default", "1")):
         assert gpu_report.run({"variant": variant}, "python") == {}
         assert seen == {True: expected}

@@ -5,12 +5,10 @@ import tensorflow as tf
 
 from mcar_tf.models.backbones import build_backbone
 from mcar_tf.models.batch_norm import (
-    PERSISTENT,
     FusedBatchNormalization,
     check_batch_norm,
     copy_backbone,
     fuse_batch_norm,
-    fused_pays,
 )
 
 
@@ -46,43 +44,6 @@ def test_the_moving_variance_takes_the_unbiased_variance_as_torch_does():
     layer(np.array([0, 2, 4, 2], np.float32).reshape(1, 2, 2, 1), training=True)
     np.testing.assert_allclose(layer.moving_mean, [0.2], rtol=1e-6)
     np.testing.assert_allclose(layer.moving_variance, [0.9 + 0.8 / 3], rtol=1e-6)
-
-
-def test_elementwise_ops_give_the_same_outputs_gradients_and_statistics():
-    x = tf.constant(np.random.default_rng(0).normal(3, 2, (2, 3, 4, 5)).astype(np.float32))
-    goal = tf.constant(np.random.default_rng(1).normal(size=x.shape).astype(np.float32))
-    results = []
-    for is_fused in (True, False):
-        layer = FusedBatchNormalization(momentum=0.9)
-        layer.fused = is_fused
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x, training=True)
-            loss = tf.reduce_sum(goal * y)
-        results.append([y, *tape.gradient(loss, [x, *layer.trainable_weights]), *layer.get_weights()])
-    for fused, elementwise in zip(*results, strict=True):
-        np.testing.assert_allclose(elementwise, fused, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "dtype", "persistent", "pays"),
-    [
-        ([], tf.float16, "0", True),
-        (["a card"], tf.float32, "0", True),
-        (["a card"], tf.float16, "0", False),
-        (["a card"], tf.float16, "1", True),
-        (["a card"], tf.bfloat16, "1", False),  # cuDNN's persistent kernels take float16 alone
-    ],
-)
-def test_a_gpu_in_half_precision_trains_without_the_fused_op(gpus, dtype, persistent, pays, monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
-    monkeypatch.setenv(PERSISTENT, persistent)
-    assert fused_pays(dtype) == pays
-    x = tf.zeros((2, 3, 3, 4), dtype)
-    layer = FusedBatchNormalization(dtype="float32" if dtype == tf.float32 else f"mixed_{dtype.name}")
-    layer.build(x.shape)
-    graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(x).graph
-    assert ("FusedBatchNormV3" in {op.type for op in graph.get_operations()}) == pays
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])

@@ -21,7 +21,7 @@ from mcar_tf.training.callbacks import (
     check_finite,
 )
 from mcar_tf.training.data import check_against_data
-from mcar_tf.training.devices import check_replicas, make_strategy
+from mcar_tf.training.devices import COMPILED_FROM, check_replicas, compilation_pays, make_strategy
 from mcar_tf.training.losses import binary_cross_entropy
 from mcar_tf.training.model import freeze_backbone, make_optimizer
 from pipelines.command import describe_error
@@ -205,6 +205,21 @@ def test_options_for_several_devices_are_refused_on_one(kind, sync):
 def test_values_that_mean_nothing_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         FitConfig(**options).check()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "replicas", "steps", "deterministic", "pays"),
+    [
+        (["a card"], 1, COMPILED_FROM, False, True),
+        (["a card"], 1, COMPILED_FROM - 1, False, False),
+        (["a card"], 1, COMPILED_FROM, True, False),
+        (["a card", "another"], 2, COMPILED_FROM, False, False),
+        ([], 1, COMPILED_FROM, False, False),
+    ],
+)
+def test_long_runs_on_one_gpu_are_compiled(gpus, replicas, steps, deterministic, pays, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+    assert compilation_pays(replicas, steps, deterministic) == pays
 
 
 @pytest.mark.parametrize(

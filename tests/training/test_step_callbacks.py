@@ -53,6 +53,16 @@ def test_the_first_step_says_what_it_does_once():
     assert lines[1].startswith("the first step took ")
 
 
+def test_a_compiled_first_step_says_so():
+    lines = []
+    callback = FirstStep(lines.append)
+    callback.set_model(SimpleNamespace(jit_compile=True))
+    callback.on_epoch_begin(0)
+    assert lines == [
+        "reading the first pictures, and building the training step's graph, which XLA compiles: seconds to minutes"
+    ]
+
+
 def test_the_first_steps_say_how_long_the_run_will_take(monkeypatch):
     now = iter([10.0, 20.0])  # at the end of the first step, and of the sixth
     monkeypatch.setattr("mcar_tf.training.callbacks.time", SimpleNamespace(monotonic=lambda: next(now)))
