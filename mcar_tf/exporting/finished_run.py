@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from mcar_tf.config import FitConfig
-from mcar_tf.runs.folder import read_run_config
+from mcar_tf.runs.folder import is_complete, read_run_config
 from mcar_tf.runs.splits import find_split, own_splits
 from pipelines.manifest import Manifest, Portion, Split
 from pipelines.words import typed
@@ -17,7 +17,7 @@ def read_finished_run(run: Path) -> FitConfig:
         FileNotFoundError: the folder holds no run, or one that is not finished.
     """
     config = read_run_config(run)
-    if not (run / "metrics.json").is_file():
+    if not is_complete(run):
         raise FileNotFoundError(
             f"{run} is unfinished: it holds no metrics.json. Finish it: {typed('mcar_tf.fit')} --config"
             f" {shlex.quote(str(run / 'config.yaml'))} --out-dir {shlex.quote(str(run))} --resume"

@@ -14,6 +14,7 @@ import csv
 import hashlib
 import io
 import math
+import os
 import platform
 import shlex
 import sys
@@ -140,12 +141,28 @@ def learnt_before(config: FitConfig, name: str) -> Path | None:
     return None
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a run came to its end: its `metrics.json` is written last.
+
+    Raises:
+        ValueError: something that is not a file, or a link to nothing, has its place.
+    """
+    file = folder / METRICS
+    if file.is_file():
+        return True
+    if os.path.lexists(file):
+        raise ValueError(
+            f"{file} is a {'folder' if file.is_dir() else 'link to nothing'}. Put the file back there."
+        )
+    return False
+
+
 def own_results(folder: Path, config: FitConfig) -> Path:
     """The folder where `evaluate` writes a run's results on its own split: the run folder if the run is complete.
 
     Results of an unfinished run go elsewhere, because a `metrics.json` in the run folder means that it is complete.
     """
-    if (folder / METRICS).is_file():
+    if is_complete(folder):
         return folder
     return folder / "evaluations" / f"{config.eval_split},unfinished"
 

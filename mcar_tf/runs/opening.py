@@ -21,6 +21,7 @@ from mcar_tf.runs.folder import (
     check_same_pictures,
     deciding_options,
     environment_of,
+    is_complete,
     is_run,
     read_classes,
     read_environment,
@@ -133,7 +134,7 @@ def open_run_folder(config: FitConfig, folder: Path, manifest: Manifest) -> Iter
             check_resumable(config, folder, manifest)
         elif (folder / BASELINE / LOCK).exists():
             held.enter_context(locked(folder / BASELINE))
-        if resumed and not (folder / METRICS).is_file():
+        if resumed and not is_complete(folder):
             for left in half_written_by_a_run(folder):
                 remove(left)
         # While a folder is open, its inode number is not reused, even if the folder is deleted.
@@ -157,7 +158,7 @@ def check_place(config: FitConfig, folder: Path) -> None:
         if config.overwrite:
             check_written_by_us(folder)
         elif not config.resume:
-            state = "complete" if (folder / METRICS).is_file() else "unfinished"
+            state = "complete" if is_complete(folder) else "unfinished"
             raise FileExistsError(
                 f"{folder} holds a run already ({state}). --resume goes on with it, --overwrite deletes it,"
                 " --out-dir puts this one elsewhere."

@@ -11,7 +11,7 @@ from typing import Any
 from mcar_tf.config import FitConfig
 from mcar_tf.evaluating.metrics_file import read_metrics
 from mcar_tf.option_rules import NO_SPLIT
-from mcar_tf.runs.folder import METRICS, command_on
+from mcar_tf.runs.folder import METRICS, command_on, is_complete
 from mcar_tf.runs.opening import open_run_folder
 from mcar_tf.runs.splits import find_split
 from mcar_tf.training.signals import Stopping
@@ -31,7 +31,7 @@ def run_to_end(
     started = time.monotonic()
     with open_run_folder(config, folder, manifest) as place:
         # With several workers, each one takes part even if its own run is complete: the others' may not be.
-        if workers.several or not (place.resumed and (folder / METRICS).is_file()):
+        if workers.several or not (place.resumed and is_complete(folder)):
             load_tensorflow()
             from mcar_tf.runs.device import describe_device, say_device
             from mcar_tf.training.loop import train

@@ -47,7 +47,8 @@ class Csv(Table):
         self._place = {column: place for place, column in enumerate(layout.header)}
         self._met: set[str | None] = set()  # the kinds of cells that were met
         self.exact = layout.exact
-        self.names_splits = layout.split is not None
+        self._partition = None if layout.split else Partition.beside(path)
+        self.names_splits = layout.split is not None or self._partition is not None
         self.joins_labels = layout.labels is not None
         self.separator = layout.separator
         self.none_label = layout.none_label
@@ -58,13 +59,14 @@ class Csv(Table):
         if layout.class_columns and told.classes is None:
             self.declared = tuple(c for c in layout.class_columns if c != layout.none_label)
         self.remarks = list(layout.remarks)
-        self.read_as = list(_describe(layout))
+        self.read_as = [*_describe(layout), *(self._partition.read_as if self._partition else [])]
 
     def rows(self) -> Iterator[Row]:
         layout, place = self._layout, self._place
         labels_of_row = self._from_columns() if layout.class_columns else self._from_cells()
         file, group = place[layout.file], None if layout.group is None else place[layout.group]
         splits: dict[str, str] = {}  # as the table names them -> as we do
+        partition = self._partition.reader() if self._partition else None
         lines, columns = read_lines(self.path, layout.encoding, layout.delimiter), len(layout.header)
         _, header = next(lines)
         for line, cells in lines:
@@ -86,6 +88,8 @@ class Csv(Table):
                 if named not in splits:
                     splits[named] = self._split_of(line, named.strip())
                 split = splits[named]
+            elif partition:
+                split = partition(cells[file].strip())
             present, difficult, unknown = labels_of_row(line, cells)
             yield Row(
                 *(self.path, f"line {line}", cells[file].strip(), present, difficult, unknown, split),
@@ -192,6 +196,46 @@ def _describe(layout: Layout) -> Iterator[str]:
         yield f"groups = {layout.group}"
 
 
+class Partition:
+    """CelebA's `list_eval_partition`, as text or Kaggle's CSV: a file and 0, 1 or 2 a line, in the table's order.
+
+    Args:
+        path: the file.
+        table: the table whose splits it names.
+    """
+
+    def __init__(self, path: Path, table: Path) -> None:
+        self.path, self.table = path, table
+        self.read_as = [f"split = {path.name}"]
+
+    @classmethod
+    def beside(cls, table: Path) -> "Partition | None":
+        """That of a table of CelebA's, if it lies where CelebA's folders have it; else None."""
+        if table.stem != "list_attr_celeba":
+            return None
+        name = f"list_eval_partition{table.suffix}"
+        folders = (table.parent, table.parent.parent / "Eval", table.parent / "Eval")
+        return next((cls(folder / name, table) for folder in folders if (folder / name).is_file()), None)
+
+    def reader(self) -> Callable[[str], str]:
+        """A function that gives each file of the table its split, called with one after the other."""
+        lines = _words(self.path)
+        if self.path.suffix == ".csv":
+            next(lines)  # the header
+            lines = ((line, words[0].split(",")) for line, words in lines)
+
+        def split_of(file: str) -> str:
+            line, words = next(lines, (0, [""]))
+            if len(words) != 2 or words[0] != file or words[1] not in PARTITION:
+                raise ValueError(
+                    f"{self.path}, line {line}: expected {file} and 0, 1 or 2, in the order of {self.table.name}."
+                    f" Received: {' '.join(words)[:60]!r}"
+                )
+            return PARTITION[words[1]]
+
+        return split_of
+
+
 class CelebA(Table):
     """CelebA's text: the number of pictures, the class names, then lines of a file and 1 or -1 for each class."""
 
@@ -204,22 +248,19 @@ class CelebA(Table):
         self._chosen = None if told.classes is None else set(told.classes)
         minus_one = told.minus_one or "absent"
         self._states = {"1": PRESENT, "0": ABSENT, "-1": minus_one}
-        beside = (path.parent, path.parent.parent / "Eval", path.parent / "Eval")
-        self._partition = next(
-            (p / "list_eval_partition.txt" for p in beside if (p / "list_eval_partition.txt").is_file()), None
-        )
+        self._partition = Partition.beside(path)
         self.names_splits = self._partition is not None
         self.read_as = [
             "CelebA's text: file = first word",
             f"-1 = {minus_one}",
-            *(["split = list_eval_partition.txt"] if self._partition else []),
+            *(self._partition.read_as if self._partition else []),
         ]
 
     def rows(self) -> Iterator[Row]:
         classes = self.declared or ()
         places = [p for p, name in enumerate(classes) if self._chosen is None or name in self._chosen]
         names = [classes[place] for place in places]
-        parts = None if self._partition is None else _words(self._partition)
+        partition = self._partition.reader() if self._partition else None
         for line, words in itertools.islice(self._lines(), 2, None):
             states = list(map(self._states.get, words[1:]))
             if len(states) != len(classes) or None in states:
@@ -227,18 +268,9 @@ class CelebA(Table):
                     f"{self.path}, line {line}: expected a file and {len(classes)} times 1 or -1. Received:"
                     f" {' '.join(words)[:60]!r}"
                 )
-            split = self.split if parts is None else self._split_of(words[0], next(parts, (0, [""])))
+            split = partition(words[0]) if partition else self.split
             labels = _by_state(names, [states[place] for place in places])
             yield Row(*(self.path, f"line {line}", words[0], *labels, split))
-
-    def _split_of(self, file: str, part: tuple[int, Sequence[str]]) -> str:
-        line, words = part
-        if len(words) != 2 or words[0] != file or words[1] not in PARTITION:
-            raise ValueError(
-                f"{self._partition}, line {line}: expected {file} and 0, 1 or 2, in the order of {self.path.name}."
-                f" Received: {' '.join(words)[:60]!r}"
-            )
-        return PARTITION[words[1]]
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         return _words(self.path)

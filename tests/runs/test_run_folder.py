@@ -11,6 +11,7 @@ from mcar_tf.runs.folder import (
     MARKS,
     append_history,
     command_on,
+    is_complete,
     learnt_before,
     read_classes,
     read_environment,
@@ -128,3 +129,19 @@ def test_a_held_out_split_of_folds_was_learnt_from_in_another_fold(tmp_path, fol
     before = made_run(tmp_path / "before", dataset="photos", fold=2, val_fraction=0.2)
     config = FitConfig(dataset="photos", fold=fold, val_fraction=0.2, init_from=before)
     assert (learnt_before(config, "validation") == before) == learnt
+
+
+def test_a_run_with_metrics_is_complete(tmp_path):
+    assert not is_complete(tmp_path)
+    (tmp_path / "metrics.json").write_text("{}")
+    assert is_complete(tmp_path)
+
+
+def test_what_has_the_place_of_the_metrics_is_named(tmp_path):
+    (tmp_path / "metrics.json").mkdir()
+    with pytest.raises(ValueError, match=r"metrics\.json is a folder\. Put the file back there\."):
+        is_complete(tmp_path)
+    (tmp_path / "metrics.json").rmdir()
+    (tmp_path / "metrics.json").symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"metrics\.json is a link to nothing\."):
+        is_complete(tmp_path)

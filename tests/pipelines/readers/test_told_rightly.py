@@ -426,3 +426,29 @@ def test_a_none_label_that_no_picture_has_is_refused(tmp_path):
     path = write(tmp_path / "t.csv", "file,labels", "a.jpg,cat", "b.jpg,empty")
     with pytest.raises(ValueError, match="No picture has the label `emtpy`, which --none-label names"):
         read_table(path, none_label="emtpy", check_files=False)
+
+
+# --- Splits in a file of their own
+
+
+def kaggle_celeba(folder, partition=("a.jpg,0", "b.jpg,1", "c.jpg,2")):
+    write(folder / "list_eval_partition.csv", "image_id,partition", *partition)
+    return write(folder / "list_attr_celeba.csv", "image_id,cat,dog", "a.jpg,1,-1", "b.jpg,-1,1", "c.jpg,1,1")
+
+
+def test_kaggles_celeba_has_its_splits_from_the_csv_beside_it(tmp_path):
+    raw = read_table(kaggle_celeba(tmp_path), minus_one="absent", check_files=False)
+    assert {split: [s.id for s in samples()] for split, samples in raw.splits.items()} == {
+        "train": ["a.jpg"],
+        "validation": ["b.jpg"],
+        "test": ["c.jpg"],
+    }
+    assert "split = list_eval_partition.csv" in raw.read_as
+
+
+def test_a_partition_in_another_order_is_refused(tmp_path):
+    path = kaggle_celeba(tmp_path, ("b.jpg,1", "a.jpg,0", "c.jpg,2"))
+    with pytest.raises(
+        ValueError, match=r"partition\.csv, line 2: expected a\.jpg and 0, 1 or 2, in the order of list_attr"
+    ):
+        read_table(path, minus_one="absent", check_files=False)
