@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 import tensorflow as tf
+from little_network import little_network
 
 from mcar_tf.models.keras_internals import layers_of
 from mcar_tf.models.mcar import MCAR, build_mcar
@@ -47,8 +48,6 @@ def build(
     frozen: bool,
     synchronized: bool = False,
     low_memory: bool = False,
-    backbone: str = "tiny_resnet",
-    width: float = 0.25,
     options: dict | None = None,
     **optimizer,
 ) -> MCAR:
@@ -56,11 +55,10 @@ def build(
     keras.utils.set_random_seed(0)
     model = build_mcar(
         CLASSES,
-        backbone,
+        little_network(),
         image_size=SIZE,
         top_n=2,
         weights=None,
-        backbone_width=width,
         sync_batch_norm=synchronized,
         **(options or {}),
     )
