@@ -69,7 +69,7 @@ def picture_seed(seed: int, epoch: int, picture_id: tf.Tensor) -> tf.Tensor:
 
 
 # Compiled into two passes over the pixels. Random numbers are passed in: XLA would draw others than TensorFlow.
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _flip_and_jitter(image: tf.Tensor, draws: tf.Tensor, mirrored: bool, colored: bool) -> tf.Tensor:
     """Mirror half of the pictures and change colours, if asked for. draws: (5,) uniform in [0, 1)."""
     if mirrored:

@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from pipelines import records
-from pipelines.decode import decode_and_resize
+from pipelines.decode import decoder
 from pipelines.manifest import Part
 from pipelines.pictures import Picture
 
@@ -50,7 +50,7 @@ def _resized_records(path: Path, image_size: int) -> Iterator[bytes]:
 
     def resize(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         fields = records.parse_record(record)
-        pixels = decode_and_resize(fields["encoded"], fields["orientation"], image_size)
+        pixels = decoder(image_size)(fields["encoded"], fields["orientation"])
         return record, tf.io.encode_png(tf.cast(tf.round(pixels), tf.uint8), compression=0)
 
     dataset = tf.data.TFRecordDataset(str(path)).map(resize, num_parallel_calls=tf.data.AUTOTUNE)

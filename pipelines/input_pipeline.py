@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from pipelines import records
 from pipelines.augment import Policy, make_augmentation, picture_seed
-from pipelines.decode import decode_and_resize
+from pipelines.decode import decoder
 from pipelines.manifest import Part
 from pipelines.samples import Sample
 
@@ -92,6 +92,7 @@ def make_train_dataset(
 
     change = make_augmentation(augment)
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking for it takes long
     def prepare(record: tf.Tensor) -> ImageBatch:
         example = _parse(record, num_classes, image_size, difficult)
         example["image"] = change(example["image"], picture_seed(seed, epoch, example["id"]))
@@ -121,6 +122,7 @@ def make_eval_dataset(
     index, count = shard
     dataset = read_records(files).shard(count, index)
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking for it takes long
     def prepare(record: tf.Tensor) -> ImageBatch:
         return _parse(record, num_classes, image_size, difficult)
 
@@ -256,7 +258,7 @@ def _parse(record: tf.Tensor, num_classes: int, image_size: int, difficult: Diff
     elif difficult == "negative":
         labels *= 1 - marked("difficult")
     return {
-        "image": decode_and_resize(fields["encoded"], fields["orientation"], image_size),
+        "image": decoder(image_size)(fields["encoded"], fields["orientation"]),
         "labels": labels,
         "weights": weights,
         "id": fields["id"],

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mcar_tf.evaluating.answers import Answer
 from mcar_tf.evaluating.looks import count_looks
 from mcar_tf.evaluating.predictions import check_numbers
-from pipelines.decode import decode_and_resize
+from pipelines.decode import decoder
 from pipelines.pictures import (
     BadPicture,
     Picture,
@@ -135,6 +135,7 @@ def _compiled_look(model: "keras.Model", image_size: int) -> Callable[[Array], d
     return tf.function(
         lambda images: model(images, training=False),
         input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.float32)],
+        autograph=False,
     )
 
 
@@ -195,23 +196,12 @@ def decode_pixels(picture: Picture, image_size: int) -> Array:
         BadPicture: it can't be decoded.
     """
     try:
-        pixels: Array = _decoder(image_size)(
-            tf.constant(picture.encoded), tf.constant(picture.orientation)
+        pixels: Array = decoder(image_size)(
+            tf.constant(picture.encoded), tf.constant(picture.orientation, tf.int64)
         ).numpy()
     except tf.errors.OpError as error:
         raise BadPicture(describe_damage(error)) from error
     return pixels
-
-
-@functools.cache
-def _decoder(image_size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """`decode_and_resize` as one graph, which takes half as long as running its operations one by one."""
-    signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
-    return tf.function(
-        lambda encoded, orientation: decode_and_resize(encoded, orientation, image_size),
-        input_signature=signature,
-        autograph=False,
-    )
 
 
 def describe(

@@ -164,7 +164,9 @@ def _compiled_predict(model: keras.Model, images_spec: tf.TypeSpec, flip: bool) 
 
     strategy = model.distribute_strategy
     step = predict if strategy.num_replicas_in_sync == 1 else predict_share
-    return tf.function(lambda images: strategy.run(step, args=(images,)), input_signature=[images_spec])
+    return tf.function(
+        lambda images: strategy.run(step, args=(images,)), input_signature=[images_spec], autograph=False
+    )
 
 
 def _average_streams(

@@ -38,7 +38,9 @@ def measure_steadiness(
         `change_50`, `change_90`, `change_99`: quantiles, over the pictures, of a picture's largest change of a
         probability.
     """
-    predict = tf.function(lambda pictures: model(pictures, training=False)["probs"], reduce_retracing=True)
+    predict = tf.function(
+        lambda pictures: model(pictures, training=False)["probs"], reduce_retracing=True, autograph=False
+    )
     probs: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (AS_IT_IS, *VARIANT_TITLES)}
     with tqdm(total=images, desc="steadiness", unit=" images", disable=images is None, leave=False) as bar:
         for batch in batches:

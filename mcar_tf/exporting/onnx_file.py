@@ -31,7 +31,7 @@ def write_form(material: Material, path: Path, precision: None = None) -> None:
     model = material.model
     image = tf.TensorSpec((None, model.image_size, model.image_size, 3), tf.float32, name="image")
 
-    @tf.function(input_signature=[image])
+    @tf.function(input_signature=[image], autograph=False)
     def mcar(image: tf.Tensor) -> Outputs:
         outputs = model(image, training=False, crop=crop_and_resize_portable)
         return outputs if model.top_n else {name: outputs[name] for name in outputs if "box" not in name}

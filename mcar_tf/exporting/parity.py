@@ -98,12 +98,13 @@ def measure_parity(
     Returns:
         Each form's parity, by its name.
     """
-    predict = tf.function(lambda images: model(images, training=False))
+    predict = tf.function(lambda images: model(images, training=False), autograph=False)
     predict_at = tf.function(
-        lambda images, boxes, looks: model(images, training=False, boxes=boxes, looks=looks)["local_probs"]
+        lambda images, boxes, looks: model(images, training=False, boxes=boxes, looks=looks)["local_probs"],
+        autograph=False,
     )
     look_at = tf.function(
-        lambda images, boxes: tf.sigmoid(tf.reduce_max(model.look_at(images, boxes), axis=1))
+        lambda images, boxes: tf.sigmoid(tf.reduce_max(model.look_at(images, boxes), axis=1)), autograph=False
     )
     collected: dict[str, list[dict[str, Array]]] = {name: [] for name in forms}
 

@@ -103,23 +103,27 @@ def _make_signatures(
 ) -> dict[str, tf.types.experimental.PolymorphicFunction]:
     strings = tf.TensorSpec((None,), tf.string, name="encoded")
 
-    @tf.function(input_signature=[strings])
+    @tf.function(input_signature=[strings], autograph=False)
     def serving_default(encoded: tf.Tensor) -> Outputs:
         images, valid = decode_pictures(encoded, model.image_size)
         return _blank(model(images, training=False, crop=crop_and_resize), valid)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")], autograph=False
+    )
     def serve_tensor(images: tf.Tensor) -> Outputs:
         size = (model.image_size, model.image_size)
         resized = tf.image.resize(images, size, antialias=True)
         return model(resized, training=False, crop=crop_and_resize)
 
-    @tf.function(input_signature=[strings])
+    @tf.function(input_signature=[strings], autograph=False)
     def global_only(encoded: tf.Tensor) -> Outputs:
         images, valid = decode_pictures(encoded, model.image_size)
         return _blank(model.glance(images), valid)
 
-    @tf.function(input_signature=[strings, tf.TensorSpec((None, None, 4), tf.float32, name="boxes")])
+    @tf.function(
+        input_signature=[strings, tf.TensorSpec((None, None, 4), tf.float32, name="boxes")], autograph=False
+    )
     def look_at(encoded: tf.Tensor, boxes: tf.Tensor) -> Outputs:
         right = tf.reduce_all(tf.math.is_finite(boxes)) & (tf.shape(boxes)[1] > 0)
         with tf.control_dependencies(
@@ -129,7 +133,7 @@ def _make_signatures(
         region_probs = tf.sigmoid(model.look_at(images, boxes, crop=crop_and_resize))
         return _blank({"probs": tf.reduce_max(region_probs, axis=1), "region_probs": region_probs}, valid)
 
-    @tf.function(input_signature=[strings])
+    @tf.function(input_signature=[strings], autograph=False)
     def classify(encoded: tf.Tensor) -> Outputs:
         outputs = serving_default(encoded)
         order = tf.argsort(outputs["probs"], direction="DESCENDING", stable=True)

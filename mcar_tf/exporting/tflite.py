@@ -205,12 +205,12 @@ def _freeze_signatures(model: MCAR, dtype: tf.DType) -> dict[str, tf.types.exper
 def _freeze(
     function: Callable[..., Outputs], *specs: tf.TensorSpec
 ) -> tf.types.experimental.PolymorphicFunction:
-    with_variables = tf.function(function).get_concrete_function(*specs)
+    with_variables = tf.function(function, autograph=False).get_concrete_function(*specs)
     frozen = convert_variables_to_constants_v2(with_variables)
     graph = frozen.graph.as_graph_def()
     names = sorted(with_variables.structured_outputs)
 
-    @tf.function(input_signature=specs)
+    @tf.function(input_signature=specs, autograph=False)
     def with_constants(*values: tf.Tensor) -> Outputs:
         inputs = {place.name: value for place, value in zip(frozen.inputs, values, strict=True)}
         outputs = [output.name for output in frozen.outputs]

@@ -99,6 +99,7 @@ def test_memory_that_the_system_does_not_tell_is_unknown(tmp_path, monkeypatch):
     assert benchmark_export.peak_memory(tmp_path, "mcar", 1) is None
 
 
-def test_options_that_would_do_nothing_are_refused(folder):
+def test_options_that_would_do_nothing_are_refused(tmp_path):
+    (tmp_path / "parity.json").write_text("{}")
     with pytest.raises(ValueError, match="`image-size` does nothing with --export"):
-        benchmark.main(["--export", str(folder), "--image-size", "64"])
+        benchmark.main(["--export", str(tmp_path), "--image-size", "64"])
