@@ -21,7 +21,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
 def test_options_say_themselves_what_is_recorded_and_what_may_change():
     assert NOT_RECORDED == ("out_dir", "resume", "overwrite", "compare_baseline")
-    assert MAY_CHANGE == ("source", "data_dir", "recipe", "checkpoint_minutes", "keep_checkpoints")
+    assert MAY_CHANGE == ("source", "data_dir", "recipe", "xla", "checkpoint_minutes", "keep_checkpoints")
 
 
 def test_every_option_of_a_path_is_read_back_as_one(tmp_path):
