@@ -66,9 +66,8 @@ def box_finder(model: "MCAR") -> Callable[[bytes, int, Sequence[int]], list[Box]
 
     signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)]
 
-    @tf.function(
-        input_signature=signature, autograph=False
-    )  # one by one, its operations take 17 times as long
+    # One by one, its operations take 17 times as long.
+    @tf.function(input_signature=signature, autograph=False)
     def find(encoded: tf.Tensor, orientation: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         image = decode_and_resize(encoded, orientation, model.image_size)[tf.newaxis]
         features, _ = model.global_pass(image, training=False)

@@ -5,11 +5,13 @@ import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
+from little_network import little_network
 from test_mcar import CLASSES, SIZE, batch_of, small_model
 
 from mcar_tf.models.batch_norm import MOVING, copy_backbone
 from mcar_tf.models.boxes import jitter_boxes
 from mcar_tf.models.crop import crop_and_resize
+from mcar_tf.models.mcar import build_mcar
 from mcar_tf.training.losses import asymmetric, binary_cross_entropy
 from mcar_tf.training.optimizers import TwoRateSGD
 
@@ -332,6 +334,22 @@ def test_mixed_precision_and_xla_train_with_every_option(policy, compiled):
         keras.config.set_dtype_policy("float32")
     assert losses[1] < losses[0]
     assert {value.dtype for value in model(images).values()} == {tf.float32, tf.int32}
+
+
+def test_a_compiled_step_teaches_what_one_op_after_the_other_does():
+    images = np.random.default_rng(0).uniform(0, 255, (4, SIZE, SIZE, 3)).astype(np.float32)
+    losses = []
+    for compiled in (False, True):
+        keras.utils.set_random_seed(0)
+        model = build_mcar(CLASSES, little_network(), image_size=SIZE, top_n=2, weights=None)
+        optimizer = TwoRateSGD(0.01, gradient_accumulation_steps=2, global_clipnorm=0.1)
+        model.compile(optimizer, binary_cross_entropy, low_memory=True, jit_compile=compiled)
+        dataset = tf.data.Dataset.from_tensors(batch_of(images)).repeat(8)
+        losses.append(
+            model.fit(dataset, epochs=2, steps_per_epoch=4, verbose=0, shuffle=False).history["loss"]
+        )
+    assert losses[0][1] < losses[0][0]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------ refused
