@@ -145,15 +145,14 @@ def is_complete(folder: Path) -> bool:
     """Whether a run came to its end: its `metrics.json` is written last.
 
     Raises:
-        ValueError: something that is not a file, or a link to nothing, has its place.
+        ValueError: `metrics.json` is there, but it is no file, or a link that leads nowhere.
     """
     file = folder / METRICS
     if file.is_file():
         return True
     if os.path.lexists(file):
-        raise ValueError(
-            f"{file} is a {'folder' if file.is_dir() else 'link to nothing'}. Put the file back there."
-        )
+        kind = "a link that leads nowhere" if file.is_symlink() else "not a file"
+        raise ValueError(f"{file} is {kind}. Put the run's own {METRICS} back in its place.")
     return False
 
 

@@ -47,7 +47,8 @@ class Csv(Table):
         self._place = {column: place for place, column in enumerate(layout.header)}
         self._met: set[str | None] = set()  # the kinds of cells that were met
         self.exact = layout.exact
-        self._partition = None if layout.split else Partition.beside(path)
+        of_celeba = path.name == "list_attr_celeba.csv" and not layout.split
+        self._partition = Partition.beside(path, ".csv") if of_celeba else None
         self.names_splits = layout.split is not None or self._partition is not None
         self.joins_labels = layout.labels is not None
         self.separator = layout.separator
@@ -209,11 +210,9 @@ class Partition:
         self.read_as = [f"split = {path.name}"]
 
     @classmethod
-    def beside(cls, table: Path) -> "Partition | None":
-        """That of a table of CelebA's, if it lies where CelebA's folders have it; else None."""
-        if table.stem != "list_attr_celeba":
-            return None
-        name = f"list_eval_partition{table.suffix}"
+    def beside(cls, table: Path, suffix: str) -> "Partition | None":
+        """The one with this suffix, `.txt` or `.csv`, if it lies where CelebA's folders have it; else None."""
+        name = f"list_eval_partition{suffix}"
         folders = (table.parent, table.parent.parent / "Eval", table.parent / "Eval")
         return next((cls(folder / name, table) for folder in folders if (folder / name).is_file()), None)
 
@@ -221,8 +220,8 @@ class Partition:
         """A function that gives each file of the table its split, called with one after the other."""
         lines = _words(self.path)
         if self.path.suffix == ".csv":
-            next(lines)  # the header
-            lines = ((line, words[0].split(",")) for line, words in lines)
+            next(lines, None)  # the header
+            lines = ((line, [cell.strip() for cell in " ".join(words).split(",")]) for line, words in lines)
 
         def split_of(file: str) -> str:
             line, words = next(lines, (0, [""]))
@@ -248,7 +247,7 @@ class CelebA(Table):
         self._chosen = None if told.classes is None else set(told.classes)
         minus_one = told.minus_one or "absent"
         self._states = {"1": PRESENT, "0": ABSENT, "-1": minus_one}
-        self._partition = Partition.beside(path)
+        self._partition = Partition.beside(path, ".txt")
         self.names_splits = self._partition is not None
         self.read_as = [
             "CelebA's text: file = first word",

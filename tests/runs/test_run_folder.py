@@ -139,9 +139,11 @@ def test_a_run_with_metrics_is_complete(tmp_path):
 
 def test_what_has_the_place_of_the_metrics_is_named(tmp_path):
     (tmp_path / "metrics.json").mkdir()
-    with pytest.raises(ValueError, match=r"metrics\.json is a folder\. Put the file back there\."):
+    with pytest.raises(
+        ValueError, match=r"metrics\.json is not a file\. Put the run's own metrics\.json back"
+    ):
         is_complete(tmp_path)
     (tmp_path / "metrics.json").rmdir()
     (tmp_path / "metrics.json").symlink_to(tmp_path / "gone")
-    with pytest.raises(ValueError, match=r"metrics\.json is a link to nothing\."):
+    with pytest.raises(ValueError, match=r"metrics\.json is a link that leads nowhere\."):
         is_complete(tmp_path)

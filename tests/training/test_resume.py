@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from little_network import little_network
 
 from mcar_tf.config import FitConfig
-from mcar_tf.models.backbones import OWN_NETWORKS, build_tiny_resnet
+from mcar_tf.models.backbones import build_tiny_resnet
 from mcar_tf.runs import weights
 from mcar_tf.training import callbacks, checkpoints
 from mcar_tf.training import loop as training
@@ -161,9 +160,7 @@ CUTS = {
 }
 
 
-def test_cuts_leave_no_trace(start, tmp_path, monkeypatch):
-    monkeypatch.setitem(OWN_NETWORKS, "TinyResNet", lambda width: little_network((8, 16, 16, 16)))
-    start(tmp_path / "undisturbed")
+def test_cuts_leave_no_trace(start, undisturbed, tmp_path, monkeypatch):
     run = tmp_path / "run"
     for owner, name, calls in CUTS.values():
         with monkeypatch.context() as patch:
@@ -171,7 +168,7 @@ def test_cuts_leave_no_trace(start, tmp_path, monkeypatch):
             with pytest.raises(Cut):
                 start(run, keep_checkpoints=1)
     start(run, keep_checkpoints=1)
-    assert_same_run(run, tmp_path / "undisturbed")
+    assert_same_run(run, undisturbed)
 
 
 @pytest.mark.slow

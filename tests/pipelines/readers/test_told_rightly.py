@@ -446,6 +446,19 @@ def test_kaggles_celeba_has_its_splits_from_the_csv_beside_it(tmp_path):
     assert "split = list_eval_partition.csv" in raw.read_as
 
 
+def test_a_text_of_another_name_has_the_splits_beside_it_too(tmp_path):
+    write(tmp_path / "list_eval_partition.txt", "a.jpg 0", "b.jpg 2")
+    path = write(tmp_path / "attributes.txt", "2", "cat dog", "a.jpg 1 -1", "b.jpg -1 1")
+    assert list(read_table(path, check_files=False).splits) == ["train", "test"]
+
+
+def test_an_empty_partition_is_refused(tmp_path):
+    path = kaggle_celeba(tmp_path)
+    (tmp_path / "list_eval_partition.csv").write_text("")
+    with pytest.raises(ValueError, match=r"list_eval_partition\.csv, line 0: expected a\.jpg and 0, 1 or 2"):
+        read_table(path, minus_one="absent", check_files=False)
+
+
 def test_a_partition_in_another_order_is_refused(tmp_path):
     path = kaggle_celeba(tmp_path, ("b.jpg,1", "a.jpg,0", "c.jpg,2"))
     with pytest.raises(
