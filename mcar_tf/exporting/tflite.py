@@ -31,8 +31,9 @@ from mcar_tf.models.crop import crop_and_resize_portable
 from mcar_tf.models.mcar import MCAR, Outputs
 from pipelines.command import without_noise
 
-# Regions in a batch: the activations of more fit no cache, and each batch takes its own memory (docs/phones.md).
-REGIONS_AT_ONCE = 2
+# Pixels of the regions in a batch: the activations of more fit no cache, and each batch takes its own memory and
+# its own time to prepare the weights (docs/phones.md).
+PIXELS_AT_ONCE = 2 * 256**2
 
 
 def write_form(material: Material, path: Path, precision: str) -> None:
@@ -184,9 +185,10 @@ def load_form(path: Path) -> LoadedForm:
 
 def _freeze_signatures(model: MCAR, dtype: tf.DType) -> dict[str, tf.types.experimental.PolymorphicFunction]:
     """The signatures with weights as constants, so that the converter stores equal ones only once."""
+    regions_at_once = max(2, PIXELS_AT_ONCE // model.local_size**2)
 
     def mcar(image: tf.Tensor) -> Outputs:
-        outputs = model(image, training=False, crop=crop_and_resize_portable, regions_at_once=REGIONS_AT_ONCE)
+        outputs = model(image, training=False, crop=crop_and_resize_portable, regions_at_once=regions_at_once)
         return outputs if model.top_n else {name: outputs[name] for name in outputs if "box" not in name}
 
     def global_only(image: tf.Tensor) -> Outputs:

@@ -62,7 +62,13 @@ def crop_and_resize_portable(images: tf.Tensor, boxes: tf.Tensor, size: int | tu
         rows = upper + row_fraction * (lower - upper)
         left = tf.gather(rows, column, axis=3, batch_dims=2)  # (B, N, h, w, 3)
         right = tf.gather(rows, tf.minimum(column + 1, images_width - 1), axis=3, batch_dims=2)
-        return left + column_fraction[:, :, tf.newaxis, :, 0] * (right - left)
+        # A fraction for each number of a row: a multiplication that repeats one for every three is five times slower.
+        channels = images.shape[-1]
+        fraction = tf.tile(column_fraction[..., 0], [1, 1, 1, channels])  # (B, N, w, 3)
+        crops, row_length = tf.shape(left), width * channels
+        left, right = (tf.reshape(side, [batch, regions, height, row_length]) for side in (left, right))
+        fraction = tf.reshape(fraction, [batch, regions, 1, row_length])
+        return tf.reshape(left + fraction * (right - left), crops)
 
     # (B, H, W, 3) -> (B, W, H, 3), so that gathering whole columns copies long stretches of memory
     columns = tf.transpose(images, [0, 2, 1, 3])

@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,9 +21,16 @@ def make_model(make_model):
     return functools.partial(make_model, backbone="tiny_resnet", backbone_width=0.5)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_pixels_at_once():
+    """A file looks at two regions and then at one, as with large ones, although these are small."""
+    with mock.patch("mcar_tf.exporting.tflite.PIXELS_AT_ONCE", 0):
+        yield
+
+
 @pytest.fixture(scope="module")
 def model(make_model):
-    """Three regions, of which the file looks at two and then at one."""
+    """Three regions."""
     return make_model(top_n=3)
 
 
@@ -96,6 +104,12 @@ def test_ops_are_built_in(float32):
     assert not [name for counts in ops.values() for name in counts if name.startswith("CUSTOM")]
     # A pass in the one; three in the other: the whole image, two regions, one region.
     assert ops["mcar"]["CONV_2D"] == 3 * ops["global_only"]["CONV_2D"] == 3 * ops["look_at"]["CONV_2D"]
+
+
+def test_small_regions_are_looked_at_together(model, monkeypatch):
+    monkeypatch.setattr("mcar_tf.exporting.tflite.PIXELS_AT_ONCE", 3 * model.local_size**2)
+    ops = list_ops(convert_tflite(model))
+    assert ops["mcar"]["CONV_2D"] == 2 * ops["global_only"]["CONV_2D"]
 
 
 def test_an_op_that_is_not_built_in_fails_the_conversion(model, monkeypatch):
