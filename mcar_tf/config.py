@@ -47,11 +47,12 @@ class FitConfig:
     difficult: Literal["positive", "ignore", "negative"] = option(
         "positive", "How the loss counts a class that a picture shows only as objects marked difficult (VOC).",
         group=DATA)
-    augment: Literal["none", "flip", "color", "paper", "cutout", "gridmask", "randaugment",
+    augment: Literal["none", "flip", "color", "paper", "crop", "crop_cutout", "cutout", "gridmask", "randaugment",
                      "randaugment_cutout"] = option(
         "paper", "How training pictures are varied. paper: horizontal flip and colour jitter; flip, color: one of"
-        " the two; cutout, gridmask: both, and a grey rectangle or a grid of grey squares painted over; randaugment:"
-        " flip and two random operations of Keras'; randaugment_cutout: those, and a grey rectangle.", group=DATA)
+        " the two; crop: a random part of the picture, then both; cutout, gridmask: both, and a grey rectangle or a"
+        " grid of grey squares painted over; crop_cutout: crop, and the rectangle; randaugment: flip and two random"
+        " operations of Keras'; randaugment_cutout: those, and a grey rectangle.", group=DATA)
     cache_dir: Path | None = option(None, "Folder on a fast disk that keeps the decoded pictures in their final size,"
                                     " 3 bytes a pixel; later epochs and runs read them from there.", group=DATA)
     shuffle_megabytes: int = option(512, "Size in MB of the buffer that shuffles the records, whose pictures stay"

@@ -8,15 +8,29 @@ Measured in milliseconds of one CPU core per picture, at 256 / 448 px: TensorFlo
 picture by picture, in the pipeline's own threads.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import tensorflow as tf
 
-Policy = Literal["none", "flip", "color", "paper", "cutout", "gridmask", "randaugment", "randaugment_cutout"]
+Policy = Literal[
+    "none",
+    "flip",
+    "color",
+    "paper",
+    "crop",
+    "crop_cutout",
+    "cutout",
+    "gridmask",
+    "randaugment",
+    "randaugment_cutout",
+]
 UNSEEDED = ("gridmask",)  # keras-cv's, which draw random numbers of their own: no two runs are the same
 Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # a picture and its seed -> a picture
 
+CROP_AREA = (0.4, 1.0)  # share of the picture
+CROP_ASPECT = (3 / 4, 4 / 3)  # width over height of a crop, of a square picture
 JITTER = 0.3  # brightness, contrast and saturation each by a factor in [1 - JITTER, 1 + JITTER]
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns RGB into grey
 
@@ -26,22 +40,25 @@ def make_augmentation(policy: Policy) -> Change:
 
     Args:
         policy: `none`; `flip` mirrors every other picture; `color` jitters brightness, contrast and saturation
-            (for what must not be mirrored, such as digits and text); `paper` does both; `cutout` does both and paints
-            a rectangle over the picture; `gridmask` does both and paints a grid of squares over it, which the seed
-            does not control; `randaugment` mirrors and applies two operations of Keras' RandAugment;
+            (for what must not be mirrored, such as digits and text); `paper` does both; `crop` cuts out a part of the
+            picture, enlarges it and does both; `cutout` does both and paints a rectangle over the picture;
+            `crop_cutout` is `crop` and then the rectangle; `gridmask` does both and paints a grid of squares over it,
+            which the seed does not control; `randaugment` mirrors and applies two operations of Keras' RandAugment;
             `randaugment_cutout` then also paints a rectangle over the picture.
     """
     if policy not in get_args(Policy):
         raise ValueError(f"`augment` must be one of {', '.join(get_args(Policy))}. Received: {policy!r}")
     if policy == "none":
         return lambda image, seed: image
-    mirrored, colored = policy != "color", policy in ("color", "paper", "cutout", "gridmask")
+    cropped = policy.startswith("crop")
+    mirrored, colored = policy != "color", not policy.startswith(("flip", "randaugment"))
     further: Sequence[Change] = ()
-    if policy in ("cutout", "gridmask", "randaugment", "randaugment_cutout"):
+    if policy not in ("flip", "color", "paper", "crop"):
         from pipelines import policies  # loads Keras
 
         makers = {
             "cutout": (policies.make_cutout,),
+            "crop_cutout": (policies.make_cutout,),
             "gridmask": (policies.make_grid_mask,),
             "randaugment": (policies.make_rand_augment,),
             "randaugment_cutout": (policies.make_rand_augment, policies.make_cutout),
@@ -49,6 +66,8 @@ def make_augmentation(policy: Policy) -> Change:
         further = [make() for make in makers[policy]]
 
     def change(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        if cropped:
+            image = crop_at_random(image, tf.random.experimental.stateless_fold_in(seed, 1))
         image = _flip_and_jitter(image, tf.random.stateless_uniform((5,), seed), mirrored, colored)
         for change_further in further:
             image = change_further(image, seed)
@@ -66,6 +85,20 @@ def picture_seed(seed: int, epoch: int, picture_id: tf.Tensor) -> tf.Tensor:
     """
     index = tf.strings.to_hash_bucket_fast(picture_id, 2**62)
     return tf.random.experimental.stateless_fold_in(tf.stack([tf.constant(seed, tf.int64), index]), epoch)
+
+
+def crop_at_random(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A part of the picture, of an area in `CROP_AREA` and an aspect in `CROP_ASPECT`, enlarged to (S, S, 3)."""
+    draws = tf.random.stateless_uniform((4,), seed)
+    area = CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * draws[0]
+    low, high = (math.log(aspect) for aspect in CROP_ASPECT)
+    aspect = tf.exp(low + (high - low) * draws[1])
+    sides = tf.minimum(tf.sqrt(tf.stack([area / aspect, area * aspect])), 1.0)
+    start = draws[2:] * (1.0 - sides)
+    # The op paints black what lies beyond the last pixel, if only by a rounding error.
+    box = tf.minimum(tf.concat([start, start + sides], axis=0), 1.0 - 1e-6)
+    crop = tf.image.crop_and_resize(image[tf.newaxis], box[tf.newaxis], [0], tf.shape(image)[:2])[0]
+    return tf.ensure_shape(crop, image.shape)
 
 
 # Compiled into two passes over the pixels. Random numbers are passed in: XLA would draw others than TensorFlow.

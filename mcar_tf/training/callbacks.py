@@ -104,6 +104,7 @@ class Forecast(keras.callbacks.Callback):
         seconds_left: from the seconds that a step takes to those that the rest of the run takes.
         steps_per_epoch: the number of steps in an epoch.
         say: called with the line.
+        afterwards: the same for a plain backbone that is trained after the run, if there is one.
     """
 
     MEASURED = 20  # steps, after an epoch's first one, which may wait for the graph and the first pictures
@@ -113,10 +114,11 @@ class Forecast(keras.callbacks.Callback):
         seconds_left: Callable[[float], float],
         steps_per_epoch: int,
         say: Callable[[str], None] = print,
+        afterwards: Callable[[float], float] | None = None,
     ) -> None:
         super().__init__()
         self.measured = min(self.MEASURED, steps_per_epoch - 1)
-        self.seconds_left, self.say, self.said = seconds_left, say, False
+        self.seconds_left, self.afterwards, self.say, self.said = seconds_left, afterwards, say, False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Count the steps of this epoch."""
@@ -131,11 +133,13 @@ class Forecast(keras.callbacks.Callback):
         if self.steps == 1:
             self.started = time.monotonic()
             return
-        left = self.seconds_left((time.monotonic() - self.started) / self.measured)
+        step_seconds = (time.monotonic() - self.started) / self.measured
+        more = f" and {about(self.afterwards(step_seconds))} more for the baseline" if self.afterwards else ""
+        left = about(self.seconds_left(step_seconds))
         self.said = True
         with tqdm.external_write_mode():
             self.say(
-                f"about {about(left)} to the end of the run, by the time of the last {self.measured} steps"
+                f"about {left} to the end of the run{more}, by the time of the last {self.measured} steps"
             )
 
 

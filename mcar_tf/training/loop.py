@@ -85,6 +85,18 @@ def one_look_epochs(config: FitConfig) -> int:
     return round(config.one_look_share * config.epochs)
 
 
+def pixels_seen(config: FitConfig) -> float:
+    """The pixels of a picture that the network sees in a step of two looks, over those of its first look."""
+    first = config.glance_size or config.image_size
+    return 1.0 + config.top_n * ((config.local_size or first) / first) ** 2
+
+
+def steps_of_predicting(config: FitConfig, batches: Batches, epochs: int) -> float:
+    """What validation after each of so many epochs and the final result take, in training steps."""
+    test = batches.test.examples if batches.test else 0
+    return PREDICTING * (epochs * batches.validation_examples + test) / config.batch_size
+
+
 @dataclasses.dataclass
 class Training:
     """Everything that the functions below share about a run in training.
@@ -114,22 +126,29 @@ class Training:
     first_step: FirstStep = dataclasses.field(default_factory=lambda: FirstStep(say))
 
     def __post_init__(self) -> None:
-        self.forecast = Forecast(self.seconds_left, self.batches.steps_per_epoch, say)
+        afterwards = self.seconds_of_baseline if self.config.compare_baseline and self.config.top_n else None
+        self.forecast = Forecast(self.seconds_left, self.batches.steps_per_epoch, say, afterwards)
 
     def seconds_left(self, step_seconds: float) -> float:
         """About how long the rest of the run takes if a step takes so long: all steps, validation and the result."""
-        config, per_epoch = self.config, self.batches.steps_per_epoch
-        epochs = config.epochs - self.state.epoch
-        steps = epochs * per_epoch - self.state.steps
-        test = self.batches.test.examples if self.batches.test else 0
-        predicted = (epochs * self.batches.validation_examples + test) / config.batch_size
-        once = max(0, one_look_epochs(config) - self.state.epoch) * per_epoch
+        epochs = self.config.epochs - self.state.epoch
+        steps = epochs * self.batches.steps_per_epoch - self.state.steps
+        once = max(0, one_look_epochs(self.config) - self.state.epoch) * self.batches.steps_per_epoch
         later = 1.0  # time of the steps after those that look once, in steps as they are now
         if once:
             once -= self.state.steps
-            first = config.glance_size or config.image_size
-            later += config.top_n * ((config.local_size or first) / first) ** 2
-        return step_seconds * (once + later * (steps - once + PREDICTING * predicted))
+            later = pixels_seen(self.config)
+        return step_seconds * (
+            once + later * (steps - once + steps_of_predicting(self.config, self.batches, epochs))
+        )
+
+    def seconds_of_baseline(self, step_seconds: float) -> float:
+        """About how long the plain backbone takes afterwards, if a step of this run takes so long now."""
+        first = self.config.glance_size or self.config.image_size
+        looks = 1.0 if one_look_epochs(self.config) > self.state.epoch else pixels_seen(self.config)
+        epochs = self.config.epochs
+        steps = epochs * self.batches.steps_per_epoch + steps_of_predicting(self.config, self.batches, epochs)
+        return step_seconds * steps * (self.config.image_size / first) ** 2 / looks
 
     def save(self, steps: int) -> None:
         """Write a checkpoint.

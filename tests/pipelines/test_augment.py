@@ -6,7 +6,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance
 
-from pipelines.augment import JITTER, UNSEEDED, Policy, jitter_colors, make_augmentation, picture_seed
+from pipelines.augment import (
+    JITTER,
+    UNSEEDED,
+    Policy,
+    crop_at_random,
+    jitter_colors,
+    make_augmentation,
+    picture_seed,
+)
 
 POLICIES = typing.get_args(Policy)
 SEEDED = [policy for policy in POLICIES if policy not in UNSEEDED]
@@ -106,6 +114,42 @@ def test_brightness_is_drawn_evenly_from_its_range():
     assert factors.mean() == pytest.approx(1, abs=4 * 0.3 / np.sqrt(3 * 300))  # 4 sigma of the mean
 
 
+def test_a_crop_is_a_part_of_the_picture_enlarged():
+    """Pixels hold their own place, so a crop says where its corners were."""
+    side = 33
+    rows, columns = np.mgrid[:side, :side].astype(np.float32)
+    image = np.stack([rows, columns, np.full_like(rows, 200)], axis=-1)
+    areas, aspects, starts = [], [], []
+    for i in range(200):
+        crop = crop_at_random(tf.constant(image), seed(str(i))).numpy()
+        top, left, bottom, right = crop[0, 0, 0], crop[0, 0, 1], crop[-1, -1, 0], crop[-1, -1, 1]
+        # Bilinear, from corner to corner; nothing beyond the picture, which the op would paint black.
+        down, across = np.linspace(top, bottom, side), np.linspace(left, right, side)
+        np.testing.assert_allclose(crop[..., 0], np.tile(down[:, None], side), atol=1e-3)
+        np.testing.assert_allclose(crop[..., 1], np.tile(across, (side, 1)), atol=1e-3)
+        np.testing.assert_allclose(crop[..., 2], 200, atol=1e-3)
+        height, width = (bottom - top) / (side - 1), (right - left) / (side - 1)
+        areas.append(height * width)
+        aspects.append(width / height)
+        starts.append((top / (side - 1) / max(1 - height, 1e-6), left / (side - 1) / max(1 - width, 1e-6)))
+    # A side can't be longer than the picture's, so the largest crops of a narrow aspect lose area.
+    assert 0.4 - 1e-4 <= min(areas) < 0.45
+    assert 0.95 < max(areas) <= 1 + 1e-4
+    assert 3 / 4 - 1e-4 <= min(aspects) < 0.8
+    assert 1.25 < max(aspects) <= 4 / 3 + 1e-4
+    assert np.mean(starts) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("policy", ["crop", "crop_cutout"])
+def test_a_crop_is_then_changed_as_without_it(image, policy):
+    """The crop has numbers of its own, so that those of mirroring and colours are `paper`'s."""
+    name = policy.replace("crop_", "").replace("crop", "paper")
+    cropped, usual = (tf.function(make_augmentation(p)) for p in (policy, name))
+    for i in range(5):
+        part = crop_at_random(tf.constant(image), tf.random.experimental.stateless_fold_in(seed(str(i)), 1))
+        np.testing.assert_allclose(cropped(image, seed(str(i))), usual(part, seed(str(i))), atol=1e-3)
+
+
 def test_cutout_paints_one_grey_rectangle_of_a_small_part(image):
     change = tf.function(make_augmentation("cutout"))
     for i in range(10):
@@ -167,6 +211,7 @@ def test_a_model_in_half_precision_does_not_coarsen_its_pictures(policy):
 def test_an_unknown_policy_is_refused_with_the_known_ones():
     with pytest.raises(
         ValueError,
-        match=r"none, flip, color, paper, cutout, gridmask, randaugment, randaugment_cutout\. Received: 'mixup'",
+        match=r"none, flip, color, paper, crop, crop_cutout, cutout, gridmask, randaugment, randaugment_cutout\. "
+        "Received: 'mixup'",
     ):
         make_augmentation("mixup")

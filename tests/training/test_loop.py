@@ -119,3 +119,20 @@ def test_the_time_left_counts_the_looks_that_are_still_to_come(epoch, steps, opt
     batches = SimpleNamespace(steps_per_epoch=10, validation_examples=16, test=SimpleNamespace(examples=8))
     run = SimpleNamespace(config=config, batches=batches, state=SimpleNamespace(epoch=epoch, steps=steps))
     assert Training.seconds_left(run, 1.0) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "options", "share"),
+    [
+        (0, {}, 1 / 3),  # of a step's time: a step looks at the picture and at two regions of its size
+        (0, {"one_look_share": 0.67}, 1.0),  # the steps that are timed look once, too
+        (2, {"one_look_share": 0.67}, 1 / 3),
+        (0, {"glance_size": 16, "local_size": 16}, 4 / 3),  # the plain backbone sees all pixels
+    ],
+)
+def test_the_time_of_the_baseline_follows_from_what_it_sees(epoch, options, share):
+    config = FitConfig(image_size=32, epochs=3, batch_size=2, top_n=2, **options)
+    batches = SimpleNamespace(steps_per_epoch=10, validation_examples=16, test=SimpleNamespace(examples=8))
+    run = SimpleNamespace(config=config, batches=batches, state=SimpleNamespace(epoch=epoch, steps=4))
+    steps = 30 + (3 * 8 + 4) / 3
+    assert Training.seconds_of_baseline(run, 1.0) == pytest.approx(share * steps)

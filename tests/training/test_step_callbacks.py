@@ -72,6 +72,17 @@ def test_the_first_steps_say_how_long_the_run_will_take(monkeypatch):
     assert lines == ["about 10 minutes to the end of the run, by the time of the last 5 steps"]
 
 
+def test_the_forecast_names_the_time_of_the_baseline_too(monkeypatch):
+    now = iter([10.0, 20.0])
+    monkeypatch.setattr("mcar_tf.training.callbacks.time", SimpleNamespace(monotonic=lambda: next(now)))
+    lines = []
+    forecast = Forecast(lambda seconds: 300 * seconds, 6, lines.append, lambda seconds: 60 * seconds)
+    fit([forecast], epochs=2, pictures=12)
+    assert lines == [
+        "about 10 minutes to the end of the run and 2 minutes more for the baseline, by the time of the last 5 steps"
+    ]
+
+
 def test_too_few_steps_say_nothing_about_the_time():
     lines = []
     fit([Forecast(lambda step_seconds: step_seconds, 2, lines.append)])
