@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
 from pipelines.allocator import keep_freed_memory
+from pipelines.files import is_full_disk
 from pipelines.option_words import (
     PlainFormatter,
     expected,
@@ -329,8 +330,7 @@ def without_noise() -> Iterator[None]:
 
 def describe_error(error: BaseException) -> tuple[int, str]:
     """The exit code and the one line that a user gets for an exception."""
-    full = os.strerror(errno.ENOSPC)  # TensorFlow's writers put this into another exception
-    if getattr(error, "errno", None) == errno.ENOSPC or full in str(error):
+    if is_full_disk(error):
         file = getattr(error, "filename", None)
         where = f" while writing {file}" if file else ""
         return (

@@ -17,6 +17,7 @@ from pathlib import Path
 
 PARTIAL = "partial-"
 NAMING_SECONDS = 10  # longer than it takes to write a name into a new lock
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room for anybody, for this user, for this process
 
 
 def partial_path(path: Path) -> Path:
@@ -74,7 +75,7 @@ def written_whole(path: Path, keep_partial: bool = False) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    with written_whole(path) as partial:
+    with written_whole(path) as partial, naming(path):
         partial.write_bytes(content)
 
 
@@ -166,12 +167,17 @@ def _knows_locks(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add the file's name to an error that occurs while the file is read, which the system reports without it."""
+    """Add the file's name to an error while it is read or written, which the system reports without it."""
     try:
         yield
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether there was no room to write, which TensorFlow and HDF5 say in errors of their own."""
+    return getattr(error, "errno", None) in FULL_DISK or any(os.strerror(n) in str(error) for n in FULL_DISK)
 
 
 def no_follow(path: str, flags: int) -> int:

@@ -26,7 +26,7 @@ from typing import Any
 from mcar_tf import __version__
 from mcar_tf.config import MAY_CHANGE, NOT_RECORDED, FitConfig, read_config
 from mcar_tf.runs.splits import VALIDATION, hold_out_alike, own_splits, share_training, trains_on
-from pipelines.files import write_text
+from pipelines.files import naming, write_text
 from pipelines.manifest import Manifest
 from pipelines.reading import read_json_object, read_lines
 from pipelines.words import spell, typed
@@ -209,7 +209,7 @@ def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def append_history(path: Path, row: dict[str, Any]) -> None:
     """Append an epoch's row to `history.csv`."""
-    with path.open("a", newline="") as file:
+    with naming(path), path.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
         if file.tell() == 0:
             writer.writeheader()

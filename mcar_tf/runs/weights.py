@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from mcar_tf.models.keras_internals import weights_as_bytes
-from pipelines.files import file_sha256, write_bytes, write_text
+from pipelines.files import file_sha256, is_full_disk, write_bytes, write_text
 from pipelines.reading import read_lines
 
 
@@ -88,8 +88,6 @@ def full_disk_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, tf.errors.OpError) as error:
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            known = getattr(error, "errno", None) == number or os.strerror(number) in str(error)
-            if known:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        if is_full_disk(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise

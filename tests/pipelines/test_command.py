@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -71,6 +72,8 @@ def test_a_card_that_runs_out_of_memory_has_several_errors(kind, text, is_it):
             1,
             "the disk is full while writing a.tfrecord",
         ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a.csv"), 1, "the disk is full while writing a.csv"),
+        (OSError(errno.EFBIG, "File too large"), 1, "error: the disk is full. Free some space"),
         # TensorFlow's writers have one word for a full disk and a full memory.
         (
             tf.errors.ResourceExhaustedError(None, None, "events.1; No space left on device"),

@@ -14,6 +14,7 @@ from pipelines.files import (
     locked,
     partial_path,
     remove_partial,
+    write_bytes,
     write_text,
     written_whole,
 )
@@ -130,6 +131,20 @@ def test_a_link_in_a_locks_place_is_refused(tmp_path):
     with pytest.raises(OSError, match="lock"), locked(tmp_path / "lock", "held"):
         pass
     assert victim.read_text() == "precious"
+
+
+def test_a_file_without_room_is_named_and_the_one_before_stays(tmp_path, monkeypatch):
+    """The system's error of a write has no name, whatever it is that is full: the disk, or the user's quota."""
+
+    def full(path, content):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    write_bytes(tmp_path / "a", b"before")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="quota") as error:
+        write_bytes(tmp_path / "a", b"after")
+    assert error.value.filename == str(tmp_path / "a")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
 
 
 def test_a_checksum_is_that_of_the_bytes(tmp_path):

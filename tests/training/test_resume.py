@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -323,20 +322,26 @@ def test_a_full_disk_stops_a_run_with_one_line_and_room_lets_it_go_on(launch, un
 
 
 @pytest.mark.slow
-def test_twenty_full_disks_at_random_moments_leave_no_trace(start, undisturbed, tmp_path):
-    rng, limit = random.Random(0), resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_twenty_full_disks_at_random_moments_leave_no_trace(start, undisturbed, tmp_path, monkeypatch):
+    """From one of the flushes of checkpoints, weights and tables on, the disk has room for little more."""
+    rng, limit, flush = random.Random(0), resource.getrlimit(resource.RLIMIT_FSIZE), os.fsync
     lines, run = [], tmp_path / "run-0"
     while len(lines) < 20:
-        room = (rng.randrange(5_000, 150_000), limit[1])
-        fills = threading.Timer(rng.uniform(0, 4), resource.setrlimit, (resource.RLIMIT_FSIZE, room))
-        fills.start()
+        room, left = (rng.randrange(5_000, 150_000), limit[1]), [rng.randrange(60)]
+
+        def counted(file, room=room, left=left):
+            flush(file)
+            left[0] -= 1
+            if left[0] == 0:
+                resource.setrlimit(resource.RLIMIT_FSIZE, room)
+
         try:
-            start(run, checkpoint_minutes=1e-6)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fsync", counted)
+                start(run, checkpoint_minutes=1e-6)
         except OSError as error:
             lines.append(describe_error(error)[1])
         finally:
-            fills.cancel()
-            fills.join()
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         if (run / "metrics.json").is_file():
             assert_same_run(run, undisturbed)
