@@ -198,7 +198,9 @@ def test_an_unknown_recipe_is_refused_with_the_nearest():
 
 def test_the_modern_rates_are_those_of_one_cycle_of_sgd():
     modern = parse_fit_config(["--dataset", "mine"])
-    assert (modern.epochs, modern.learning_rate, modern.schedule) == (20, 0.005, "one_cycle")
+    assert (modern.epochs, modern.learning_rate, modern.schedule) == (20, 0.003, "one_cycle")
+    lite = parse_fit_config(["--dataset", "mine", "--backbone", "efficientnet_lite0"])
+    assert (lite.learning_rate, lite.head_learning_rate) == (0.005, 0.05)
     for words in (["--optimizer", "adamw"], ["--schedule", "step"]):
         other = parse_fit_config(["--dataset", "mine", *words])
         assert (other.epochs, other.learning_rate, other.decay_kernels_only) == (60, 0.001, True)

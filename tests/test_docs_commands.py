@@ -31,7 +31,7 @@ OF_OTHERS = {
         "--url",
         "--npm",
     ),
-    *("--clients", "--seconds", "--hostile", "--checks", "--exclude-checks"),
+    *("--clients", "--seconds", "--hostile", "--checks", "--exclude-checks", "--dist"),
     # Apache Beam's
     *("--runner", "--direct_num_workers", "--direct_running_mode", "--flink_master", "--environment_type"),
     *("--environment_config", "--parallelism", "--staging_location", "--temp_location", "--name"),

@@ -29,10 +29,12 @@ DIGITS: dict[str, Any] = {
 # What measured better on photographs: docs/worth.md. The rates are those of SGD, for one cycle of so many epochs.
 MODERN: dict[str, Any] = {
     "epochs": 20,
-    "learning_rate": 0.005,
-    "head_learning_rate": 0.05,
+    "learning_rate": 0.003,
+    "head_learning_rate": 0.03,
     "schedule": "one_cycle",
 }
+# Networks that learn more at other rates, those of the backbone and of the classifier.
+RATES_OF = {"efficientnet_lite0": {"learning_rate": 0.005, "head_learning_rate": 0.05}}
 MODERN_REGIONS: dict[str, Any] = {
     "top_n": 2,
     "fusion": "mean",
@@ -46,8 +48,8 @@ def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of options that the user does not give, as far as the recipe or the set decides them.
 
     Args:
-        given: option -> value, at least for `dataset`, `recipe` (None: the set's own), `top_n`, `epochs`, `optimizer`
-            and `schedule`.
+        given: option -> value, at least for `dataset`, `recipe` (None: the set's own), `backbone`, `top_n`, `epochs`,
+            `optimizer` and `schedule`.
 
     Raises:
         ValueError: there is no such recipe.
@@ -61,7 +63,7 @@ def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     if recipe == "modern":
         defaults["decay_kernels_only"] = True
         if given["optimizer"] == "sgd" and given["schedule"] in (None, MODERN["schedule"]):
-            defaults |= MODERN
+            defaults |= MODERN | RATES_OF.get(given["backbone"], {})
         if given["top_n"]:
             defaults |= MODERN_REGIONS
             if given["epochs"] == 1:  # none to spare for one look alone
