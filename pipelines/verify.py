@@ -8,6 +8,7 @@ from pathlib import Path
 from pipelines import records
 from pipelines.files import file_sha256
 from pipelines.manifest import Part, Shard, load_manifest
+from pipelines.words import counted
 
 _ALL_READ = "every record can be read, but is another one"
 
@@ -43,7 +44,8 @@ def verify_set(data_dir: Path, name: str) -> str:
             " Build the set anew with --overwrite."
         )
     pictures = sum(split.examples for split in manifest.splits.values())
-    return f"{Path(data_dir) / name}: {pictures:,} pictures in {len(files)} shards, every byte as it was written."
+    found = f"{counted(pictures, 'picture')} in {counted(len(files), 'shard')}"
+    return f"{Path(data_dir) / name}: {found}, every byte as it was written."
 
 
 @contextlib.contextmanager

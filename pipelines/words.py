@@ -31,6 +31,11 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: `1 shard`, `1,200 shards`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The end of an error message: ` Did you mean X?`, with the valid name nearest to `name`; or nothing."""
     known = {one.lower().replace("-", "_"): one for one in valid}

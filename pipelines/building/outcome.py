@@ -14,7 +14,7 @@ from pipelines.manifest import MANIFEST, Manifest
 from pipelines.pictures import MAX_MEGAPIXELS, MOST_MEGAPIXELS
 from pipelines.readers.registry import SOURCE, ReadingOptions, read_by_options
 from pipelines.samples import RawSet
-from pipelines.words import listed, next_steps, typed
+from pipelines.words import counted, listed, next_steps, typed
 
 MOST_CLASSES = 100  # up to so many classes get a line each
 SHOWN_CLASSES = 10  # if there are more: how many of the most frequent, and of the rarest
@@ -67,9 +67,8 @@ def print_plan(raw: RawSet) -> None:
 def print_outcome(manifest: Manifest, data_dir: Path) -> None:
     """Print how many pictures a built set has, which were left out, what classes it has, and what looks odd."""
     for name, split in manifest.splits.items():
-        print(
-            f"{name}: {split.examples:,} pictures in {len(split.shards)} shards, {len(split.skipped):,} left out"
-        )
+        pictures, shards = counted(split.examples, "picture"), counted(len(split.shards), "shard")
+        print(f"{name}: {pictures} in {shards}, {len(split.skipped):,} left out")
         for skip in split.skipped[:3]:
             print(f"  left out: {skip.id} {skip.why}")
         if len(split.skipped) > 3:

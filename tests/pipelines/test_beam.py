@@ -38,7 +38,7 @@ def test_the_command_on_worker_processes_writes_the_same_bytes(tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert "train: 4 pictures in 1 shards, 0 left out" in done.stdout
+        assert "train: 4 pictures in 1 shard, 0 left out" in done.stdout
     assert content(tmp_path / "beam") == content(tmp_path / "processes")
 
 

@@ -27,8 +27,8 @@ def test_a_build_ends_with_the_pictures_of_each_class_in_each_split(capsys):
         manifest(train=split("train", 9, (5, 4, 3)), test=split("test", 3, (1, 1, 2))), Path("data")
     )
     assert capsys.readouterr().out.splitlines() == [
-        "train: 9 pictures in 1 shards, 0 left out",
-        "test: 3 pictures in 1 shards, 0 left out",
+        "train: 9 pictures in 1 shard, 0 left out",
+        "test: 3 pictures in 1 shard, 0 left out",
         "3 classes    train     test",
         "cat              5        1",
         "dog              4        1",
