@@ -36,8 +36,8 @@ img { display: block; width: 100%; height: auto; }
 .warning { border-left: 0.25rem solid #d55e00; background: #fdf3ec; padding: 0.5rem 0.75rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 2rem;
            align-items: start; margin: 1rem 0; }
-.gallery { columns: 18rem; column-gap: 1.25rem; }
-.gallery figure { break-inside: avoid; padding-bottom: 1.25rem; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1.25rem;
+           align-items: start; }
 .gallery img { border-radius: 0.25rem; }
 .wide { overflow-x: auto; margin: 0.75rem 0; background: /* a shadow where there is more, covered at the ends */
         linear-gradient(to left, #fff 1rem, #fff0 2rem) 100% 0 / 3rem 100% local no-repeat,
