@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
 from pipelines.allocator import keep_freed_memory
-from pipelines.files import is_full_disk
+from pipelines.files import file_of_full_disk, is_full_disk
 from pipelines.option_words import (
     PlainFormatter,
     expected,
@@ -331,7 +331,7 @@ def without_noise() -> Iterator[None]:
 def describe_error(error: BaseException) -> tuple[int, str]:
     """The exit code and the one line that a user gets for an exception."""
     if is_full_disk(error):
-        file = getattr(error, "filename", None)
+        file = file_of_full_disk(error)
         where = f" while writing {file}" if file else ""
         return (
             EXIT_INTERNAL,

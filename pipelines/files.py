@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -178,6 +179,13 @@ def naming(path: Path) -> Iterator[None]:
 def is_full_disk(error: BaseException) -> bool:
     """Whether there was no room to write, which TensorFlow and HDF5 say in errors of their own."""
     return getattr(error, "errno", None) in FULL_DISK or any(os.strerror(n) in str(error) for n in FULL_DISK)
+
+
+def file_of_full_disk(error: BaseException) -> str | None:
+    """The file that there was no room for, if the error has it; TensorFlow's: `{{op}} FILE; No space left ...`."""
+    reasons = "|".join(re.escape(os.strerror(number)) for number in FULL_DISK)
+    words = re.match(rf"(?:\{{\{{.*?\}}\}} )?(.*); (?:{reasons})", str(error))
+    return getattr(error, "filename", None) or (words and words[1])
 
 
 def no_follow(path: str, flags: int) -> int:

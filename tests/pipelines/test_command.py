@@ -76,9 +76,9 @@ def test_a_card_that_runs_out_of_memory_has_several_errors(kind, text, is_it):
         (OSError(errno.EFBIG, "File too large"), 1, "error: the disk is full. Free some space"),
         # TensorFlow's writers have one word for a full disk and a full memory.
         (
-            tf.errors.ResourceExhaustedError(None, None, "events.1; No space left on device"),
+            tf.errors.ResourceExhaustedError(None, None, "{{node x}} a b/events.1; No space left on device"),
             1,
-            "error: the disk is full. Free some space and run the same command again.",
+            "error: the disk is full while writing a b/events.1. Free some space and run the same command again.",
         ),
         (OSError(5, "Input/output error", "a.jpg"), 1, "error: a.jpg: Input/output error"),
         (KeyError("x"), 1, "internal error: KeyError"),
