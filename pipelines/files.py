@@ -177,12 +177,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether there was no room to write, which TensorFlow and HDF5 say in errors of their own."""
+    """Whether an error means that the disk is full. TensorFlow and HDF5 raise errors of their own for it."""
     return getattr(error, "errno", None) in FULL_DISK or any(os.strerror(n) in str(error) for n in FULL_DISK)
 
 
 def file_of_full_disk(error: BaseException) -> str | None:
-    """The file that there was no room for, if the error has it; TensorFlow's: `{{op}} FILE; No space left ...`."""
+    """The file that a full disk stopped from being written, if the error names it (`{{op}} FILE; No space ...`)."""
     reasons = "|".join(re.escape(os.strerror(number)) for number in FULL_DISK)
     words = re.match(rf"(?:\{{\{{.*?\}}\}} )?(.*); (?:{reasons})", str(error))
     return getattr(error, "filename", None) or (words and words[1])

@@ -145,7 +145,7 @@ def is_complete(folder: Path) -> bool:
     """Whether a run came to its end: its `metrics.json` is written last.
 
     Raises:
-        ValueError: `metrics.json` is there, but it is no file, or a link that leads nowhere.
+        ValueError: something other than a file is called `metrics.json`, such as a folder or a broken link.
     """
     file = folder / METRICS
     if file.is_file():
