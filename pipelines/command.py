@@ -24,6 +24,7 @@ from pipelines.files import file_of_full_disk, is_full_disk
 from pipelines.option_words import (
     PlainFormatter,
     expected,
+    expected_words,
     explain,
     metavar,
     nearest_option,
@@ -85,7 +86,7 @@ def parse_options(
     """
     parser = _make_parser(cls, module, description if isinstance(description, str) else "")
     words = _with_new_names(cls, sys.argv[1:] if argv is None else list(argv))
-    _check_config_files(words)
+    _check_config_files(cls, words)
     if defaults_of:
         # Options that print and exit are left to the second parse, which knows these defaults.
         first = [
@@ -122,13 +123,26 @@ def _with_new_names(cls: type[Any], words: list[str]) -> list[str]:
     return renamed
 
 
-def _check_config_files(words: Sequence[str]) -> None:
+def _check_config_files(cls: type[Any], words: Sequence[str]) -> None:
     """Refuse a file of options that jsonargparse, which names no file and knows no limits, would stumble over."""
     for place, word in enumerate(words):
         name, equals, value = word.partition("=")
         path = Path(value if equals else "".join(words[place + 1 : place + 2]))
-        if name == "--config" and path.is_file() and not isinstance(read_yaml(path), dict):
-            raise ValueError(f"{path} holds no options: there must be one a line, such as `seed: 1`.")
+        if name == "--config" and path.is_file():
+            options = read_yaml(path)
+            if not isinstance(options, dict):
+                raise ValueError(f"{path} holds no options: there must be one a line, such as `seed: 1`.")
+            _refuse_empty(cls, options, str(path))
+
+
+def _refuse_empty(cls: type[Any], values: Mapping[str, Any], where: str) -> None:
+    """Refuse an option without a value, which jsonargparse takes for None whatever the option's type is."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        may_be_none = field.default is None or type(None) in typing.get_args(hints[field.name])
+        if field.name in values and values[field.name] is None and not may_be_none:
+            needed = expected_words(hints[field.name])
+            raise ValueError(f"{where}: `{field.name}` is empty: it must be {needed}.")
 
 
 def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> Options:
@@ -142,6 +156,7 @@ def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> O
     Raises:
         ValueError: an option is not one of `cls`, or not of its type; names the file and the option.
     """
+    _refuse_empty(cls, values, where)
     parser = _make_parser(cls, "", "", exit_on_error=False)
     try:
         parsed = vars(parser.parse_object(dict(values)))

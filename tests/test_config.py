@@ -297,3 +297,26 @@ def test_each_set_and_network_of_the_paper_has_a_config_with_a_glance():
     configs = [read_config(path) for path in CONFIGS]
     found = {(config.dataset, config.backbone) for config in configs if config.glance_size}
     assert found == {(data, net) for data in ("coco", "voc2007") for net in ("mobilenet_v2", "resnet101")}
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(FitConfig), ids=lambda field: field.name)
+def test_an_empty_option_in_a_file_is_refused_by_name_unless_none_is_a_value(field, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"{field.name}:\n" + ("seed: 1\n" if field.name != "seed" else ""))
+    readers = [lambda: parse_fit_config(["--config", str(file)])]
+    if field.name not in NOT_RECORDED:
+        readers.append(lambda: read_config(file))
+    for read in readers:
+        if field.default is None:
+            read()
+            continue
+        with pytest.raises(ValueError, match="is empty: it must be") as refused:
+            read()
+        assert str(refused.value).startswith(f"{file}: `{field.name}` is empty: it must be ")
+
+
+def test_no_element_of_a_list_in_a_file_may_be_empty(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("drop_epochs: [3, null]\n")
+    with pytest.raises(ValueError, match=rf"{file}: `drop_epochs: .*it must be a whole number"):
+        read_config(file)
