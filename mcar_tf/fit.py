@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcar_tf.config import FitConfig, parse_fit_config
 from mcar_tf.evaluating import columns
@@ -62,16 +62,36 @@ def telling_how_to_go_on(config: FitConfig, argv: Sequence[str] | None, leads: b
         raise
 
 
-def stream_rows(name: str, config: FitConfig, metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+class Row(NamedTuple):
+    """A row of the closing table: what answers, what an answer costs in plain looks, and how good it is."""
+
+    name: str
+    cost: float
+    metrics: dict[str, Any]
+
+
+def cost_of(config: FitConfig, stream: str) -> float:
+    """What a stream's answer costs, by arithmetic, in looks of the plain backbone at `image_size`.
+
+    (S² + N L²) / Z² for images of Z px, first seen in S px, and N regions of L px. The global stream's answer
+    needs the first look alone, the local one's and the fused one both.
+    """
+    glance = config.glance_size or config.image_size
+    regions = 0 if stream == "global" else config.top_n
+    return (glance**2 + regions * (config.local_size or glance) ** 2) / config.image_size**2
+
+
+def stream_rows(name: str, config: FitConfig, metrics: dict[str, Any]) -> list[Row]:
     """Rows of the closing table: one for the plain backbone, one per stream for MCAR."""
     if config.top_n == 0:
-        return [(name, metrics.get("global", {}))]
-    return [(f"{name}: {title}", metrics.get(stream, {})) for stream, title in columns.STREAM_TITLES.items()]
+        return [Row(name, cost_of(config, "global"), metrics.get("global", {}))]
+    return [
+        Row(f"{name}: {title}", cost_of(config, stream), metrics.get(stream, {}))
+        for stream, title in columns.STREAM_TITLES.items()
+    ]
 
 
-def print_closing(
-    config: FitConfig, folder: Path, rows: list[tuple[str, dict[str, Any]]], times: list[str]
-) -> None:
+def print_closing(config: FitConfig, folder: Path, rows: list[Row], times: list[str]) -> None:
     """Print the result, where everything is stored, and what to do next."""
     measured = config.eval_split != NO_SPLIT
     if measured:
@@ -90,15 +110,18 @@ def print_closing(
     )
 
 
-def print_result(config: FitConfig, rows: list[tuple[str, dict[str, Any]]]) -> None:
+def print_result(config: FitConfig, rows: list[Row]) -> None:
     """Print the table of the run's metrics, with those of its baseline if there is one."""
     title = f"{config.dataset}, {config.eval_split}, in %"
-    width = max(len(name) for name in [title, *(name for name, _ in rows)])
+    width = max(len(name) for name in [title, *(row.name for row in rows)])
     shown = columns.measures(columns.Detail.SHORT)
-    print(f"\n{title:{width}}" + "".join(f"{head:>8}" for head in columns.titles(shown)))
-    for name, metrics in rows:
-        print(f"{name:{width}}" + "".join(f"{cell:>8}" for cell in columns.cells(shown, metrics)))
-    if rows[0][1].get("mAP") is None:
+    print(f"\n{title:{width}}" + "".join(f"{head:>8}" for head in ("cost", *columns.titles(shown))))
+    for row in rows:
+        cells = (f"{row.cost:.2f}", *columns.cells(shown, row.metrics))
+        print(f"{row.name:{width}}" + "".join(f"{cell:>8}" for cell in cells))
+    most = "at most, " if config.look_band or config.look_doubt else ""
+    print(f"cost: of an answer, {most}in looks of the plain backbone at {config.image_size} px")
+    if rows[0].metrics.get("mAP") is None:
         print(
             f"No picture of {config.eval_split} is known to show any class, so nothing can be measured on it."
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from loading import loads
 from PIL import Image
 
 from mcar_tf.config import FitConfig, config_to_yaml, parse_fit_config, read_config
-from mcar_tf.fit import main, telling_how_to_go_on
+from mcar_tf.fit import cost_of, main, telling_how_to_go_on
 from mcar_tf.runs.folder import MARKS
 
 COMMANDS = [
@@ -69,8 +70,10 @@ def test_the_closing_table_names_every_stream_and_the_baseline(tiny_set, finishe
         tiny_options(tiny_set, finished, "--compare-baseline", "--resume")
     )  # complete already: prints, trains nothing
     printed = capsys.readouterr().out
-    for row in ("baseline ", "global stream", "local stream", "both, fused"):
-        assert row in printed
+    costs = {"baseline ": "1.00", "global stream": "1.00", "local stream": "3.00", "both, fused": "3.00"}
+    for row, cost in costs.items():
+        assert re.search(rf"{row} +{cost} ", printed)
+    assert "cost: of an answer, in looks of the plain backbone at 32 px\n" in printed
     assert f"python -m mcar_tf.predict --run {finished}" in printed
 
 
@@ -339,3 +342,26 @@ def test_an_interrupted_run_tells_how_to_go_on(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt), telling_how_to_go_on(config, words, True):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "\nTo go on: python -m mcar_tf.fit --out-dir 'my run' --resume\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "costs"),
+    [
+        (["--dataset", "coco"], (1, 5, 5)),
+        (["--dataset", "coco", "--top-n", "0"], (1, 1, 1)),
+        (
+            ["--dataset", "coco", "--image-size", "448", "--glance-size", "224", "--local-size", "128"],
+            (0.25, 0.5765, 0.5765),
+        ),
+        (
+            ["--dataset", "coco", "--image-size", "448", "--glance-size", "224", "--top-n", "2"],
+            (0.25, 0.75, 0.75),
+        ),
+        (["--dataset", "coco", "--image-size", "256", "--local-size", "128"], (1, 2, 2)),
+    ],
+)
+def test_what_an_answer_costs_is_its_pixels_over_those_of_a_plain_look(words, costs):
+    config = parse_fit_config(words)
+    assert [cost_of(config, stream) for stream in ("global", "local", "fused")] == pytest.approx(
+        costs, abs=1e-4
+    )

@@ -63,8 +63,8 @@ def test_a_measure_added_at_one_place_is_in_every_table(one_more, tiny_run, tiny
     assert "share" in table_lines([{"tau": "0.5"} | found])[0]
 
     metrics = {"mAP": 0.5, "share": 0.25}
-    fit.print_closing(FitConfig(), tiny_run, [("MCAR", metrics)], [])
-    assert "MCAR                  50.0       -       -    25.0" in capsys.readouterr().out
+    fit.print_closing(FitConfig(), tiny_run, [fit.Row("MCAR", 5.0, metrics)], [])
+    assert "MCAR                  5.00    50.0       -       -    25.0" in capsys.readouterr().out
 
     (run,) = [read_evaluated_run(tiny_run, "run", 0.6)]
     (table, *_) = comparison_parts([run, dataclasses.replace(run, name="other")])

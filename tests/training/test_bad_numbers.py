@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mcar_tf import calibrate, evaluate, predict, report
-from mcar_tf.fit import print_closing
+from mcar_tf.fit import Row, print_closing
 from mcar_tf.runs.folder import append_history, read_run_config
 from pipelines.building.sets import build_set
 from pipelines.files import write_text
@@ -74,9 +74,9 @@ def test_without_any_positive_everything_is_a_dash(run, capsys):
 def test_a_run_whose_result_is_unknown_ends_in_dashes(odd_run, capsys):
     config = dataclasses.replace(read_run_config(odd_run), eval_split="nothing")
     unknown = {"mAP": None, "CF1": None, "OF1": None}
-    print_closing(config, odd_run, [("baseline", unknown), ("MCAR", unknown)], ["MCAR 1 s"])
+    print_closing(config, odd_run, [Row("baseline", 1.0, unknown), Row("MCAR", 5.0, unknown)], ["MCAR 1 s"])
     printed = capsys.readouterr().out
-    assert "baseline                 -       -       -\n" in printed
+    assert "baseline              1.00       -       -       -\n" in printed
     assert "No picture of nothing is known to show any class" in printed
 
 
