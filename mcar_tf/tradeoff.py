@@ -10,7 +10,7 @@ from mcar_tf.runs.splits import VALIDATION, find_split, split_names
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import file_sha256, write_bytes
 from pipelines.manifest import load_manifest
-from pipelines.words import percent, spell
+from pipelines.words import counted, percent, spell
 
 if TYPE_CHECKING:
     from mcar_tf.benchmarking.tradeoff import Point
@@ -154,9 +154,9 @@ def describe(point: "Point") -> str:
     if point.changes["top_n"] == 0:
         return "one look"
     size = f" of {point.changes['local_size']} px" if "local_size" in point.changes else ""
-    regions = point.changes["top_n"]
+    regions = counted(point.changes["top_n"], "region")
     share = f", for {percent(point.share)} % of pictures" if "look_doubt" in point.changes else ""
-    return f"{regions} region{'s' * (regions > 1)}{size}, {point.changes['fusion']}{share}"
+    return f"{regions}{size}, {point.changes['fusion']}{share}"
 
 
 def print_result(options: TradeoffOptions, points: Sequence["Point"], folder: Path) -> None:

@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mcar_tf.reporting.figures import COLORS, STYLE
+from pipelines.words import counted
 
 if TYPE_CHECKING:
     from mcar_tf.benchmarking.tradeoff import Point
@@ -68,6 +69,6 @@ def _label(point: "Point") -> str:
     if not point.changes["top_n"]:
         return "one look"
     size = f" of {point.changes['local_size']} px" if "local_size" in point.changes else ""
-    regions = point.changes["top_n"]
+    regions = counted(point.changes["top_n"], "region")
     share = f", {100 * point.share:.0f} %" if "look_doubt" in point.changes else ""
-    return f"{regions} region{'s' * (regions > 1)}{size}, {point.changes['fusion']}{share}"
+    return f"{regions}{size}, {point.changes['fusion']}{share}"
