@@ -289,7 +289,7 @@ def test_verifying_names_every_shard_that_is_gone_or_cut_off(built, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "kills"), [(1, 15), (2, 5)])
+@pytest.mark.parametrize(("processes", "kills"), [(1, 15), (2, 5), (2, 2)])
 def test_a_build_killed_at_random_moments_ends_as_the_undisturbed_one(processes, kills, tmp_path):
     """The real thing: processes, SIGKILL, the same command again."""
     raw = raw_set(tmp_path / "source", count=300)
