@@ -19,6 +19,7 @@ import numpy.typing as npt
 from tensorflow.lite.python import schema_py_generated as schema
 
 from mcar_tf.exporting.flatbuffer import op_name, pack, unpack
+from pipelines.command import without_noise
 
 Array = npt.NDArray[Any]
 
@@ -207,10 +208,15 @@ def _floats(model: schema.ModelT, tensor: schema.TensorT) -> Array:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hide litert-quantizer's progress bars and warnings, and numpy's about zero divided by zero."""
+    """Hide litert-quantizer's progress bars and warnings, LiteRT's greeting, and numpy's "divided by zero"."""
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(), np.errstate(all="ignore"):
+        with (
+            without_noise(),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+            np.errstate(all="ignore"),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,6 +1,7 @@
 """What a phone sees: one file of built-in ops that gives the model's numbers."""
 
 import functools
+import os
 import subprocess
 import sys
 from unittest import mock
@@ -10,7 +11,7 @@ import pytest
 from tensorflow.lite.python import schema_py_generated as schema
 
 from mcar_tf.exporting.flatbuffer import op_name, unpack
-from mcar_tf.exporting.quantize import give_dead_channels_a_scale
+from mcar_tf.exporting.quantize import give_dead_channels_a_scale, quiet
 from mcar_tf.exporting.tflite import convert_tflite, list_ops, load_runner, write_tflite
 from mcar_tf.models.crop import crop_and_resize
 
@@ -286,3 +287,9 @@ def test_a_file_is_loaded_and_asked_without_a_word_of_its_runtime(float32, tmp_p
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
     assert "box_probs" in done.stdout
     assert done.stderr == ""
+
+
+def test_quantizing_keeps_other_programs_greetings_to_itself_and_no_error(capfd):
+    with quiet():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: no such op\n")
+    assert capfd.readouterr().err == "ERROR: no such op\n"
