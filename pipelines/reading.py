@@ -44,14 +44,19 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
     """
     text = read_text(path, most_bytes)
     try:
-        return json.loads(text, object_pairs_hook=_without_twins)
+        return json.loads(text, object_pairs_hook=without_twins)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: it is not JSON ({error}).") from None
     except RecursionError:
         raise ValueError(f"{path} is damaged: it is nested too deeply.") from None
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON: the `object_pairs_hook` that refuses a name with two values, of which json keeps the last.
+
+    Raises:
+        ValueError: names it.
+    """
     content = dict(pairs)
     if len(content) < len(pairs):
         (name, _), *_ = collections.Counter(name for name, _ in pairs).most_common(1)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.files import naming
 from pipelines.readers.classes import COCO_CATEGORIES, COCO_CLASSES
+from pipelines.reading import without_twins
 from pipelines.samples import RawSet, Sample, Skip
 from pipelines.words import nearest
 
@@ -241,18 +242,19 @@ def load_json(path: Path) -> Any:
     """The content of a JSON file, which may be large, without the outlines of objects.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: it is not JSON, or gives a name two values.
     """
     try:
         with open(path, encoding="utf-8-sig") as file, naming(path):
-            content = json.load(file, object_hook=_without_segmentation)
+            content = json.load(file, object_pairs_hook=_without_segmentation)
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError; nested too deeply
         raise ValueError(f"{path} is not a JSON file: {error}") from None
     return content
 
 
-def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
+def _without_segmentation(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Drop the outlines, nine tenths of COCO's JSON, as each is read: they would fill gigabytes of memory."""
+    entry = without_twins(pairs)
     entry.pop("segmentation", None)
     return entry
 

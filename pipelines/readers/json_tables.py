@@ -23,6 +23,7 @@ from pipelines.readers.values import (
     labels_of_value,
     text_of,
 )
+from pipelines.reading import without_twins
 from pipelines.words import listed
 
 OBJECT = '{"file_name": "a.jpg", "labels": ["cat", "dog"]}'
@@ -152,7 +153,7 @@ class JsonLines(Table):
                 if not text.strip():
                     continue
                 try:
-                    content = json.loads(text)
+                    content = json.loads(text, object_pairs_hook=without_twins)
                 except (ValueError, RecursionError) as error:
                     raise ValueError(f"{self.path}, line {line}: no JSON: {error}") from None
                 if not isinstance(content, dict):

@@ -165,7 +165,12 @@ def test_an_entry_that_is_not_coco_is_refused_by_place(source, edit, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is not a JSON file"), ("\xff", "is not COCO|is not a JSON file"), ("[]", "is not COCO")],
+    [
+        ("{", "is not a JSON file"),
+        ("\xff", "is not COCO|is not a JSON file"),
+        ("[]", "is not COCO"),
+        ('{"a": 1, "a": 2}', "holds `a` twice"),
+    ],
 )
 def test_a_file_that_is_no_coco_json_is_refused(tmp_path, content, message):
     path = tmp_path / "some.json"

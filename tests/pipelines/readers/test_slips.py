@@ -102,6 +102,7 @@ def split_without_a_table(folder):
     return folder
 
 
+TWO_LABELS = '{"file_name": "a.jpg", "labels": ["cat"], "labels": ["dog"]}'
 BASIC = ["image,labels", "a.jpg,cat", "b.jpg,dog", "c.jpg,cat", "d.jpg,dog"]
 # fmt: off
 REFUSED = {
@@ -173,6 +174,10 @@ REFUSED = {
     "an option for no column": (table(*BASIC), "has no column `tag`, which --labels-column names. It has image,"
                                                " labels."),
     "JSON lines cut off": (cut_off(label_shapes.json_lines, "metadata.jsonl"), "metadata.jsonl, line 3: no JSON"),
+    "JSON lines with two labels": (table(TWO_LABELS, name="m.jsonl"),
+                                   "m.jsonl, line 1: no JSON: it holds `labels` twice"),
+    "a JSON with two labels": (table(f"[{TWO_LABELS}]", name="m.json"),
+                               "m.json is not a JSON file: it holds `labels` twice"),
     "CVAT's XML cut off": (cut_off(label_shapes.cvat, "annotations.xml"), "annotations.xml is not XML"),
     "Parquet cut off": (cut_off(label_shapes.parquet, "*.parquet"), "is not a Parquet file"),
     "JSON lines without labels": (table('{"file_name": "a.jpg", "what": ["cat"]}', name="m.jsonl"),
