@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mcar_tf.config import FitConfig, change_without_training
 from mcar_tf.runs.folder import command_on, is_run, read_run_config
 from mcar_tf.runs.splits import VALIDATION, find_split, split_names
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import file_sha256, write_bytes
 from pipelines.manifest import load_manifest
-from pipelines.words import counted, percent, spell
+from pipelines.words import percent, spell
 
 if TYPE_CHECKING:
     from mcar_tf.benchmarking.tradeoff import Point
@@ -34,13 +35,18 @@ class TradeoffOptions:
                                " its eval-split).", group=DATA)
     data_dir: Path | None = option(None, "Where prepared sets lie (default: where they lay for the run).", group=DATA)
     top_n: list[int] = option([1, 2, 4], "How many regions to try; one look alone is always tried.", group=TRIED)
+    image_sizes: list[int] | None = option(None, "Sides of pictures to try, in px; a glance is reduced by the run's"
+                                           " factor (default: the run's size, and one about a fifth larger).",
+                                           group=TRIED)
     local_sizes: list[int] | None = option(None, "Sides of the regions' crops to try, in px (default: the run's).",
                                            group=TRIED)
+    taus: list[float] | None = option(None, "Thresholds of the localizer to try (default: the run's).", group=TRIED)
     fusions: list[str] = option(["max", "mean"], "Rules of fusion to try.", group=TRIED)
     look_shares: list[float] = option([0.1, 0.25, 0.5], "Shares of the pictures to look at again, those that the"
                                       " first look leaves most in doubt. All pictures are always tried.", group=TRIED)
     baseline_sizes: list[int] | None = option(None, "Sides of pictures to try with the plain backbone, in px"
-                                              " (default: its own, and the run's glance-size).", group=TRIED)
+                                              " (default: its own, one about a fifth larger, and the run's"
+                                              " glance-size).", group=TRIED)
     budget_ms: float | None = option(None, "Most milliseconds that a picture may take, measured here (default: any).",
                                      group=TIME)
     rounds: int = option(21, "How many times each way is timed, in turn with the others.", group=TIME)
@@ -58,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         " backbone. What was measured is kept, so that a second call goes on where the first ended.",
     )
     config = read_run_config(options.run)
-    check_options(options, config.top_n)
+    check_options(options, config)
     manifest = load_manifest(options.data_dir or config.data_dir, config.dataset)
     name = options.split or (VALIDATION if VALIDATION in split_names(config, manifest) else config.eval_split)
     split = find_split(config, manifest, name)
@@ -81,15 +87,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     def note(point: "Point") -> None:
         points.append(point)
         library.write_points(folder / "tradeoff.json", identity, points)
-        print(f"{describe(point):44} {percent(point.mean_ap):>6} mAP", flush=True)
+        print(f"{describe(point):60} {percent(point.mean_ap):>6} mAP", flush=True)
 
     regions = [n for n in options.top_n if n <= len(manifest.classes)]
     ways: dict[str, Ways] = {
-        library.OURS: list(library.ways_to_look(regions, options.local_sizes or [None], options.fusions)),
+        library.OURS: list(
+            library.ways_to_look(
+                regions,
+                own_sizes(options, config),
+                options.local_sizes or [None],
+                options.taus or [None],
+                options.fusions,
+            )
+        ),
         library.PLAIN: [
             ({"image_size": size}, ()) for size in plain_sizes(options, baseline, config.glance_size)
         ],
     }
+    for changes in all_changes(ways[library.OURS]):
+        change_without_training(
+            config, changes
+        )  # refuses sizes that do not go together, before anything is measured
     for kind, path in folders.items():
         library.measure_accuracy(kind, path, ways[kind], manifest, split, points, note, options.look_shares)
     asked = [wanted for one in ways.values() for wanted in all_changes(one)]
@@ -107,9 +125,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
 
-def check_options(options: TradeoffOptions, regions: int) -> None:
+def check_options(options: TradeoffOptions, config: FitConfig) -> None:
     """Refuse options that can't be measured, or that would have no effect."""
-    if regions == 0:
+    if config.top_n == 0:
         raise ValueError(
             f"{options.run} is a plain backbone (top-n 0). Give a run that looks twice; this one: --baseline."
         )
@@ -119,6 +137,8 @@ def check_options(options: TradeoffOptions, regions: int) -> None:
         raise ValueError(f"`--fusions` takes max and mean. Received: {wrong[0]}")
     if wrong_shares := [share for share in options.look_shares if not 0.0 < share < 1.0]:
         raise ValueError(f"`--look-shares` takes shares between 0 and 1. Received: {wrong_shares[0]:g}")
+    if options.taus and config.localizer != "threshold":
+        raise ValueError(f"--taus does nothing with the run's localizer, {config.localizer}. Leave it out.")
     for name in ("rounds", "threads"):
         if getattr(options, name) < 1:
             raise ValueError(f"`--{name}` must be at least 1. Received: {getattr(options, name)}")
@@ -130,12 +150,33 @@ def check_options(options: TradeoffOptions, regions: int) -> None:
         raise ValueError(f"--baseline {options.baseline} looks at regions: give a run with top-n 0.")
 
 
+def own_sizes(options: TradeoffOptions, config: FitConfig) -> list[dict[str, int]]:
+    """The changes of `image_size`, and of `glance_size` beside it, with which to measure the run."""
+    factor = config.image_size // (config.glance_size or config.image_size)
+    sizes = options.image_sizes or [config.image_size, larger(config.image_size, factor)]
+    glances = [{"glance_size": size // factor} if config.glance_size else {} for size in sizes]
+    return [
+        {} if size == config.image_size else {"image_size": size, **glance}
+        for size, glance in zip(sizes, glances, strict=True)
+    ]
+
+
 def plain_sizes(options: TradeoffOptions, baseline: Path | None, glance_size: int | None) -> list[int]:
     """The image sizes in px at which to measure the plain backbone; empty if there is no baseline."""
     if baseline is None:
         return []
     own = read_run_config(baseline).image_size
-    return options.baseline_sizes or sorted({own, glance_size or own})
+    return options.baseline_sizes or sorted({own, larger(own), glance_size or own})
+
+
+def larger(size: int, factor: int = 1) -> int:
+    """A size at least a fifth larger, at which a network often recognizes more than at the one that it learnt from.
+
+    It is a multiple of 32 px, the stride of most networks, after a reduction by `factor` too (Touvron et al., Fixing
+    the train-test resolution discrepancy, NeurIPS 2019).
+    """
+    step = 32 * factor
+    return -(-6 * size // (5 * step)) * step
 
 
 def all_changes(ways: Ways) -> list[dict[str, Any]]:
@@ -150,13 +191,9 @@ def all_changes(ways: Ways) -> list[dict[str, Any]]:
 def describe(point: "Point") -> str:
     """A point's options in words."""
     if point.kind == "plain":
-        return f"plain backbone, {point.changes['image_size']} px"
-    if point.changes["top_n"] == 0:
-        return "one look"
-    size = f" of {point.changes['local_size']} px" if "local_size" in point.changes else ""
-    regions = counted(point.changes["top_n"], "region")
+        return f"plain backbone, {point.title}"
     share = f", for {percent(point.share)} % of pictures" if "look_doubt" in point.changes else ""
-    return f"{regions}{size}, {point.changes['fusion']}{share}"
+    return f"{point.title}{share}"
 
 
 def print_result(options: TradeoffOptions, points: Sequence["Point"], folder: Path) -> None:
@@ -164,10 +201,11 @@ def print_result(options: TradeoffOptions, points: Sequence["Point"], folder: Pa
     from mcar_tf.benchmarking.tradeoff import as_good_for_less, best_within, pareto_front
 
     front = pareto_front(points)
-    print(f"\n{'':44}{'ms':>9}{'mAP, %':>9}")
+    width = max(len(describe(p)) for p in points)
+    print(f"\n{'':{width}}{'ms':>9}{'mAP, %':>9}")
     for point in sorted(points, key=lambda p: p.ms):
         mark = "  on the front" if point in front else ""
-        print(f"{describe(point):44}{point.ms:9.1f}{percent(point.mean_ap):>9}{mark}")
+        print(f"{describe(point):{width}}{point.ms:9.1f}{percent(point.mean_ap):>9}{mark}")
     best = best_within(points, options.budget_ms)
     if best is None:
         fastest = min(p.ms for p in points)

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from mcar_tf import evaluate, fit, tradeoff
 from mcar_tf.benchmarking import tradeoff as library
 from mcar_tf.benchmarking.tradeoff import OURS, PLAIN, Point, as_good_for_less, best_within, pareto_front
+from mcar_tf.config import FitConfig
 
 ONE_LOOK = Point(OURS, {"top_n": 0}, 0.60, 5.0)
 TWO_REGIONS = Point(OURS, {"top_n": 2, "fusion": "mean"}, 0.70, 15.0)
@@ -54,10 +56,14 @@ def test_every_way_is_measured_timed_and_drawn(weighed):
         ("ours", {"top_n": 0}),
         ("ours", {"top_n": 2, "fusion": "max"}),
         ("ours", {"top_n": 2, "fusion": "mean"}),
+        ("ours", {"top_n": 0, "image_size": 64}),
+        ("ours", {"top_n": 2, "image_size": 64, "fusion": "max"}),
+        ("ours", {"top_n": 2, "image_size": 64, "fusion": "mean"}),
         ("plain", {"image_size": 32}),
+        ("plain", {"image_size": 64}),
     ]
     assert all(point["milliseconds"] > 0 for point in points)
-    assert len([p for p in points if p["share"] < 1]) == 2  # each rule of fusion
+    assert len([p for p in points if p["share"] < 1]) == 4  # each size and rule of fusion
     assert (run / "tradeoff" / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -67,7 +73,11 @@ def points_of(run):
 
 @pytest.mark.parametrize(
     ("changes", "stream"),
-    [({"top_n": 0}, "global"), ({"top_n": 2, "fusion": "mean"}, "fused")],
+    [
+        ({"top_n": 0}, "global"),
+        ({"top_n": 2, "fusion": "mean"}, "fused"),
+        ({"top_n": 2, "image_size": 64, "fusion": "mean"}, "fused"),
+    ],
 )
 def test_accuracy_is_what_evaluate_measures(weighed, tmp_path, changes, stream):
     run, _ = weighed
@@ -78,25 +88,30 @@ def test_accuracy_is_what_evaluate_measures(weighed, tmp_path, changes, stream):
     assert point["mean_ap"] == pytest.approx(measured[stream]["mAP"], abs=1e-6)
 
 
-def test_a_share_of_the_pictures_has_the_accuracy_of_its_doubt_and_the_mean_time(weighed, tmp_path):
+@pytest.mark.parametrize("size", [{}, {"image_size": 64}])
+def test_a_share_of_the_pictures_has_the_accuracy_of_its_doubt_and_the_mean_time(weighed, tmp_path, size):
     run, _ = weighed
     points = points_of(run)
+    whole = {"top_n": 2, **size, "fusion": "mean"}
     (some,) = [
         p
         for p in points
-        if p["share"] < 1 and p["changes"]["top_n"] == 2 and p["changes"]["fusion"] == "mean"
+        if p["share"] < 1 and {**p["changes"], "look_doubt": None} == {**whole, "look_doubt": None}
     ]
     doubt = str(some["changes"]["look_doubt"])
-    evaluate.main(["--run", str(run), "--fusion", "mean", "--look-doubt", doubt, "--out-dir", str(tmp_path)])
+    words = ["--image-size", "64"] if size else []
+    evaluate.main(
+        ["--run", str(run), *words, "--fusion", "mean", "--look-doubt", doubt, "--out-dir", str(tmp_path)]
+    )
     measured = json.loads((tmp_path / "metrics.json").read_text())["test"]
     assert some["mean_ap"] == pytest.approx(measured["fused"]["mAP"], abs=1e-6)
     assert measured["mean_looks"] == pytest.approx(2 * some["share"])
     assert some["share"] == pytest.approx(0.4, abs=0.15)
-    once, whole = (
+    once, all_of_them = (
         next(p["milliseconds"] for p in points if p["changes"] == changes)
-        for changes in ({"top_n": 0}, {"top_n": 2, "fusion": "mean"})
+        for changes in ({"top_n": 0, **size}, whole)
     )
-    assert some["milliseconds"] == pytest.approx(once + some["share"] * (whole - once))
+    assert some["milliseconds"] == pytest.approx(once + some["share"] * (all_of_them - once))
 
 
 def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
@@ -117,6 +132,8 @@ def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
         (["--fusions", "sum"], r"`--fusions` takes max and mean. Received: sum"),
         (["--look-shares", "0.2", "1"], r"`--look-shares` takes shares between 0 and 1. Received: 1"),
         (["--rounds", "0"], r"`--rounds` must be at least 1. Received: 0"),
+        (["--image-sizes", "0"], r"`--image-size` must be in \[1, 65536\]. Received: 0"),
+        (["--taus", "0.5", "1"], r"`--tau` must be in \[0, 1\). Received: 1"),
         (["--baseline-sizes", "64"], r"--baseline-sizes does nothing without a run of the plain backbone"),
     ],
 )
@@ -136,3 +153,41 @@ def test_the_time_of_a_share_is_said_to_be_a_mean(weighed, capsys):
     assert "--look-doubt 1.5" in printed
     assert "mean over the pictures" in printed
     assert "Its `mcar` always takes 15.0 ms." in printed
+
+
+@pytest.mark.parametrize(
+    ("size", "factor", "expected"), [(160, 1, 192), (224, 1, 288), (448, 2, 576), (32, 1, 64)]
+)
+def test_the_larger_size_is_a_fifth_larger_and_a_multiple_of_the_stride(size, factor, expected):
+    assert tradeoff.larger(size, factor) == expected
+
+
+def test_a_glance_is_reduced_by_the_runs_factor_whatever_the_size():
+    options = tradeoff.TradeoffOptions(run=Path("run"), image_sizes=[448, 512])
+    config = FitConfig(image_size=448, glance_size=224)
+    assert tradeoff.own_sizes(options, config) == [{}, {"image_size": 512, "glance_size": 256}]
+
+
+def test_thresholds_of_another_localizer_are_refused():
+    options = tradeoff.TradeoffOptions(run=Path("run"), taus=[0.3])
+    with pytest.raises(ValueError, match=r"--taus does nothing with the run's localizer, moments"):
+        tradeoff.check_options(options, FitConfig(localizer="moments"))
+
+
+@pytest.mark.parametrize(
+    ("point", "words"),
+    [
+        (Point(OURS, {"top_n": 0, "image_size": 192}, 0.5), "one look at 192 px"),
+        (
+            Point(OURS, {"top_n": 1, "local_size": 128, "tau": 0.3, "fusion": "max"}, 0.5),
+            "1 region of 128 px, tau 0.3, max",
+        ),
+        (
+            Point(OURS, {"top_n": 2, "image_size": 64, "fusion": "mean", "look_doubt": 1.0}, 0.5, share=0.25),
+            "2 regions at 64 px, mean, for 25.0 % of pictures",
+        ),
+        (Point(PLAIN, {"image_size": 192}, 0.5), "plain backbone, 192 px"),
+    ],
+)
+def test_a_way_is_told_in_words(point, words):
+    assert tradeoff.describe(point) == words

@@ -1,6 +1,7 @@
 """A run in, accuracy and time of every way to use it out: what can be changed without training, measured."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +21,9 @@ from mcar_tf.runs.loading import Run, check_classes, load_run
 from pipelines.files import write_text
 from pipelines.manifest import Manifest, Portion, Split
 from pipelines.reading import read_json_object
+from pipelines.words import counted
 
 OURS, PLAIN = "ours", "plain"
-ONE_LOOK = json.dumps([OURS, {"top_n": 0}])  # the `looks` of the point that looks once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +50,28 @@ class Point:
         return math.nan if self.milliseconds is None else self.milliseconds
 
     @property
+    def title(self) -> str:
+        """What is changed, in words, but for the share."""
+        size = f"{self.changes['image_size']} px" if "image_size" in self.changes else ""
+        if self.kind == PLAIN:
+            return size
+        size = size and f" at {size}"
+        if not self.changes["top_n"]:
+            return f"one look{size}"
+        crops = f" of {self.changes['local_size']} px" if "local_size" in self.changes else ""
+        tau = f", tau {self.changes['tau']:g}" if "tau" in self.changes else ""
+        return f"{counted(self.changes['top_n'], 'region')}{crops}{size}{tau}, {self.changes['fusion']}"
+
+    @property
     def way(self) -> dict[str, Any]:
         """What is changed of the run, whatever the share of the pictures that is looked at again."""
         return {name: value for name, value in self.changes.items() if name != "look_doubt"}
+
+    @property
+    def first_look(self) -> str:
+        """`looks` of the same pictures, looked at once."""
+        sizes = {name: value for name, value in self.changes.items() if name in ("image_size", "glance_size")}
+        return json.dumps([self.kind, {"top_n": 0, **sizes}])
 
     @property
     def looks(self) -> str:
@@ -60,13 +80,27 @@ class Point:
 
 
 def ways_to_look(
-    top_n: Sequence[int], local_sizes: Sequence[int | None], fusions: Sequence[str]
+    top_n: Sequence[int],
+    sizes: Sequence[Mapping[str, int]],
+    local_sizes: Sequence[int | None],
+    taus: Sequence[float | None],
+    fusions: Sequence[str],
 ) -> Iterator[tuple[dict[str, Any], Sequence[str]]]:
-    """What to change of a run, and by which rules to fuse each: one look alone first, then every combination."""
-    yield {"top_n": 0}, ()
-    for regions in top_n:
-        for size in local_sizes:
-            yield {"top_n": regions} | ({} if size is None else {"local_size": size}), fusions
+    """What to change of a run, and by which rules to fuse each: at each size one look alone, then all combinations.
+
+    Args:
+        top_n: numbers of regions.
+        sizes: changes of `image_size` and `glance_size`; none for the run's own.
+        local_sizes: sides of the regions' crops; None for the run's.
+        taus: thresholds of the localizer; None for the run's.
+        fusions: rules of fusion.
+    """
+    for size in sizes:
+        yield {"top_n": 0, **size}, ()
+        for regions, local_size, tau in itertools.product(top_n, local_sizes, taus):
+            given = {"local_size": local_size, "tau": tau}
+            changes = {name: value for name, value in given.items() if value is not None}
+            yield {"top_n": regions, **size, **changes}, fusions
 
 
 def measure_accuracy(
@@ -140,11 +174,14 @@ def measure_times(
         if point.looks not in asks:
             asks[point.looks] = _ask_of(load_run(folders[point.kind], **_without_fusion(point.way)), threads)
     times = {name: float(np.median(found)) for name, found in time_in_turn(asks, rounds).items()}
-    once = times.get(ONE_LOOK, 0.0)  # only points of ours have a share below 1
-    return [
-        dataclasses.replace(point, milliseconds=once + point.share * (times[point.looks] - once))
-        for point in points
-    ]
+
+    def time_of(point: Point) -> float:
+        if point.share == 1.0:
+            return times[point.looks]
+        once = times[point.first_look]
+        return once + point.share * (times[point.looks] - once)
+
+    return [dataclasses.replace(point, milliseconds=time_of(point)) for point in points]
 
 
 def _without_fusion(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mcar_tf.reporting.figures import COLORS, STYLE
-from pipelines.words import counted
 
 if TYPE_CHECKING:
     from mcar_tf.benchmarking.tradeoff import Point
@@ -41,14 +40,17 @@ def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: st
                     label=TITLES[kind],
                     zorder=2,
                 )
+        middle = 0.6 * max(p.ms for p in points)
         for point in points:
             if "look_doubt" in point.changes and point not in front:
                 continue  # there are too many to name them all
             axes.annotate(
                 _label(point),
                 (point.ms, 100 * point.mean_ap),
-                xytext=(7, 7 if point in front else 0),  # above the line
+                # Above the line, and inside the axes.
+                xytext=(7 if point.ms < middle else -7, 7 if point in front else 0),
                 textcoords="offset points",
+                ha="left" if point.ms < middle else "right",
                 va="center",
                 fontsize=7,
                 fontweight="bold" if point in front else "normal",
@@ -64,11 +66,5 @@ def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: st
 
 
 def _label(point: "Point") -> str:
-    if point.kind == "plain":
-        return f"{point.changes['image_size']} px"
-    if not point.changes["top_n"]:
-        return "one look"
-    size = f" of {point.changes['local_size']} px" if "local_size" in point.changes else ""
-    regions = counted(point.changes["top_n"], "region")
     share = f", {100 * point.share:.0f} %" if "look_doubt" in point.changes else ""
-    return f"{regions}{size}, {point.changes['fusion']}{share}"
+    return f"{point.title}{share}"
