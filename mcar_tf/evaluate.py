@@ -21,7 +21,7 @@ from mcar_tf.runs.thresholds import Thresholds, same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
 from pipelines.manifest import MANIFEST, Manifest, Portion, Split, load_manifest
-from pipelines.words import next_steps, spell
+from pipelines.words import counted, next_steps, spell
 
 if TYPE_CHECKING:
     from mcar_tf.runs.loading import Run
@@ -97,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_classes(run, manifest)
     say_device(
         run.config.precision,
-        f"{split.examples:,} pictures of {split_name}",
-        f"{len(run.classes)} classes",
+        f"{counted(split.examples, 'picture')} of {split_name}",
+        counted(len(run.classes), "class"),
         str(options.run),
     )
     decision = (

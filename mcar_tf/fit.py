@@ -17,7 +17,7 @@ from mcar_tf.training.run import run_to_end
 from mcar_tf.training.signals import stop_between_steps
 from mcar_tf.training.workers import find_workers
 from pipelines.command import Terminated, run_command
-from pipelines.words import next_steps, typed
+from pipelines.words import counted, next_steps, typed
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         workers.folder(config.run_dir) as folder,
     ):
         metrics, seconds = run_to_end(config, folder, manifest, stopping, workers)
-        name = f"MCAR, {config.top_n} regions" if config.top_n else f"plain {config.backbone}"
+        name = f"MCAR, {counted(config.top_n, 'region')}" if config.top_n else f"plain {config.backbone}"
         rows = stream_rows(name, config, metrics)
         times = [f"{name.split(',')[0]} {seconds:.0f} s"]
         if config.compare_baseline:

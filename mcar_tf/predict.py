@@ -12,7 +12,7 @@ from mcar_tf.runs.folder import command_on
 from mcar_tf.runs.thresholds import same_for_all
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import locked
-from pipelines.words import listed, next_steps, printable
+from pipelines.words import counted, listed, next_steps, printable
 
 WHAT = "what"
 
@@ -52,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         **options.changes,
     )
     say_device(
-        run.config.precision, f"{len(files):,} pictures", f"{len(run.classes)} classes", str(options.run)
+        run.config.precision,
+        counted(len(files), "picture"),
+        counted(len(run.classes), "class"),
+        str(options.run),
     )
     decision = run.decision if options.threshold is None else same_for_all(run.classes, options.threshold)
     folder = options.out_dir or run.path / "predictions"
@@ -88,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"thresholds: {decision.said}")
     if run.config.look_band or run.config.look_doubt:
         print(f"looked again at {sum(looks) / max(len(looks), 1):.2f} regions of a picture")
-    drawn = f", and {count} pictures" if options.draw else ""
+    drawn = f", and {counted(count, 'picture')}" if options.draw else ""
     print(f"written to {path}{drawn}")
     draw = (f"{command_on(options.run, 'predict')} --images IMAGES --draw", "the pictures with their regions")
     export = (command_on(options.run, "export"), "files that answer the same on servers and phones")

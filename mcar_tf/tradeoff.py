@@ -104,10 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             ({"image_size": size}, ()) for size in plain_sizes(options, baseline, config.glance_size)
         ],
     }
+    # Sizes that do not go together are refused before anything is measured.
     for changes in all_changes(ways[library.OURS]):
-        change_without_training(
-            config, changes
-        )  # refuses sizes that do not go together, before anything is measured
+        change_without_training(config, changes)
     for kind, path in folders.items():
         library.measure_accuracy(kind, path, ways[kind], manifest, split, points, note, options.look_shares)
     asked = [wanted for one in ways.values() for wanted in all_changes(one)]
@@ -153,7 +152,7 @@ def check_options(options: TradeoffOptions, config: FitConfig) -> None:
 def own_sizes(options: TradeoffOptions, config: FitConfig) -> list[dict[str, int]]:
     """The changes of `image_size`, and of `glance_size` beside it, with which to measure the run."""
     factor = config.image_size // (config.glance_size or config.image_size)
-    sizes = options.image_sizes or [config.image_size, larger(config.image_size, factor)]
+    sizes = sorted({*(options.image_sizes or [config.image_size, larger(config.image_size, factor)])})
     glances = [{"glance_size": size // factor} if config.glance_size else {} for size in sizes]
     return [
         {} if size == config.image_size else {"image_size": size, **glance}

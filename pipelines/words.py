@@ -32,8 +32,9 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things: `1 shard`, `1,200 shards`."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    """A number of things: `1 shard`, `1,200 shards`, `2 classes`."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending * (count != 1)}"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from mcar_tf.evaluating import columns
 from mcar_tf.evaluating.columns import Detail
 from mcar_tf.evaluating.metrics_file import to_json
 from pipelines.files import write_text
-from pipelines.words import csv_text, listed, percent, printable
+from pipelines.words import counted, csv_text, listed, percent, printable
 
 MOST_CLASSES = 200  # largest number of classes that are printed
 
@@ -34,7 +34,7 @@ def table_lines(
     """
     ranked, decided = (columns.measures(Detail.FULL, of_decisions=kind) for kind in (False, True))
     missing = [row["class"] for row in rows if not row["positives"]]
-    lines = [f"\n{metrics['images']} images, {len(rows)} classes"]
+    lines = [f"\n{counted(metrics['images'], 'image')}, {counted(len(rows), 'class')}"]
     if missing:
         lines[0] += (
             f", of which {len(missing)} without positives are left out of all means: {listed(missing)}"

@@ -13,6 +13,7 @@ from mcar_tf.runs.loading import Run
 from mcar_tf.runs.splits import find_split, split_names
 from mcar_tf.runs.thresholds import Thresholds
 from pipelines.manifest import Manifest
+from pipelines.words import counted
 
 MODEL = ("backbone", "backbone_width", "image_size", "local_size", "pooling", "top_n", "tau")
 RECIPE = (
@@ -96,7 +97,7 @@ def make_card(
         f"# {name}",
         f"Multi-label image recognition: which of {len(classes)} classes are in a picture, several at once, and where"
         " it looked. It is MCAR (Gao & Zhou, IEEE TIP 2021): the whole picture is looked at once, then the"
-        f" {config.top_n} regions that the most probable classes point at.",
+        f" {counted(config.top_n, 'region')} that the most probable classes point at.",
         f"Classes: {', '.join(classes)}.",
         "## Data",
         _data(config, manifest, pictures, trained_here=origin is None),

@@ -22,7 +22,7 @@ from mcar_tf.reporting.figures import (
 )
 from mcar_tf.reporting.page import Html
 from mcar_tf.runs.folder import read_environment, read_origin
-from pipelines.words import listed, percent
+from pipelines.words import counted, listed, percent
 
 Array = npt.NDArray[Any]
 
@@ -62,11 +62,13 @@ def summary_parts(runs: Sequence[EvaluatedRun]) -> list[Html]:
             f"Thresholds for each class were chosen on {found['split']} (OF1 {of1[0]} → {of1[1]} there); temperature"
             f" {found['temperature']:.2f}, expected calibration error {ece[0]} → {ece[1]}."
         )
-    regions = f"{run.config.top_n} regions an image" if two_streams else "no regions: the plain backbone"
+    regions = (
+        f"{counted(run.config.top_n, 'region')} an image" if two_streams else "no regions: the plain backbone"
+    )
     return [
         page.paragraph(
             f"{run.config.backbone}, {run.config.image_size} px, {regions}; measured on"
-            f" {len(run.predictions)} pictures of {len(run.classes)} classes."
+            f" {counted(len(run.predictions), 'picture')} of {counted(len(run.classes), 'class')}."
         ),
         page.cards(named),
         *warning_parts(run),

@@ -22,7 +22,7 @@ from mcar_tf.runs.splits import (
 from mcar_tf.training.recipes import recipe_defaults
 from pipelines.command import load_tensorflow
 from pipelines.manifest import MANIFEST, Manifest, Split, load_manifest
-from pipelines.words import listed, nearest, printable
+from pipelines.words import counted, listed, nearest, printable
 
 RAREST = 5  # how many of the rarest classes are named
 FEW = 20  # a class with fewer pictures than this is learnt badly
@@ -148,8 +148,8 @@ def describe_data(config: FitConfig, manifest: Manifest) -> list[str]:
     present, _ = count_known(config, learnt)
     labels = present.sum() / learnt.examples
     lines = [
-        f"{manifest.name}: {len(manifest.classes):,} classes; pictures: {', '.join(pictures)}; {labels:.1f} labels a"
-        " picture"
+        f"{manifest.name}: {counted(len(manifest.classes), 'class')}; pictures: {', '.join(pictures)};"
+        f" {labels:.1f} labels a picture"
     ]
     order = np.argsort(present, kind="stable")[:RAREST].tolist()
     rarest = ", ".join(f"{printable(manifest.classes[label])[:40]} {present[label]:,}" for label in order)

@@ -18,6 +18,7 @@ from mcar_tf.training.signals import Stopping
 from mcar_tf.training.workers import OneProcess
 from pipelines.command import load_tensorflow
 from pipelines.manifest import Manifest
+from pipelines.words import counted
 
 
 def run_to_end(
@@ -43,8 +44,8 @@ def run_to_end(
                 say_device(
                     config.precision,
                     f"{config.backbone} at {config.image_size} px, {looks}",
-                    f"{pictures:,} pictures to learn from",
-                    f"{len(manifest.classes)} classes",
+                    f"{counted(pictures, 'picture')} to learn from",
+                    counted(len(manifest.classes), "class"),
                     str(folder),
                 )
             if config.precision != "float32" and describe_device().startswith("CPU"):

@@ -95,9 +95,10 @@ def print_classes(manifest: Manifest) -> None:
     if not few:
         by_number = np.argsort(-pictures, kind="stable").tolist()
         order = [*by_number[:SHOWN_CLASSES], *by_number[-SHOWN_CLASSES:]]
-    length = max(len(f"{len(pictures):,} classes"), *(len(manifest.classes[label]) for label in order))
+    title = counted(len(pictures), "class")
+    length = max(len(title), *(len(manifest.classes[label]) for label in order))
     heads = {name: max(9, len(name) + 2) for name in manifest.splits}
-    print(f"{f'{len(pictures):,} classes':{length}}" + "".join(f"{n:>{w}}" for n, w in heads.items()))
+    print(f"{title:{length}}" + "".join(f"{n:>{w}}" for n, w in heads.items()))
     for place, label in enumerate(order):
         row = "".join(f"{manifest.splits[n].present[label]:>{w},}" for n, w in heads.items())
         print(f"{manifest.classes[label]:{length}}{row}")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pipelines.readers.checked_rows import checked_rows
 from pipelines.readers.rows import PICTURE_ENDINGS, Row, Table
-from pipelines.words import nearest
+from pipelines.words import counted, nearest
 
 MANY_ROWS = 1000  # among so many, a label that only one row has is likely to be misspelt
 USUAL_SPLITS = ("train", "validation", "test")
@@ -15,7 +15,7 @@ USUAL_SPLITS = ("train", "validation", "test")
 def say(tables: Sequence[Table], places: str, classes: int, pictures: int) -> str:
     """How the labels are read, in one line; `places`: what is said behind the column of files."""
     file, *rest = tables[0].read_as
-    return f"{', '.join([file + places, *rest])}; {classes:,} classes; {pictures:,} pictures"
+    return f"{', '.join([file + places, *rest])}; {counted(classes, 'class')}; {counted(pictures, 'picture')}"
 
 
 def understood(tables: Sequence[Table]) -> str:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipelines.words import about, csv_text, listed, nearest, next_steps, percent, printable, spell
+from pipelines.words import about, counted, csv_text, listed, nearest, next_steps, percent, printable, spell
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,17 @@ def test_a_length_of_time_is_said_in_round_words(seconds, text):
 
 def test_a_command_ends_with_what_may_follow():
     assert next_steps(("mcar fit", "a model")) == "What next:\n  mcar fit\n      a model"
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "words"),
+    [
+        (1, "shard", "1 shard"),
+        (0, "shard", "0 shards"),
+        (1200, "picture", "1,200 pictures"),
+        (1, "class", "1 class"),
+        (2, "class", "2 classes"),
+    ],
+)
+def test_things_are_counted_in_good_english(count, noun, words):
+    assert counted(count, noun) == words

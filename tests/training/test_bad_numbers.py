@@ -84,13 +84,13 @@ def test_one_picture_has_numbers_and_a_report(run, capsys):
     evaluate_as_result(run, "one")
     printed = capsys.readouterr().out
     assert (
-        "1 images, 4 classes, of which 3 without positives are left out of all means: red, blue, yellow"
+        "1 image, 4 classes, of which 3 without positives are left out of all means: red, blue, yellow"
         in printed
     )
     assert "nan" not in printed
     assert json.loads((run / "metrics.json").read_text())["one"]["fused"]["mAP"] == 1  # ranked first of one
     report.main(["--run", str(run)])
-    assert "measured on 1 pictures" in (run / "report.html").read_text()
+    assert "measured on 1 picture of 4 classes." in (run / "report.html").read_text()
 
 
 def test_without_labels_there_is_no_report(run):
