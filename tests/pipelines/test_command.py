@@ -33,6 +33,22 @@ def test_an_old_name_is_taken_and_answered_with_the_new_one(words, capsys):
     assert capsys.readouterr().err == "`--precision` is now `--min-precision`\n"
 
 
+@dataclasses.dataclass
+class Needed:
+    run: Path = option(dataclasses.MISSING, "Folder.")
+    tau: float = option(0.5, "Threshold.")
+
+
+def test_what_print_config_wrote_is_read_back_beside_what_must_be_given(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        parse_options(Needed, ["--tau", "0.3", "--print_config"], module="x", description="")
+    written = capsys.readouterr().out
+    assert "run: null" in written
+    (tmp_path / "x.yaml").write_text(written)
+    words = ["--config", str(tmp_path / "x.yaml"), "--run", "runs/a"]
+    assert parse_options(Needed, words, module="x", description="") == Needed(Path("runs/a"), 0.3)
+
+
 def test_out_of_memory_names_what_to_lower():
     with pytest.raises(tf.errors.ResourceExhaustedError) as caught:
         tf.zeros([2**46], tf.uint8)  # 70 TB
