@@ -41,9 +41,7 @@ def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: st
                     zorder=2,
                 )
         middle = 0.6 * max(p.ms for p in points)
-        for point in points:
-            if "look_doubt" in point.changes and point not in front:
-                continue  # there are too many to name them all
+        for point in _named(points, front):
             axes.annotate(
                 _label(point),
                 (point.ms, 100 * point.mean_ap),
@@ -68,3 +66,18 @@ def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: st
 def _label(point: "Point") -> str:
     share = f", {100 * point.share:.0f} %" if "look_doubt" in point.changes else ""
     return f"{point.title}{share}"
+
+
+def _named(points: Sequence["Point"], front: Sequence["Point"]) -> list["Point"]:
+    """The points whose names have room: those of the front first, from the most accurate on."""
+    width = max(p.ms for p in points) or 1.0
+    height = max(p.mean_ap for p in points) - min(p.mean_ap for p in points) or 1.0
+    others = [p for p in points if p not in front and "look_doubt" not in p.changes]
+    named: list[Point] = []
+    for point in [*reversed(front), *others]:
+        if all(
+            abs(point.ms - p.ms) > 0.3 * width or abs(point.mean_ap - p.mean_ap) > 0.045 * height
+            for p in named
+        ):
+            named.append(point)
+    return named
