@@ -136,17 +136,13 @@ def _check_config_files(cls: type[Any], words: Sequence[str]) -> None:
 
 
 def _refuse_empty(cls: type[Any], values: Mapping[str, Any], where: str) -> None:
-    """Refuse an option without a value, which jsonargparse takes for None whatever the option's type is.
-
-    One that must be given may be empty: `--print_config` writes it so, and the command line can give it.
-    """
+    """Refuse an option without a value, None to jsonargparse; `--print_config` writes what must be given so."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        may_be_none = field.default is None or type(None) in typing.get_args(hints[field.name])
-        may_be_none |= _is_required(field)
+        hint = hints[field.name]
+        may_be_none = field.default is None or type(None) in typing.get_args(hint) or _is_required(field)
         if field.name in values and values[field.name] is None and not may_be_none:
-            needed = expected_words(hints[field.name])
-            raise ValueError(f"{where}: `{field.name}` is empty: it must be {needed}.")
+            raise ValueError(f"{where}: `{field.name}` is empty: it must be {expected_words(hint)}.")
 
 
 def options_from(cls: type[Options], values: Mapping[str, Any], where: str) -> Options:
