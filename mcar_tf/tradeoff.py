@@ -1,11 +1,13 @@
 """Weigh: `python -m mcar_tf.tradeoff --run DIR`. A run in, accuracy over time of every way to use it out."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcar_tf.config import FitConfig, change_without_training
+from mcar_tf.exporting.finished_run import find_calibration_split
+from mcar_tf.exporting.forms import PRECISIONS, choose_forms
 from mcar_tf.runs.folder import command_on, is_run, read_run_config
 from mcar_tf.runs.splits import VALIDATION, find_split, split_names
 from pipelines.command import load_tensorflow, option, parse_options, run_command
@@ -15,12 +17,14 @@ from pipelines.words import percent, spell
 
 if TYPE_CHECKING:
     from mcar_tf.benchmarking.tradeoff import Point
+    from mcar_tf.runs.loading import Run
 
 # Options to change in a run, and the rules of fusion to try with each of these changes.
 Ways = Sequence[tuple[dict[str, Any], Sequence[str]]]
 
 DATA, TRIED, TIME = "data", "what is tried", "time"
 FEW = 200  # pictures
+CALIBRATION_PICTURES = 200  # as many as `export` takes
 
 
 @dataclasses.dataclass
@@ -42,6 +46,9 @@ class TradeoffOptions:
                                            group=TRIED)
     taus: list[float] | None = option(None, "Thresholds of the localizer to try (default: the run's).", group=TRIED)
     fusions: list[str] = option(["max", "mean"], "Rules of fusion to try.", group=TRIED)
+    precisions: list[str] = option(["float32"], f"Precisions of the TFLite file to try, some of"
+                                   f" {', '.join(PRECISIONS)}, with the plain backbone too. All but float32 are"
+                                   " measured through LiteRT, one picture at a time.", group=TRIED)
     look_shares: list[float] = option([0.1, 0.25, 0.5], "Shares of the pictures to look at again, those that the"
                                       " first look leaves most in doubt. All pictures are always tried.", group=TRIED)
     baseline_sizes: list[int] | None = option(None, "Sides of pictures to try with the plain backbone, in px"
@@ -70,9 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     split = find_split(config, manifest, name)
     baseline = options.baseline or (options.run / "baseline" if is_run(options.run / "baseline") else None)
     folder = options.out_dir or options.run / "tradeoff"
+    if "int8" in options.precisions:
+        find_calibration_split(config, manifest)  # an error comes before anything is measured
 
     load_tensorflow()
     from mcar_tf.benchmarking import tradeoff as library
+    from mcar_tf.exporting.pictures import calibration_pictures
     from mcar_tf.reporting.tradeoffs import plot_tradeoff
     from mcar_tf.runs.device import say_device
 
@@ -83,6 +93,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     identity["look shares"] = " ".join(f"{share:g}" for share in options.look_shares)
     folder.mkdir(parents=True, exist_ok=True)
     points = library.read_points(folder / "tradeoff.json", identity)
+
+    def calibration(run: "Run") -> Iterator[Any]:
+        return calibration_pictures(
+            find_calibration_split(run.config, manifest), run.model, CALIBRATION_PICTURES
+        )
+
+    files = library.Files(folders, calibration)
 
     def note(point: "Point") -> None:
         points.append(point)
@@ -98,23 +115,28 @@ def main(argv: Sequence[str] | None = None) -> None:
                 options.local_sizes or [None],
                 options.taus or [None],
                 options.fusions,
+                options.precisions,
             )
         ),
         library.PLAIN: [
-            ({"image_size": size}, ()) for size in plain_sizes(options, baseline, config.glance_size)
+            ({"image_size": size, **library.in_precision(precision)}, ())
+            for precision in options.precisions
+            for size in plain_sizes(options, baseline, config.glance_size)
         ],
     }
     # Sizes that do not go together are refused before anything is measured.
     for changes in all_changes(ways[library.OURS]):
-        change_without_training(config, changes)
+        change_without_training(config, library.of_model(changes))
     for kind, path in folders.items():
-        library.measure_accuracy(kind, path, ways[kind], manifest, split, points, note, options.look_shares)
+        library.measure_accuracy(
+            kind, path, ways[kind], manifest, split, points, note, files, options.look_shares
+        )
     asked = [wanted for one in ways.values() for wanted in all_changes(one)]
     points[:] = [point for point in points if point.way in asked and point.kind in folders]
     print(
         f"timing {len({point.looks for point in points})} ways in turn, {options.rounds} rounds", flush=True
     )
-    points[:] = library.measure_times(points, folders, options.rounds, options.threads)
+    points[:] = library.measure_times(points, files, options.rounds, options.threads)
     library.write_points(folder / "tradeoff.json", identity, points)
     write_bytes(folder / "tradeoff.png", plot_tradeoff(points, library.pareto_front(points), name))
     print_result(options, points, folder)
@@ -136,6 +158,8 @@ def check_options(options: TradeoffOptions, config: FitConfig) -> None:
         raise ValueError(f"`--fusions` takes max and mean. Received: {wrong[0]}")
     if wrong_shares := [share for share in options.look_shares if not 0.0 < share < 1.0]:
         raise ValueError(f"`--look-shares` takes shares between 0 and 1. Received: {wrong_shares[0]:g}")
+    for form in choose_forms(["tflite"], options.precisions):
+        form.check_installed()
     if options.taus and config.localizer != "threshold":
         raise ValueError(f"--taus does nothing with the run's localizer, {config.localizer}. Leave it out.")
     for name in ("rounds", "threads"):
@@ -201,14 +225,17 @@ def print_result(options: TradeoffOptions, points: Sequence["Point"], folder: Pa
 
     front = pareto_front(points)
     width = max(len(describe(p)) for p in points)
+    decimals = 1 if min(p.ms for p in points) >= 5 else 2  # of a tiny network, all would be 0.8
     print(f"\n{'':{width}}{'ms':>9}{'mAP, %':>9}")
     for point in sorted(points, key=lambda p: p.ms):
         mark = "  on the front" if point in front else ""
-        print(f"{describe(point):{width}}{point.ms:9.1f}{percent(point.mean_ap):>9}{mark}")
+        print(f"{describe(point):{width}}{point.ms:9.{decimals}f}{percent(point.mean_ap):>9}{mark}")
     best = best_within(points, options.budget_ms)
     if best is None:
         fastest = min(p.ms for p in points)
-        print(f"\nNothing fits into --budget-ms {options.budget_ms:g}: the fastest takes {fastest:.1f} ms.")
+        print(
+            f"\nNothing fits into --budget-ms {options.budget_ms:g}: the fastest takes {fastest:.{decimals}f} ms."
+        )
     else:
         words = " ".join(f"--{spell(name)} {value}" for name, value in best.changes.items())
         print(f"\nbest{f' within {options.budget_ms:g} ms' if options.budget_ms else ''}: {describe(best)}")
@@ -217,13 +244,14 @@ def print_result(options: TradeoffOptions, points: Sequence["Point"], folder: Pa
             whole = next(p.ms for p in points if p.changes == best.way and p.kind == best.kind)
             print(
                 f"That time is the mean over the pictures, for an app that calls the file's `global_only` first and"
-                f" looks again only where that leaves doubt (docs/phones.md). Its `mcar` always takes {whole:.1f} ms."
+                " looks again only where that leaves doubt (docs/phones.md)."
+                f" Its `mcar` always takes {whole:.{decimals}f} ms."
             )
         rival = as_good_for_less(points, best)
         if rival:
             print(
                 f"But the {describe(rival)} is as good or better ({percent(rival.mean_ap)}) in"
-                f" {rival.ms:.1f} ms: here a second look is not worth its price."
+                f" {rival.ms:.{decimals}f} ms: here a second look is not worth its price."
             )
     print(f"written to {folder}: tradeoff.json, tradeoff.png")
 

@@ -587,3 +587,74 @@ def test_what_both_looks_saw_is_drawn_in_two_rows_a_picture(tiny_run, tmp_path, 
     )
     with pytest.raises(SystemExit, match="2"):
         two_looks.main([str(tiny_run), "--out", str(tmp_path / "looks.png")])
+
+
+def test_small_things_are_scenes_of_photographs_with_their_classes(tmp_path, tiny_set, capsys):
+    from pipelines.input_pipeline import read_samples
+    from pipelines.manifest import load_manifest
+
+    words = ["--dataset", "tiny", "--data-dir", str(tiny_set), "--side", "96", "--photo-side", "20", "32"]
+    for out in ("one", "two"):
+        load("small_things").main([*words, "--out", str(tmp_path / out)])
+    lines = (tmp_path / "one" / "labels.csv").read_text().splitlines()
+    files = {line.split(",")[0]: line.split(",")[1].split(";") for line in lines[1:]}
+    assert lines[0] == "file,labels,split"
+    assert sorted(files) == sorted(path.name for path in (tmp_path / "one").glob("*.jpg"))
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+    manifest = load_manifest(tiny_set, "tiny")
+    assert capsys.readouterr().out == 2 * "train: 16 scenes\ntest: 16 scenes\n"
+    shown_twice = 0
+    for split in ("train", "test"):
+        samples = [sample for sample, _ in read_samples(manifest.splits[split].files)]
+        for index, sample in enumerate(samples):
+            own = {manifest.classes[label] for label in sample.present}
+            assert own <= {*files[f"{split}-{index:05d}.jpg"]}
+            shown_twice += own != {*files[f"{split}-{index:05d}.jpg"]} - {""}
+    assert shown_twice  # the classes of a second photograph count too
+
+
+def test_a_scene_shows_its_photographs_sharp_whole_and_apart(make_sample):
+    small_things = load("small_things")
+    sample = make_sample("train", 0)
+    photo = np.asarray(small_things.open_photo(sample), np.float32)  # 48 x 64 px, noise and two squares
+    rng, counts = np.random.default_rng(0), []
+    for _ in range(20):
+        scene, present = small_things.make_scene(rng, [sample], 0, 200, (64, 64))
+        assert scene.size == (200, 200)
+        assert present == sorted(sample.present)
+        pixels = np.asarray(scene, np.float32)
+        found = np.argwhere(
+            [
+                [(pixels[y : y + 48 : 9, x : x + 64 : 9] == photo[::9, ::9]).all() for x in range(137)]
+                for y in range(153)
+            ]
+        )
+        counts.append(len(found))
+        for top, left in found:
+            assert (pixels[top : top + 48, left : left + 64] == photo).all()
+    assert set(counts) == {1, 2}
+
+
+def test_photographs_that_do_not_fit_into_a_scene_are_refused(tmp_path, tiny_set, capsys):
+    words = ["--dataset", "tiny", "--data-dir", str(tiny_set), "--side", "96", "--photo-side", "20", "33"]
+    with pytest.raises(SystemExit, match="2"):
+        load("small_things").main([*words, "--out", str(tmp_path / "x")])
+    assert "--photo-side must be two sizes from 1 to 32, a third of the scene's" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        load("small_things").main(
+            [
+                "--dataset",
+                "tiny",
+                "--data-dir",
+                str(tiny_set),
+                "--splits",
+                "train",
+                "val",
+                "--out",
+                str(tmp_path / "x"),
+            ]
+        )
+    assert "tiny has no split val; it has train, validation, test" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

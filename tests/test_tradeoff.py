@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcar_tf import evaluate, fit, tradeoff
+from mcar_tf import evaluate, export, fit, tradeoff
 from mcar_tf.benchmarking import tradeoff as library
 from mcar_tf.benchmarking.tradeoff import OURS, PLAIN, Point, as_good_for_less, best_within, pareto_front
 from mcar_tf.config import FitConfig
@@ -114,6 +114,46 @@ def test_a_share_of_the_pictures_has_the_accuracy_of_its_doubt_and_the_mean_time
     assert some["milliseconds"] == pytest.approx(once + some["share"] * (all_of_them - once))
 
 
+def test_a_file_of_8_bits_has_the_accuracy_of_the_exported_file(weighed, tmp_path):
+    pytest.importorskip("litert_quantizer")
+    run, _ = weighed
+    words = ["--run", str(run), "--split", "test", "--top-n", "2", "--image-sizes", "32", "--fusions", "mean"]
+    words += ["--look-shares", "0.4", "--baseline-sizes", "32", "--rounds", "1"]
+    tradeoff.main([*words, "--precisions", "float32", "int8", "--out-dir", str(tmp_path / "tradeoff")])
+    points = json.loads((tmp_path / "tradeoff" / "tradeoff.json").read_text())["points"]
+    by_changes = {json.dumps([p["kind"], p["changes"]]): p for p in points if p["share"] == 1}
+    assert list(by_changes) == [
+        json.dumps(key)
+        for key in (
+            [OURS, {"top_n": 0}],
+            [OURS, {"top_n": 2, "fusion": "mean"}],
+            [OURS, {"top_n": 0, "precision": "int8"}],
+            [OURS, {"top_n": 2, "precision": "int8", "fusion": "mean"}],
+            [PLAIN, {"image_size": 32}],
+            [PLAIN, {"image_size": 32, "precision": "int8"}],
+        )
+    ]
+    assert [p["changes"].get("precision") for p in points if p["share"] < 1] == [None, "int8"]
+    assert all(point["milliseconds"] > 0 for point in points)
+
+    # The advice's words lead to a file that answers with that accuracy.
+    words = [
+        "--run",
+        str(run),
+        "--split",
+        "test",
+        "--formats",
+        "tflite",
+        "--out-dir",
+        str(tmp_path / "export"),
+    ]
+    export.main([*words, "--top-n", "2", "--precision", "int8", "--fusion", "mean"])
+    (form,) = json.loads((tmp_path / "export" / "parity.json").read_text())["forms"].values()
+    point = by_changes[json.dumps([OURS, {"top_n": 2, "precision": "int8", "fusion": "mean"}])]
+    assert point["mean_ap"] == pytest.approx(form["form_mean_ap"], abs=1e-6)
+    assert point["mean_ap"] != by_changes[json.dumps([OURS, {"top_n": 2, "fusion": "mean"}])]["mean_ap"]
+
+
 def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
     run, words = weighed
     monkeypatch.setattr(library, "predict_split", None)
@@ -130,6 +170,7 @@ def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
     [
         (["--top-n", "0"], r"`--top-n` takes numbers of regions from 1 on. Received: \[0\]"),
         (["--fusions", "sum"], r"`--fusions` takes max and mean. Received: sum"),
+        (["--precisions", "int4"], r"`precision` must be among .*. Received: 'int4'"),
         (["--look-shares", "0.2", "1"], r"`--look-shares` takes shares between 0 and 1. Received: 1"),
         (["--rounds", "0"], r"`--rounds` must be at least 1. Received: 0"),
         (["--image-sizes", "0"], r"`--image-size` must be in \[1, 65536\]. Received: 0"),
@@ -187,6 +228,8 @@ def test_thresholds_of_another_localizer_are_refused():
             "2 regions at 64 px, mean, for 25.0 % of pictures",
         ),
         (Point(PLAIN, {"image_size": 192}, 0.5), "plain backbone, 192 px"),
+        (Point(PLAIN, {"image_size": 192, "precision": "int8"}, 0.5), "plain backbone, 192 px, int8"),
+        (Point(OURS, {"top_n": 0, "precision": "int8"}, 0.5), "one look, int8"),
     ],
 )
 def test_a_way_is_told_in_words(point, words):

@@ -4,23 +4,28 @@ import dataclasses
 import itertools
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from mcar_tf.benchmarking.timing import time_in_turn
 from mcar_tf.evaluating.looks import doubt_of
 from mcar_tf.evaluating.predicting import predict_split
-from mcar_tf.evaluating.predictions import Array, Predictions
+from mcar_tf.evaluating.predictions import Array
+from mcar_tf.exporting.forms import GLOBAL_ONLY
 from mcar_tf.exporting.tflite import convert_tflite, load_runner
 from mcar_tf.metrics import mean_average_precision
 from mcar_tf.models.trainer import fuse_probs
 from mcar_tf.runs.loading import Run, check_classes, load_run
 from pipelines.files import write_text
+from pipelines.input_pipeline import make_eval_dataset
 from pipelines.manifest import Manifest, Portion, Split
 from pipelines.reading import read_json_object
+from pipelines.verify import naming_shards
 from pipelines.words import counted
 
 OURS, PLAIN = "ours", "plain"
@@ -32,7 +37,7 @@ class Point:
 
     Attributes:
         kind: `OURS`, of the run, or `PLAIN`, of the plain backbone.
-        changes: option -> value, where it differs from the run's own.
+        changes: option of `export` -> value, where it differs from the run's own, or from float32.
         mean_ap: mAP on the split, in [0, 1].
         milliseconds: of one picture through LiteRT, in the mean over the pictures; None while it is not timed.
         share: the share of the pictures that are looked at again: less than 1 with a `look_doubt`.
@@ -53,14 +58,16 @@ class Point:
     def title(self) -> str:
         """What is changed, in words, but for the share."""
         size = f"{self.changes['image_size']} px" if "image_size" in self.changes else ""
+        precision = f", {self.changes['precision']}" if "precision" in self.changes else ""
         if self.kind == PLAIN:
-            return size
+            return f"{size}{precision}"
         size = size and f" at {size}"
         if not self.changes["top_n"]:
-            return f"one look{size}"
+            return f"one look{size}{precision}"
         crops = f" of {self.changes['local_size']} px" if "local_size" in self.changes else ""
         tau = f", tau {self.changes['tau']:g}" if "tau" in self.changes else ""
-        return f"{counted(self.changes['top_n'], 'region')}{crops}{size}{tau}, {self.changes['fusion']}"
+        regions = f"{counted(self.changes['top_n'], 'region')}{crops}{size}{tau}"
+        return f"{regions}, {self.changes['fusion']}{precision}"
 
     @property
     def way(self) -> dict[str, Any]:
@@ -70,13 +77,48 @@ class Point:
     @property
     def first_look(self) -> str:
         """`looks` of the same pictures, looked at once."""
-        sizes = {name: value for name, value in self.changes.items() if name in ("image_size", "glance_size")}
-        return json.dumps([self.kind, {"top_n": 0, **sizes}])
+        kept = ("image_size", "glance_size", "precision")
+        changes = {name: value for name, value in self.changes.items() if name in kept}
+        return json.dumps([self.kind, {"top_n": 0, **changes}])
 
     @property
     def looks(self) -> str:
         """What takes the time when a picture is looked at again: the rule of fusion costs nothing."""
-        return json.dumps([self.kind, _without_fusion(self.way)])
+        return _key_of(self.kind, self.way)
+
+
+class Files:
+    """The TFLite file of every way to look, converted once.
+
+    Args:
+        folders: kind -> run folder.
+        calibration: the pictures by which int8 finds the ranges of a run's model, (S, S, 3) each.
+    """
+
+    def __init__(self, folders: Mapping[str, Path], calibration: Callable[[Run], Iterable[Array]]) -> None:
+        self._folders, self._calibration = folders, calibration
+        self._converted: dict[str, bytes] = {}
+
+    def of(self, kind: str, way: Mapping[str, Any]) -> bytes:
+        """The content of the file; the rule of fusion is no matter."""
+        key = _key_of(kind, way)
+        if key not in self._converted:
+            run = load_way(self._folders[kind], way)
+            precision = way.get("precision", "float32")
+            calibration = self._calibration(run) if precision == "int8" else None
+            self._converted[key] = convert_tflite(run.model, precision, calibration)
+        return self._converted[key]
+
+
+def of_model(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What `changes` change of the model: all but the precision of its file."""
+    return {name: value for name, value in changes.items() if name != "precision"}
+
+
+def load_way(path: Path, way: Mapping[str, Any]) -> Run:
+    """A run with changes, which looks at all pictures again if it looks twice, whatever the run does."""
+    all_pictures: dict[str, Any] = {"look_doubt": 0.0} if way.get("top_n") else {}
+    return load_run(path, **of_model(way), **all_pictures)
 
 
 def ways_to_look(
@@ -85,6 +127,7 @@ def ways_to_look(
     local_sizes: Sequence[int | None],
     taus: Sequence[float | None],
     fusions: Sequence[str],
+    precisions: Sequence[str] = ("float32",),
 ) -> Iterator[tuple[dict[str, Any], Sequence[str]]]:
     """What to change of a run, and by which rules to fuse each: at each size one look alone, then all combinations.
 
@@ -94,13 +137,20 @@ def ways_to_look(
         local_sizes: sides of the regions' crops; None for the run's.
         taus: thresholds of the localizer; None for the run's.
         fusions: rules of fusion.
+        precisions: of the TFLite file.
     """
-    for size in sizes:
-        yield {"top_n": 0, **size}, ()
+    for precision, size in itertools.product(precisions, sizes):
+        stored = in_precision(precision)
+        yield {"top_n": 0, **size, **stored}, ()
         for regions, local_size, tau in itertools.product(top_n, local_sizes, taus):
             given = {"local_size": local_size, "tau": tau}
             changes = {name: value for name, value in given.items() if value is not None}
-            yield {"top_n": regions, **size, **changes}, fusions
+            yield {"top_n": regions, **size, **changes, **stored}, fusions
+
+
+def in_precision(precision: str) -> dict[str, str]:
+    """The change that stands for a precision: none for float32."""
+    return {} if precision == "float32" else {"precision": precision}
 
 
 def measure_accuracy(
@@ -111,9 +161,10 @@ def measure_accuracy(
     split: Split | Portion,
     known: Sequence[Point],
     note: Callable[[Point], None],
+    files: Files,
     shares: Sequence[float] = (),
 ) -> None:
-    """The mAP of every way that is not known yet.
+    """The mAP of every way that is not known yet: of the model, or of its file if that is not of float32.
 
     Args:
         kind: of the points.
@@ -123,6 +174,7 @@ def measure_accuracy(
         split: to measure on.
         known: points of an earlier call.
         note: what to do with each new point.
+        files: of the run.
         shares: shares of the pictures to look at again, those that the first look leaves most in doubt; each is a
             point beside the one in which all are looked at again.
     """
@@ -132,32 +184,68 @@ def measure_accuracy(
         wanted = [one for one in wanted if (kind, json.dumps(one)) not in found]
         if not wanted:
             continue
-        all_pictures: dict[str, Any] = {"look_doubt": 0.0} if fusions else {}  # whatever the run does
-        run = load_run(path, **changes, **all_pictures)
+        run = load_way(path, changes)
         check_classes(run, manifest)
-        predictions = predict_split(run.model, split, batch_size=run.config.batch_size)
+        if "precision" in changes:
+            answers = ask_file(files.of(kind, changes), run, split)
+        else:
+            found_by = predict_split(run.model, split, batch_size=run.config.batch_size)
+            answers = Answers(found_by.labels, found_by.weights, found_by.global_probs, found_by.local_probs)
         for one in wanted:
-            once = predictions.global_probs
+            once = answers.global_probs
             if "fusion" not in one:
-                note(Point(kind, one, _mean_ap(predictions, once)))
+                note(Point(kind, one, answers.mean_ap(once)))
                 continue
-            fused = fuse_probs(once, predictions.local_probs, one["fusion"]).numpy()
+            fused = fuse_probs(once, answers.local_probs, one["fusion"]).numpy()
             doubt = doubt_of(once)
             for share in shares:
                 least = round(float(np.quantile(doubt, 1.0 - share)), 2)
                 again = doubt >= least
-                mean_ap = _mean_ap(predictions, np.where(again[:, np.newaxis], fused, once))
+                mean_ap = answers.mean_ap(np.where(again[:, np.newaxis], fused, once))
                 key = (kind, json.dumps(one | {"look_doubt": least}))
                 if key not in found:
                     found.add(key)
                     note(Point(kind, one | {"look_doubt": least}, mean_ap, share=float(again.mean())))
             # Last: a call that is cut off before goes on here.
-            note(Point(kind, one, _mean_ap(predictions, fused)))
+            note(Point(kind, one, answers.mean_ap(fused)))
 
 
-def measure_times(
-    points: Sequence[Point], folders: Mapping[str, Path], rounds: int, threads: int
-) -> list[Point]:
+class Answers(NamedTuple):
+    """What was answered of a split's pictures, and what is right: (P, C) each."""
+
+    labels: Array
+    weights: Array
+    global_probs: Array
+    local_probs: Array
+
+    def mean_ap(self, probs: Array) -> float:
+        """The mAP of probabilities for these pictures, in [0, 1]."""
+        return float(mean_average_precision(self.labels, probs, self.weights))
+
+
+def ask_file(content: bytes, run: Run, split: Split | Portion) -> Answers:
+    """Ask a TFLite file of a run's model about a split's pictures, one at a time as a phone does."""
+    runner = load_runner(content)
+    dataset = make_eval_dataset(
+        split.files,
+        num_classes=len(run.classes),
+        image_size=run.model.image_size,
+        batch_size=1,
+        difficult="ignore",
+    )
+    interval = 0.1 if sys.stderr.isatty() else 30
+    rows = []
+    with naming_shards(split.files):
+        for batch in tqdm(
+            dataset, "predicting", split.examples, leave=False, unit=" images", mininterval=interval
+        ):
+            outputs = runner(image=batch["image"].numpy())
+            known = batch["labels"].numpy(), batch["weights"].numpy()
+            rows.append((*known, outputs["global_probs"], outputs["local_probs"]))
+    return Answers(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def measure_times(points: Sequence[Point], files: Files, rounds: int, threads: int) -> list[Point]:
     """The points with the time of a picture, all timed in turn through LiteRT.
 
     A way is timed by its median. Where a share of the pictures is looked at again, as by an app that calls
@@ -165,14 +253,15 @@ def measure_times(
 
     Args:
         points: to time.
-        folders: kind -> run folder.
+        files: of the runs.
         rounds: times that each is asked.
         threads: of the interpreter.
     """
     asks: dict[str, Callable[[], object]] = {}
     for point in points:
         if point.looks not in asks:
-            asks[point.looks] = _ask_of(load_run(folders[point.kind], **_without_fusion(point.way)), threads)
+            signature = "mcar" if point.changes.get("top_n") else GLOBAL_ONLY
+            asks[point.looks] = _ask_of(files.of(point.kind, point.way), signature, threads)
     times = {name: float(np.median(found)) for name, found in time_in_turn(asks, rounds).items()}
 
     def time_of(point: Point) -> float:
@@ -184,18 +273,14 @@ def measure_times(
     return [dataclasses.replace(point, milliseconds=time_of(point)) for point in points]
 
 
-def _without_fusion(changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in changes.items() if name != "fusion"}
+def _key_of(kind: str, way: Mapping[str, Any]) -> str:
+    return json.dumps([kind, {name: value for name, value in way.items() if name != "fusion"}])
 
 
-def _mean_ap(predictions: Predictions, probs: Array) -> float:
-    return float(mean_average_precision(predictions.labels, probs, predictions.weights))
-
-
-def _ask_of(run: Run, threads: int) -> Callable[[], object]:
-    runner = load_runner(convert_tflite(run.model), "mcar" if run.config.top_n else "global_only", threads)
-    size = run.config.image_size
-    picture = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype(np.float32)
+def _ask_of(content: bytes, signature: str, threads: int) -> Callable[[], object]:
+    runner = load_runner(content, signature, threads)
+    shape = runner.get_input_details()["image"]["shape"]
+    picture = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     return lambda: runner(image=picture)
 
 
