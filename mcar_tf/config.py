@@ -335,7 +335,8 @@ def change_without_training(config: FitConfig, changes: Mapping[str, Any]) -> Fi
     given = {name: value for name, value in changes.items() if value is not None}
     changed = dataclasses.replace(config, **given)
     if changed.top_n == 0:
-        needless = [name for name in given if name in ONLY_WITH_REGIONS]
+        kept = "glance_size" if config.glance_size else ""  # one look of it is a glance too
+        needless = [name for name in given if name in ONLY_WITH_REGIONS and name != kept]
         if "glance_size" in needless:
             raise ValueError(
                 f"`--glance-size {given['glance_size']}` does nothing with `--top-n 0`, which looks once:"

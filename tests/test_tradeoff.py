@@ -209,6 +209,22 @@ def test_a_glance_is_reduced_by_the_runs_factor_whatever_the_size():
     assert tradeoff.own_sizes(options, config) == [{}, {"image_size": 512, "glance_size": 256}]
 
 
+def test_a_run_that_glances_is_weighed_at_other_sizes_too(tiny_run, tmp_path):
+    config = tiny_run / "config.yaml"
+    text = config.read_text().replace("image_size: 32", "image_size: 64")
+    config.write_text(text.replace("glance_size: null", "glance_size: 32"))
+    words = ["--run", str(tiny_run), "--split", "test", "--top-n", "2", "--fusions", "max", "--rounds", "1"]
+    tradeoff.main([*words, "--image-sizes", "64", "128", "--out-dir", str(tmp_path)])
+    points = json.loads((tmp_path / "tradeoff.json").read_text())["points"]
+    larger = {"image_size": 128, "glance_size": 64}
+    assert [p["changes"] for p in points if p["share"] == 1] == [
+        {"top_n": 0},
+        {"top_n": 2, "fusion": "max"},
+        {"top_n": 0, **larger},
+        {"top_n": 2, **larger, "fusion": "max"},
+    ]
+
+
 def test_thresholds_of_another_localizer_are_refused():
     options = tradeoff.TradeoffOptions(run=Path("run"), taus=[0.3])
     with pytest.raises(ValueError, match=r"--taus does nothing with the run's localizer, moments"):

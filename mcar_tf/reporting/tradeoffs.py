@@ -57,7 +57,7 @@ def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: st
         axes.set_ylabel(f"mAP on {split}, %")
         axes.set_xlim(left=0)
         axes.margins(x=0.2, y=0.12)
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="best", frameon=False)
         content = io.BytesIO()
         figure.savefig(content, format="png")
     return content.getvalue()
