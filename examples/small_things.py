@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import trange
 
 from pipelines.input_pipeline import read_samples
 from pipelines.manifest import load_manifest
@@ -53,13 +54,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     manifest = load_manifest(options.data_dir, options.dataset)
     if unknown := set(options.splits) - set(manifest.splits):
         parser.error(f"{options.dataset} has no split {min(unknown)}; it has {', '.join(manifest.splits)}")
+    if options.out.exists():
+        parser.error(f"{options.out} exists: give a new folder with --out")
     options.out.mkdir(parents=True)
     with (options.out / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("file", "labels", "split"))
         for number, (name, split) in enumerate(zip(SPLITS, options.splits, strict=True)):
             samples = [sample for sample, _ in read_samples(manifest.splits[split].files)]
-            for index in range(len(samples)):
+            for index in trange(len(samples), desc=name, unit=" scenes", leave=False):
                 rng = np.random.default_rng([options.seed, number, index])
                 scene, present = make_scene(rng, samples, index, options.side, (least, most))
                 scene.save(options.out / f"{name}-{index:05d}.jpg", quality=90)

@@ -658,3 +658,6 @@ def test_photographs_that_do_not_fit_into_a_scene_are_refused(tmp_path, tiny_set
         )
     assert "tiny has no split val; it has train, validation, test" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+    with pytest.raises(SystemExit, match="2"):
+        load("small_things").main(["--dataset", "tiny", "--data-dir", str(tiny_set), "--out", str(tmp_path)])
+    assert "exists: give a new folder with --out" in capsys.readouterr().err
