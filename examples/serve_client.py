@@ -218,7 +218,8 @@ def read_predictions(response: Any, pictures: int) -> list[dict[str, Any]]:
     """
     predictions = response.get("predictions") if isinstance(response, dict) else None
     if not isinstance(predictions, list) or len(predictions) != pictures:
-        raise ValueError(f"The answer has no `predictions` for {pictures} pictures: {response!r:.60}")
+        noun = "picture" if pictures == 1 else "pictures"
+        raise ValueError(f"The answer has no `predictions` for {pictures} {noun}: {response!r:.60}")
     classes = None
     for row in predictions:
         missing = OUTPUTS - set(row if isinstance(row, dict) else ())
