@@ -73,7 +73,7 @@ class Row(NamedTuple):
 def cost_of(config: FitConfig, stream: str) -> float:
     """What a stream's answer costs, by arithmetic, in looks of the plain backbone at `image_size`.
 
-    (S² + N L²) / Z² for images of Z px, first seen in S px, and N regions of L px. The global stream's answer
+    (G² + N L²) / S² for images of S px, first seen in G px, and N regions of L px. The global stream's answer
     needs the first look alone, the local one's and the fused one both.
     """
     glance = config.glance_size or config.image_size
@@ -111,7 +111,7 @@ def print_closing(config: FitConfig, folder: Path, rows: list[Row], times: list[
 
 
 def print_result(config: FitConfig, rows: list[Row]) -> None:
-    """Print the table of the run's metrics, with those of its baseline if there is one."""
+    """Print the table of the run's metrics, below those of its baseline if there is one."""
     title = f"{config.dataset}, {config.eval_split}, in %"
     width = max(len(name) for name in [title, *(row.name for row in rows)])
     shown = columns.measures(columns.Detail.SHORT)
@@ -121,6 +121,12 @@ def print_result(config: FitConfig, rows: list[Row]) -> None:
         print(f"{row.name:{width}}" + "".join(f"{cell:>8}" for cell in cells))
     most = "at most, " if config.look_band or config.look_doubt else ""
     print(f"cost: of an answer, {most}in looks of the plain backbone at {config.image_size} px")
+    if config.top_n:
+        alone, _, both = (row.metrics.get("mAP") or 0.0 for row in rows[-3:])
+        if both < alone:
+            print(
+                "Here the first look alone is better, for less: evaluate, predict and export take --top-n 0."
+            )
     if rows[0].metrics.get("mAP") is None:
         print(
             f"No picture of {config.eval_split} is known to show any class, so nothing can be measured on it."

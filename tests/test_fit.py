@@ -14,7 +14,7 @@ from loading import loads
 from PIL import Image
 
 from mcar_tf.config import FitConfig, config_to_yaml, parse_fit_config, read_config
-from mcar_tf.fit import cost_of, main, telling_how_to_go_on
+from mcar_tf.fit import cost_of, main, print_result, stream_rows, telling_how_to_go_on
 from mcar_tf.runs.folder import MARKS
 
 COMMANDS = [
@@ -365,3 +365,13 @@ def test_what_an_answer_costs_is_its_pixels_over_those_of_a_plain_look(words, co
     assert [cost_of(config, stream) for stream in ("global", "local", "fused")] == pytest.approx(
         costs, abs=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("fused", "said"), [(0.74, True), (0.76, False), (0.78, False), (float("nan"), False)]
+)
+def test_that_the_first_look_alone_is_better_is_said(fused, said, capsys):
+    metrics = {name: {"mAP": value} for name, value in (("global", 0.76), ("local", 0.71), ("fused", fused))}
+    config = FitConfig(top_n=2)
+    print_result(config, stream_rows("MCAR", config, metrics))
+    assert ("first look alone is better" in capsys.readouterr().out) == said

@@ -84,8 +84,7 @@ def warning_parts(run: EvaluatedRun) -> list[Html]:
     return [
         page.warning(
             f"Both streams together are worse than the global stream alone: mAP {percent(fused)} against"
-            f" {percent(alone)}. On pictures like these one look, without regions, is better and costs"
-            f" 1/{1 + run.config.top_n} of the time."
+            f" {percent(alone)}. On pictures like these one look (--top-n 0) is better, for less."
         )
     ]
 

@@ -19,7 +19,7 @@ def test_looking_twice_for_nothing_is_warned_of(first, second, warned):
     # A global stream that is right and a local one that is not: 100 alone, 50 together.
     found = "".join(sections.summary_parts([run]))
     assert ("mAP 50.0 against 100.0" in found) == warned
-    assert ("one look, without regions, is better and costs 1/5" in found) == warned
+    assert ("one look (--top-n 0) is better, for less" in found) == warned
 
 
 def test_of_two_thousand_classes_a_page_shows_a_part():
