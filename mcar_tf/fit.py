@@ -69,6 +69,12 @@ class Row(NamedTuple):
     cost: float
     metrics: dict[str, Any]
 
+    @property
+    def mean_ap(self) -> float:
+        """mAP, -1 if it is unknown."""
+        known = self.metrics.get("mAP")
+        return -1.0 if known is None else known
+
 
 def cost_of(config: FitConfig, stream: str) -> float:
     """What a stream's answer costs, by arithmetic, in looks of the plain backbone at `image_size`.
@@ -121,12 +127,13 @@ def print_result(config: FitConfig, rows: list[Row]) -> None:
         print(f"{row.name:{width}}" + "".join(f"{cell:>8}" for cell in cells))
     most = "at most, " if config.look_band or config.look_doubt else ""
     print(f"cost: of an answer, {most}in looks of the plain backbone at {config.image_size} px")
-    if config.top_n:
-        alone, _, both = (row.metrics.get("mAP") or 0.0 for row in rows[-3:])
-        if both < alone:
-            print(
-                "Here the first look alone is better, for less: evaluate, predict and export take --top-n 0."
-            )
+    answer = rows[-1]
+    better = [row for row in rows if row.cost < answer.cost and row.mean_ap > answer.mean_ap]
+    if better:
+        best = max(better, key=lambda row: row.mean_ap)
+        is_first_look = best.name.endswith(columns.STREAM_TITLES["global"])
+        advice = ": evaluate, predict and export take --top-n 0." if is_first_look else "."
+        print(f"Here {best.name} is better than looking twice, for less{advice}")
     if rows[0].metrics.get("mAP") is None:
         print(
             f"No picture of {config.eval_split} is known to show any class, so nothing can be measured on it."
