@@ -66,6 +66,14 @@ def main() -> None:
     from pipelines.command import load_tensorflow
 
     load_tensorflow()
+    from mcar_tf.exporting.parity import full_float32
+
+    with full_float32():
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Ask each form that can be asked here, and print how its answers differ from the run's."""
     from mcar_tf.evaluating.photos import read_pixels
     from mcar_tf.runs.loading import load_run
 

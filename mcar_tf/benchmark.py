@@ -14,7 +14,7 @@ from mcar_tf.exporting.folder import check_checksums, read_parity
 from mcar_tf.models.backbone_table import BACKBONES, check_backbone
 from pipelines.command import load_tensorflow, option, parse_options, run_command
 from pipelines.files import write_text
-from pipelines.words import next_steps, spell, typed
+from pipelines.words import counted, next_steps, spell, typed
 
 MODEL, TIMING = "model", "what is timed, and how"
 
@@ -54,9 +54,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     check(options)
     load_tensorflow()
-    from mcar_tf.runs.device import say_device
+    from mcar_tf.runs.device import say_device, warn_of_slow_precision
 
-    say_device()
+    if options.export:
+        say_device(str(options.export))
+    else:
+        say_device(options.precision, "random pictures", counted(CLASSES, "class"))
+        warn_of_slow_precision(options.precision)
     results = (
         time_exported_forms(options.export, options.rounds) if options.export else time_built_models(options)
     )

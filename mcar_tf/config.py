@@ -176,7 +176,7 @@ class FitConfig:
     low_memory: bool = option(False, "Save memory: train one stream after the other, and compute activations again"
                               " in the backward pass. Gradients stay the same; a step takes about a third longer.",
                               group=RUN)
-    xla: bool | None = option(None, "Compile the training step with XLA (default: for long runs on one GPU).",
+    xla: bool | None = option(None, "Compile the training step with XLA (default: for long float16 runs on one GPU).",
                               group=RUN, changes_result=False)
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = option(
         "auto", "Devices to train on. auto: mirrored if there are several GPUs, else one_device; mirrored: all GPUs;"
@@ -275,7 +275,7 @@ class FitConfig:
 _FIELDS = dataclasses.fields(FitConfig)
 # Options that `config.yaml` leaves out, so that it can repeat the run anywhere: its place and how it was started.
 NOT_RECORDED = tuple(field.name for field in _FIELDS if not field.metadata.get("recorded", True))
-# Options that change no computed number, and so may differ when a run is resumed.
+# Options that change no computed number (`xla`: only last digits), and so may differ when a run is resumed.
 MAY_CHANGE = tuple(field.name for field in _FIELDS if not field.metadata.get("changes_result", True))
 
 

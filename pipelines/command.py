@@ -378,7 +378,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on the host or on a GPU, for which TensorFlow has several errors."""
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return True
-    words = ("CUDA_ERROR_OUT_OF_MEMORY", "RESOURCE_EXHAUSTED", "CUDNN_STATUS_ALLOC_FAILED")
+    words = ("CUDA_ERROR_OUT_OF_MEMORY", "RESOURCE_EXHAUSTED", "_STATUS_ALLOC_FAILED")
     return type(error).__name__ in ("InternalError", "UnknownError") and any(w in str(error) for w in words)
 
 

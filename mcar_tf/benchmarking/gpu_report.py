@@ -35,12 +35,12 @@ def plan(
     top_n: int,
     rounds: int,
 ) -> list[dict[str, Any]]:
-    """What to measure, in this order. What `fit` does and PyTorch come first, so that a run cut short has both."""
+    """What to measure, in this order: each precision's most telling ways first, so that a run cut short has them."""
     common = {"top_n": top_n, "rounds": rounds}
     return [
         {"variant": variant, **setting, "precision": precision, **common}
-        for variant in variants
         for precision in precisions
+        for variant in variants
         for setting in settings
     ]
 

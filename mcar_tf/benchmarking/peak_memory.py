@@ -40,6 +40,10 @@ def load_saved_model(path: Path, signature: str, threads: int) -> tuple[float, C
     """The same for a SavedModel, called with one picture of 256 x 256 px. TensorFlow chooses its own threads."""
     import tensorflow as tf
 
+    for gpu in tf.config.list_physical_devices(
+        "GPU"
+    ):  # the process that started this one has memory there too
+        tf.config.experimental.set_memory_growth(gpu, True)
     # Run one op first: the memory that TensorFlow takes for itself then does not count as the model's.
     pixels = tf.zeros((1, 256, 256, 3), tf.uint8)
     inputs = {"images": pixels, "encoded": tf.io.encode_jpeg(pixels[0])[tf.newaxis]}

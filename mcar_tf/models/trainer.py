@@ -58,15 +58,20 @@ class TwoStreamTrainer(SavedByKeras):
         self.rematerialized: Callable[[tf.Tensor, bool, bool], tf.Tensor] | None = None
         self.learns_one_look = False
 
-    def learn_one_look(self, alone: bool) -> None:
-        """Train the global stream alone from the next step on, or both. A change makes Keras trace the step again.
+    def learn_one_look(self, alone: bool) -> bool:
+        """Train the global stream alone from the next step on, or both.
 
         The local stream has the same weights and gets the global stream's statistics, so it learns what can be
         learnt without a second look, in a fraction of the time.
+
+        Returns:
+            Whether this is a change, which makes Keras trace the training step again.
         """
-        if self.learns_one_look != alone:
-            self.learns_one_look = alone
-            self.make_train_function(force=True)
+        if self.learns_one_look == alone:
+            return False
+        self.learns_one_look = alone
+        self.make_train_function(force=True)
+        return True
 
     def global_pass(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Activation map and logits of the whole image."""

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import tensorflow as tf
 
@@ -19,6 +20,12 @@ def say_device(*facts: str) -> None:
         print(hint, flush=True)
 
 
+def warn_of_slow_precision(precision: str) -> None:
+    """Print a warning if a precision that a user asks for is slower than float32 on the device that computes."""
+    if precision != "float32" and not _gpus():
+        print(f"--precision {precision} is slower on a CPU than float32.", file=sys.stderr, flush=True)
+
+
 def describe_device() -> str:
     """The GPUs that TensorFlow computes on, or the CPU and its cores."""
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in _gpus()]
@@ -29,8 +36,8 @@ def describe_device() -> str:
 
 
 def unused_gpu() -> str:
-    """Advice if the driver knows a GPU but TensorFlow found none; else an empty string."""
-    if _gpus():
+    """Advice if the driver knows a GPU but TensorFlow found none; else an empty string, as if GPUs are hidden."""
+    if _gpus() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return ""
     known = _driver_gpus()
     if not known:

@@ -69,24 +69,34 @@ class StepCallbacks(keras.callbacks.CallbackList):
 
 
 class FirstStep(keras.callbacks.Callback):
-    """Says what happens before the first step ends, which takes far longer than the others. Once in its life.
+    """Says what happens before the first step ends, which takes far longer than the others.
 
     Args:
         say: called with each line.
+
+    Attributes:
+        ended: whether the step's graph is built.
     """
 
     def __init__(self, say: Callable[[str], None] = print) -> None:
         super().__init__()
-        self.say, self.started, self.ended = say, 0.0, False
+        self.say, self.started, self.ended, self.again = say, 0.0, False, False
+
+    def comes_again(self) -> None:
+        """The steps from now on compute something else, so that a new graph is built for them."""
+        self.again, self.ended = self.ended, False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Say what begins."""
         if not self.ended:
             self.started = time.monotonic()
             compiling = ", which XLA compiles" if self.model.jit_compile else ""
-            self.say(
-                f"reading the first pictures, and building the training step's graph{compiling}: seconds to minutes"
+            what = (
+                "building the graph of another training step"
+                if self.again
+                else "reading the first pictures, and building the training step's graph"
             )
+            self.say(f"{what}{compiling}: seconds to minutes")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Say how long it took, once the device is done with it."""
@@ -94,7 +104,9 @@ class FirstStep(keras.callbacks.Callback):
             float(logs["loss"])
             self.ended = True
             with tqdm.external_write_mode():
-                self.say(f"the first step took {time.monotonic() - self.started:.1f} s")
+                self.say(
+                    f"{'its' if self.again else 'the'} first step took {time.monotonic() - self.started:.1f} s"
+                )
 
 
 class Forecast(keras.callbacks.Callback):
@@ -216,6 +228,7 @@ class StallWatch(keras.callbacks.Callback):
         files: the files that the input pipeline reads.
         seconds: how long no step must have ended before this is reported.
         say: called with the line to report.
+        building: whether the step's graph is still being built, or compiled.
     """
 
     def __init__(
@@ -223,9 +236,10 @@ class StallWatch(keras.callbacks.Callback):
         files: Sequence[Path],
         seconds: float = 300.0,
         say: Callable[[str], None] = print,
+        building: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
-        self.files, self.seconds, self.say = files, seconds, say
+        self.files, self.seconds, self.say, self.building = files, seconds, say, building
         self.closed = threading.Event()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -256,6 +270,10 @@ class StallWatch(keras.callbacks.Callback):
             reading.join(self.seconds / 10)
             if reading.is_alive():
                 return f"the input pipeline is stalled, {file} does not let itself be read"
+        if self.building():
+            return (
+                "the files can be read; the training step's graph is probably still being built or compiled"
+            )
         return "the files can be read, so the input pipeline or the device is stuck or very slow"
 
 

@@ -85,6 +85,12 @@ def one_look_epochs(config: FitConfig) -> int:
     return round(config.one_look_share * config.epochs)
 
 
+def different_steps(config: FitConfig) -> int:
+    """How many different training steps a run has, each with a graph of its own: with one look, frozen, whole."""
+    changes = {one_look_epochs(config), config.freeze_backbone_epochs} - {0}
+    return 1 + sum(epoch < config.epochs for epoch in changes)
+
+
 def pixels_seen(config: FitConfig) -> float:
     """The pixels of a picture that the network sees in a step of two looks, over those of its first look."""
     first = config.glance_size or config.image_size
@@ -219,8 +225,13 @@ def prepare(
     batches = open_batches(config, manifest)
     xla = config.xla
     if xla is None:
-        steps = config.epochs * batches.steps_per_epoch
-        xla = compilation_pays(strategy.num_replicas_in_sync, steps, config.deterministic)
+        xla = compilation_pays(
+            strategy.num_replicas_in_sync,
+            config.epochs * batches.steps_per_epoch,
+            compilations=different_steps(config),
+            precision=config.precision,
+            deterministic=config.deterministic,
+        )
     alike = {"compare-baseline": config.compare_baseline, "data": learnt_from(config, manifest)}
     workers.agree(versions() | deciding_options(config) | alike | {"classes": manifest.classes})
     found = find_checkpoint(place.path / "checkpoints", say) if place.resumed else None
@@ -265,9 +276,11 @@ def train_epoch(run: Training) -> tuple[dict[str, Any], Predictions | None]:
     Returns:
         The epoch's row of the history, and the predictions on the validation split, or None if the run has none.
     """
-    freeze_backbone(run.model, run.state.epoch < run.config.freeze_backbone_epochs)
     one_look = run.state.epoch < one_look_epochs(run.config)
-    run.model.learn_one_look(one_look)
+    frozen = run.state.epoch < run.config.freeze_backbone_epochs
+    changes = (freeze_backbone(run.model, frozen), run.model.learn_one_look(one_look))
+    if any(changes):
+        run.first_step.comes_again()
     steps_left = run.batches.steps_per_epoch - run.state.steps
     started = time.monotonic()
     if steps_left:  # 0 if the run was stopped between the last step and the end of validation
@@ -305,7 +318,7 @@ def run_steps(run: Training, steps_left: int) -> None:
     config, done = run.config, run.state.steps
     bar = ProgressBar(run.batches.steps_per_epoch, config.batch_size, config.epochs, first_step=done)
     files = [file.path if isinstance(file, Part) else file for file in run.batches.train_files]
-    watch = StallWatch(files, say=say)
+    watch = StallWatch(files, say=say, building=lambda: not run.first_step.ended)
     guard = StepGuard(run.save, config.checkpoint_minutes, run.must_stop, steps_done=done)
     callbacks: list[keras.callbacks.Callback] = [run.first_step, run.forecast]
     callbacks += [ResumedMeans(run.model)] if done else []

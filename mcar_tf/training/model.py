@@ -113,8 +113,14 @@ def _make_unweighted(config: FitConfig) -> StreamLoss:
     )
 
 
-def freeze_backbone(model: MCAR, frozen: bool) -> None:
-    """Freeze the backbone's weights and statistics, or train them. A change makes Keras trace the step again."""
-    if model.backbone.trainable == frozen:
-        model.backbone.trainable = not frozen
-        model.make_train_function(force=True)
+def freeze_backbone(model: MCAR, frozen: bool) -> bool:
+    """Freeze the backbone's weights and statistics, or train them.
+
+    Returns:
+        Whether this is a change, which makes Keras trace the training step again.
+    """
+    if model.backbone.trainable != frozen:
+        return False
+    model.backbone.trainable = not frozen
+    model.make_train_function(force=True)
+    return True

@@ -3,7 +3,6 @@
 Loads TensorFlow only if there is something left to train.
 """
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def run_to_end(
         # With several workers, each one takes part even if its own run is complete: the others' may not be.
         if workers.several or not (place.resumed and is_complete(folder)):
             load_tensorflow()
-            from mcar_tf.runs.device import describe_device, say_device
+            from mcar_tf.runs.device import say_device, warn_of_slow_precision
             from mcar_tf.training.loop import train
             from pipelines.verify import naming_shards
 
@@ -48,8 +47,7 @@ def run_to_end(
                     counted(len(manifest.classes), "class"),
                     str(folder),
                 )
-            if config.precision != "float32" and describe_device().startswith("CPU"):
-                print(f"--precision {config.precision} is slower on a CPU than float32.", file=sys.stderr)
+                warn_of_slow_precision(config.precision)
             started = time.monotonic()
             shards = [file for split in manifest.splits.values() for file in split.files]
             with workers.losing_others(stopping), naming_shards(shards):

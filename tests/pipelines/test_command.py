@@ -65,6 +65,7 @@ def test_out_of_memory_names_what_to_lower():
         (tf.errors.InternalError, "Failed call to cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY: out of memory", True),
         (tf.errors.InternalError, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes", True),
         (tf.errors.UnknownError, "CUDNN_STATUS_ALLOC_FAILED", True),
+        (tf.errors.InternalError, "failed to create cublas handle: CUBLAS_STATUS_ALLOC_FAILED", True),
         (tf.errors.InternalError, "CUDA_ERROR_LAUNCH_FAILED", False),
         (tf.errors.InvalidArgumentError, "input is named RESOURCE_EXHAUSTED", False),
     ],

@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 
+import keras
 import pytest
 
-from mcar_tf import evaluate
+from mcar_tf import benchmark, evaluate
 from mcar_tf.runs import device
 
 
@@ -35,6 +36,35 @@ def test_a_gpu_that_tensorflow_does_not_find_is_named_with_what_to_install(drive
 def test_a_driver_that_knows_no_gpu_is_no_hint(driver, script):
     driver(script)
     assert device.unused_gpu() == ""
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_gpu_that_was_hidden_is_no_hint(driver, hidden, monkeypatch):
+    driver('echo "NVIDIA H100 80GB HBM3"')
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert device.unused_gpu() == ""
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_on_a_cpu_is_warned_of(precision, monkeypatch, capsys):
+    device.warn_of_slow_precision("float32")
+    assert capsys.readouterr().err == ""
+    device.warn_of_slow_precision(precision)
+    assert capsys.readouterr().err == f"--precision {precision} is slower on a CPU than float32.\n"
+    monkeypatch.setattr(device, "_gpus", lambda: ["a card"])
+    device.warn_of_slow_precision(precision)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_benchmark_begins_with_it_too(capsys, request):
+    request.addfinalizer(lambda: keras.config.set_dtype_policy("float32"))
+    words = "--backbone tiny_resnet --image-size 32 --batch-size 1 --rounds 3 --precision mixed_float16"
+    benchmark.main(words.split())
+    printed = capsys.readouterr()
+    cores = len(os.sched_getaffinity(0))
+    first = f"device: CPU, {cores} cores | mixed_float16 | random pictures | 80 classes"
+    assert printed.out.splitlines()[0] == first
+    assert "slower on a CPU" in printed.err
 
 
 def test_a_command_begins_with_what_it_computes_on(untrained_run, tmp_path, capsys):

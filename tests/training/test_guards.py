@@ -22,6 +22,7 @@ from mcar_tf.training.callbacks import (
 )
 from mcar_tf.training.data import check_against_data
 from mcar_tf.training.devices import COMPILED_FROM, check_replicas, compilation_pays, make_strategy
+from mcar_tf.training.loop import different_steps
 from mcar_tf.training.losses import binary_cross_entropy
 from mcar_tf.training.model import freeze_backbone, make_optimizer
 from pipelines.command import describe_error
@@ -70,6 +71,20 @@ def test_the_loss_scale_is_the_first_advice_where_there_is_one(model):
     model.optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=1024.0)
     model.optimizer.build(model.trainable_variables)
     assert advice_on_divergence(model).startswith("The loss scale is 1024: try --precision float32 first.")
+
+
+def test_a_step_that_is_still_compiled_is_not_called_stuck(tmp_path):
+    (tmp_path / "whole").write_bytes(b"records")
+    lines, building = queue.Queue(), [True]
+    watch = StallWatch([tmp_path / "whole"], seconds=0.5, say=lines.put, building=lambda: building[0])
+    watch.on_epoch_begin(0)
+    assert lines.get(timeout=30).endswith(
+        "the files can be read; the training step's graph is probably still being built or compiled"
+    )
+    building[0] = False
+    found = [lines.get(timeout=30) for _ in range(2)]  # the first may have been on its way
+    watch.close()
+    assert found[-1].endswith("so the input pipeline or the device is stuck or very slow")
 
 
 def test_a_stalled_input_pipeline_is_named(tmp_path):
@@ -208,18 +223,37 @@ def test_values_that_mean_nothing_are_refused(options, message):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "replicas", "steps", "deterministic", "pays"),
+    ("gpus", "steps", "change", "pays"),
     [
-        (["a card"], 1, COMPILED_FROM, False, True),
-        (["a card"], 1, COMPILED_FROM - 1, False, False),
-        (["a card"], 1, COMPILED_FROM, True, False),
-        (["a card", "another"], 2, COMPILED_FROM, False, False),
-        ([], 1, COMPILED_FROM, False, False),
+        (1, COMPILED_FROM, {}, True),
+        (1, COMPILED_FROM - 1, {}, False),
+        (1, 2 * COMPILED_FROM - 1, {"compilations": 2}, False),
+        (1, 2 * COMPILED_FROM, {"compilations": 2}, True),
+        (1, COMPILED_FROM, {"deterministic": True}, False),
+        (1, COMPILED_FROM, {"precision": "float32"}, False),
+        (2, COMPILED_FROM, {}, False),
+        (0, COMPILED_FROM, {}, False),
     ],
 )
-def test_long_runs_on_one_gpu_are_compiled(gpus, replicas, steps, deterministic, pays, monkeypatch):
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
-    assert compilation_pays(replicas, steps, deterministic) == pays
+def test_long_runs_in_half_precision_on_one_gpu_are_compiled(gpus, steps, change, pays, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["a card"] * gpus)
+    usual = {"compilations": 1, "precision": "mixed_float16", "deterministic": False}
+    assert compilation_pays(max(gpus, 1), steps, **usual | change) == pays
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({}, 1),
+        ({"one_look_share": 0.5}, 2),
+        ({"one_look_share": 1.0}, 1),
+        ({"freeze_backbone_epochs": 4}, 2),
+        ({"one_look_share": 0.5, "freeze_backbone_epochs": 4}, 3),
+        ({"one_look_share": 0.4, "freeze_backbone_epochs": 4}, 2),
+    ],
+)
+def test_each_different_step_of_a_run_is_compiled_once(options, steps):
+    assert different_steps(FitConfig(epochs=10, **options)) == steps
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,20 @@ def test_the_first_step_says_what_it_does_once():
     assert lines[1].startswith("the first step took ")
 
 
+def test_a_step_with_a_new_graph_is_a_first_one_again():
+    lines = []
+    callback = FirstStep(lines.append)
+    callback.comes_again()  # before the very first step, nothing is new
+    fit([callback])
+    callback.comes_again()
+    fit([callback], epochs=2)
+    assert lines[0].startswith("reading the first pictures, and building the training step's graph: ")
+    assert lines[1].startswith("the first step took ")
+    assert lines[2].startswith("building the graph of another training step: ")
+    assert lines[3].startswith("its first step took ")
+    assert len(lines) == 4
+
+
 def test_a_compiled_first_step_says_so():
     lines = []
     callback = FirstStep(lines.append)
