@@ -45,15 +45,16 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run one of the commands, or list them all."""
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run one of the commands, or list them all. Returns what the command does: its exit code, if it has one."""
     command, *options = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    if command in ("-h", "--help"):
+    if command in ("-h", "--help", "help"):
         print(list_commands())
-    elif command == "--version":
+    elif command in ("--version", "version"):
         print(mcar_tf.__version__)
     else:
-        importlib.import_module(find_module(command)).main(options)
+        return importlib.import_module(find_module(command)).main(options)
+    return None
 
 
 def find_module(command: str) -> str:

@@ -25,7 +25,7 @@ from mcar_tf.reporting.sweeps import (
 )
 from mcar_tf.runs.folder import command_on, read_run_config
 from pipelines.command import Terminated, option, parse_options, run_command
-from pipelines.words import next_steps, spell, typed
+from pipelines.words import nearest, next_steps, spell, typed
 
 
 @dataclasses.dataclass
@@ -102,7 +102,8 @@ def check(
             raise ValueError(f"--{spell(name)} is the sweep's own business: leave it out.")
     names = [field.name for field in dataclasses.fields(FitConfig)]
     if unknown := [name for name in varied if name not in names]:
-        raise ValueError(f"fit has no option {unknown[0]!r} ({typed('mcar_tf.fit')} --help lists them).")
+        hint = nearest(unknown[0], names)
+        raise ValueError(f"fit has no option {unknown[0]!r}.{hint} {typed('mcar_tf.fit')} --help lists them.")
     for values in combinations:
         parse_fit_config([*passed_on, *as_words(values)])
 

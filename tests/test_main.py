@@ -30,7 +30,7 @@ def test_every_command_is_listed_once_with_a_line_that_fits_a_terminal():
         assert len(what) <= 70
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
 def test_without_a_command_all_are_listed(words, capsys):
     main(words)
     assert capsys.readouterr().out == list_commands() + "\n"
@@ -38,6 +38,12 @@ def test_without_a_command_all_are_listed(words, capsys):
 
 def test_the_list_and_the_import_load_no_tensorflow():
     assert loads("mcar_tf", "--help") == loads("mcar_tf") == []
+
+
+def test_the_exit_code_of_a_command_is_that_of_the_script(monkeypatch):
+    monkeypatch.setattr("mcar_tf.sweep.main", lambda words: 2 if words == ["--vary", "tau=9"] else None)
+    assert main(["sweep", "--vary", "tau=9"]) == 2
+    assert main(["sweep"]) is None
 
 
 def test_a_mistyped_command_gets_the_nearest():
