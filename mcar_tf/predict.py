@@ -93,9 +93,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"looked again at {sum(looks) / max(len(looks), 1):.2f} regions of a picture")
     drawn = f", and {counted(count, 'picture')}" if options.draw else ""
     print(f"written to {path}{drawn}")
-    draw = (f"{command_on(options.run, 'predict')} --images IMAGES --draw", "the pictures with their regions")
-    export = (command_on(options.run, "export"), "files that answer the same on servers and phones")
-    print(next_steps(*([] if options.draw else [draw]), export))
+    if count:
+        draw = (
+            f"{command_on(options.run, 'predict')} --images IMAGES --draw",
+            "the pictures with their regions",
+        )
+        export = (command_on(options.run, "export"), "files that answer the same on servers and phones")
+        print(next_steps(*([] if options.draw else [draw]), export))
     if unreadable:
         raise ValueError(
             f"{len(unreadable)} of {len(files)} images could not be read:"

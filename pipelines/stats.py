@@ -10,6 +10,7 @@ import numpy as np
 
 from pipelines.files import written_whole
 from pipelines.manifest import Manifest
+from pipelines.words import counted
 
 # Up to this many classes, each gets a line in the table, a bar with its name, and a row and a column in the panel of
 # classes that appear together. With more, the most frequent and the rarest are printed, and the bars have no names.
@@ -76,12 +77,12 @@ def print_statistics(manifest: Manifest, statistics: dict[str, Statistics]) -> N
         height, width = np.median(found.sizes, axis=0)
         labels = len(found.labels) / pictures
         print(
-            f"{split}: {pictures:,} pictures, {labels:.2f} labels each, {found.objects:,} boxes;"
+            f"{split}: {counted(pictures, 'picture')}, {labels:.2f} labels each, {counted(found.objects, 'box')};"
             f" {found.encoded_bytes / pictures / 1000:.0f} kB, median {height:.0f} x {width:.0f} px;"
             f" {len(manifest.splits[split].skipped):,} left out"
         )
         for count, number in found.labels_per_image.items():
-            print(f"  {count} labels: {number:,} ({number / pictures:.1%})")
+            print(f"  {counted(count, 'label')}: {number:,} ({number / pictures:.1%})")
     shown = _shown_classes(manifest)
     length = max(len(manifest.classes[label]) for label in shown)
     heads = "".join(f"{split:>14}{'difficult':>11}" for split in statistics)

@@ -1,13 +1,29 @@
-"""Write values for people: options, percentages, the nearest valid name, and names that come from others."""
+"""Write values for people: options, what they must be, percentages, the nearest valid name, names of others."""
 
 import difflib
 import math
+import numbers
+import os
+import re
 import sys
+import types
+import typing
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 UNKNOWN = "-"
+# Types of options and arguments -> what a value must be, and the types that it may have.
+EXPECTED: dict[Any, tuple[str, Any]] = {
+    bool: ("true or false", bool),
+    int: ("a whole number", numbers.Integral),
+    float: ("a number", numbers.Real),
+    str: ("a text", str),
+    Path: ("a path", str | os.PathLike),
+}
+YES_OR_NO = ("true", "false", "yes", "no")
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 # Marks that change the direction of the text after them.
 TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -33,15 +49,111 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 def counted(count: int, noun: str) -> str:
     """A number of things: `1 shard`, `1,200 shards`, `2 classes`."""
-    ending = "es" if noun.endswith("s") else "s"
+    ending = "es" if noun.endswith(("s", "x")) else "s"
     return f"{count:,} {noun}{ending * (count != 1)}"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The end of an error message: ` Did you mean X?`, with the valid name nearest to `name`; or nothing."""
     known = {one.lower().replace("-", "_"): one for one in valid}
-    matches = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.5)
-    return f" Did you mean `{known[matches[0]]}`?" if matches else ""
+    matcher = difflib.SequenceMatcher(b=name.lower().replace("-", "_"))
+    best, likeness = "", 0.4999  # at least half; of several that are equally near, the first
+    for one in known:
+        matcher.set_seq1(one)
+        if matcher.quick_ratio() > likeness and matcher.ratio() > likeness:
+            best, likeness = one, matcher.ratio()
+    return f" Did you mean `{known[best]}`?" if best else ""
+
+
+def single_kind(hint: Any) -> Any:
+    """The type of one value of an option or argument: `int` of `list[int] | None`."""
+    kind = next(iter(_kinds(hint)))
+    return typing.get_args(kind)[0] if _is_list(kind) else kind
+
+
+def is_of(hint: Any, value: Any, *, texts: bool = False) -> bool:
+    """Whether a value is of a type. Of a type that is neither in `EXPECTED`, nor a list or a choice, all values are.
+
+    Args:
+        hint: the type.
+        value: the value.
+        texts: whether a text that says a number, yes or no will do, as in YAML, where `1e-3` is a text.
+    """
+    if value is None:
+        return type(None) in typing.get_args(hint)
+    return any(_is_of(kind, value, texts) for kind in _kinds(hint))
+
+
+def _is_of(kind: Any, value: Any, texts: bool) -> bool:
+    if _is_list(kind):
+        item = typing.get_args(kind)[0]
+        several = isinstance(value, Iterable) and not isinstance(value, str)
+        return several and all(is_of(item, one, texts=texts) for one in value)
+    if typing.get_origin(kind) is typing.Literal:
+        return isinstance(value, str | int) and value in typing.get_args(kind)
+    if texts and isinstance(value, str) and kind in (bool, int, float):
+        return value.lower() in YES_OR_NO if kind is bool else _says(kind, value)
+    if kind not in EXPECTED:
+        return True
+    return isinstance(value, EXPECTED[kind][1]) and (kind is bool or not isinstance(value, bool))
+
+
+def _says(kind: Any, text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def expected(hint: Any, received: Any) -> str:
+    """What a value must be, what was received, and the nearest value that is right: the end of an error."""
+    kinds = _kinds(hint)
+    kind, item = kinds[0], single_kind(hint)
+    shown = f"Received: {' '.join(repr(received).split()):.100}."
+    if typing.get_origin(item) is typing.Literal:
+        names = [str(name) for name in typing.get_args(item)]
+        what, meant = f"one of {', '.join(names)}", nearest(str(received), names)
+    else:
+        what = " or ".join(EXPECTED.get(one, ("of another type",))[0] for one in _kinds(item))
+        meant = _meant(item, received)
+    if not _is_list(kind):
+        what = " or ".join([what, *(EXPECTED[one][0] for one in kinds[1:])])
+    else:
+        what = f"a list of values, each {what}"
+        is_one = not isinstance(received, Iterable) and is_of(item, received)
+        meant = f" Did you mean `[{received}]`?" if is_one else ""
+    return f"{what}. {shown}{meant}"
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The types that a value may have beside None: a path for `os.PathLike`."""
+    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    kinds = typing.get_args(hint) if is_union else (hint,)
+    return [
+        Path if typing.get_origin(kind) is os.PathLike else kind for kind in kinds if kind is not type(None)
+    ]
+
+
+def _is_list(kind: Any) -> bool:
+    return typing.get_origin(kind) in (list, Sequence)
+
+
+def _meant(kind: Any, received: Any) -> str:
+    """The nearest number: ` Did you mean `0.1`?` for `10%` and `0,1`; for a text, the value in quotes."""
+    text = str(received)
+    if kind in (str, Path) and isinstance(received, numbers.Number):
+        return f" Did you mean `'{text}'`?"
+    number = NUMBER.match(text.replace(",", ".")) if kind in (int, float) else None
+    if not number:
+        return ""
+    meant = number[0]
+    if text[number.end() :].strip() == "%":
+        meant = f"{float(meant) / 100:g}"
+    elif kind is int and isinstance(received, float) and received == int(received):
+        meant = str(int(received))
+    fits = kind is float or meant.lstrip("+-").isdigit()
+    return f" Did you mean `{meant}`?" if fits and meant != repr(received) else ""
 
 
 def printable(text: str) -> str:

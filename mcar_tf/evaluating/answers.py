@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.words import listed, printable
+from pipelines.words import counted, listed, printable
 
 # HEIC is read if its package is installed; else the error says what to install.
 SUFFIXES = {
@@ -76,7 +76,8 @@ def images_in(folder: Path, say: Callable[[str], None] = print) -> list[Path]:
             others[suffix or "without an ending"] += 1
     if images and others:
         kinds = listed(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-        say(printable(f"{folder}: {others.total()} files are not pictures and are left out ({kinds})"))
+        are = "is no picture and is" if others.total() == 1 else "are not pictures and are"
+        say(printable(f"{folder}: {counted(others.total(), 'file')} {are} left out ({kinds})"))
     return images
 
 

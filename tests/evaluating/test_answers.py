@@ -32,3 +32,11 @@ def test_a_folder_gives_every_picture_no_junk_and_says_what_else_there_is(tmp_pa
     assert said == [
         f"{tmp_path}: 4 files are not pictures and are left out (1 .csv, 2 .txt, 1 without an ending)"
     ]
+
+
+def test_a_single_file_that_is_no_picture_is_one(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"text")
+    (tmp_path / "labels.csv").write_bytes(b"text")
+    said = []
+    find_images([str(tmp_path)], said.append)
+    assert said == [f"{tmp_path}: 1 file is no picture and is left out (1 .csv)"]

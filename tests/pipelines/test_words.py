@@ -88,6 +88,8 @@ def test_a_command_ends_with_what_may_follow():
         (1200, "picture", "1,200 pictures"),
         (1, "class", "1 class"),
         (2, "class", "2 classes"),
+        (1, "box", "1 box"),
+        (0, "box", "0 boxes"),
     ],
 )
 def test_things_are_counted_in_good_english(count, noun, words):
