@@ -19,14 +19,15 @@ if Path(next(iter(pipelines.__path__))).resolve().parent != Path(__file__).resol
         " from another folder, or rename that one; the command `mcar` does not look into the current folder."
     )
 
-_NEEDS_TENSORFLOW = {"load_run": "mcar_tf.runs.loading", "build_mcar": "mcar_tf.models.mcar"}
+_NEEDS_TENSORFLOW = {"load_run": "mcar_tf.runs.library", "build_mcar": "mcar_tf.models.mcar"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "metrics":
         return importlib.import_module("mcar_tf.metrics")
     if name not in _NEEDS_TENSORFLOW:
-        raise AttributeError(f"module 'mcar_tf' has no attribute {name!r}")
+        near = importlib.import_module("pipelines.words").nearest(name, __all__)
+        raise AttributeError(f"module 'mcar_tf' has no attribute {name!r}.{near}")
     importlib.import_module("pipelines.command").load_tensorflow()
     value = getattr(importlib.import_module(_NEEDS_TENSORFLOW[name]), name)
     globals()[name] = value

@@ -15,6 +15,7 @@ from mcar_tf.option_rules import (
     LEARNINGS,
     LOSSES,
     ONLY_WITH_REGIONS,
+    check_changes,
     check_ranges,
     check_together,
     on_command_line,
@@ -326,28 +327,26 @@ def _recipe_so_far(given: Mapping[str, Any]) -> str | None:
     return (values.get("recipe") if isinstance(values, dict) else None) or "paper"
 
 
-def change_without_training(config: FitConfig, changes: Mapping[str, Any]) -> FitConfig:
+def change_without_training(
+    config: FitConfig, changes: Mapping[str, Any], named: Callable[[str], str] = on_command_line
+) -> FitConfig:
     """A run's config with other values for options in `WITHOUT_TRAINING`; None leaves an option as it is.
 
+    Args:
+        config: of the run.
+        changes: option -> value.
+        named: how to write an option's name.
+
     Raises:
-        ValueError: a value is outside its range, or an option would have no effect.
+        ValueError: a value is outside its range or does not go with the run, or an option would have no effect.
     """
     given = {name: value for name, value in changes.items() if value is not None}
+    check_changes(vars(config), given, named)
     changed = dataclasses.replace(config, **given)
-    if changed.top_n == 0:
-        kept = "glance_size" if config.glance_size else ""  # one look of it is a glance too
-        needless = [name for name in given if name in ONLY_WITH_REGIONS and name != kept]
-        if "glance_size" in needless:
-            raise ValueError(
-                f"`--glance-size {given['glance_size']}` does nothing with `--top-n 0`, which looks once:"
-                f" `--image-size {given['glance_size']}` is the plain model at that size."
-            )
-        if needless:
-            raise ValueError(
-                f"`{on_command_line(needless[0])}` does nothing with `--top-n 0`, which looks once. Leave it out."
-            )
-        changed = dataclasses.replace(changed, look_band=None, look_doubt=0.0)  # the run's own need regions
-    changed.check_values()
+    if changed.top_n == 0:  # the run's own need regions; a crop larger than the picture would be refused
+        crop = None if (changed.local_size or 0) > changed.image_size else changed.local_size
+        changed = dataclasses.replace(changed, look_band=None, look_doubt=0.0, local_size=crop)
+    changed.check_values(named)
     return changed
 
 

@@ -60,7 +60,7 @@ ONLY_WITH = {
 }
 # Options that have an effect only if the model looks at regions.
 ONLY_WITH_REGIONS = (
-    *("glance_size", "localizer", "box_spread", "min_box_cells", "box_jitter"),
+    *("glance_size", "local_size", "localizer", "box_spread", "min_box_cells", "box_jitter"),
     *("fusion", "look_band", "look_doubt", "distill", "own_region", "one_look_share"),
 )
 
@@ -128,7 +128,7 @@ def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
             )
             _refuse_given(names, given, said)
     if values["top_n"] == 0:
-        _refuse_given(ONLY_WITH_REGIONS, given, "--top-n 0")
+        check_looks_once({name: values[name] for name in given})
         if values["batch_norm"] == "per_stream" and "batch_norm" in given:
             raise ValueError(
                 "--batch-norm per_stream does nothing with --top-n 0, which has one stream. Leave it out."
@@ -141,6 +141,68 @@ def check_together(values: Mapping[str, Any], given: Collection[str]) -> None:
         )
     if values["resume"] and values["overwrite"]:
         raise ValueError("--resume and --overwrite exclude each other. Give one of them.")
+
+
+def check_looks_once(given: Mapping[str, Any], named: Callable[[str], str] = on_command_line) -> None:
+    """Refuse options that have an effect only with regions, for a model that looks once.
+
+    Args:
+        given: option -> value, of the options whose values the user chose.
+        named: how to write an option's name.
+
+    Raises:
+        ValueError: there is such an option; the error says what to do instead.
+    """
+    once = f"does nothing with `{named('top_n')} 0`, which looks once"
+    if "glance_size" in given:
+        size = given["glance_size"]
+        raise ValueError(
+            f"`{named('glance_size')} {size}` {once}: `{named('image_size')} {size}` is the plain model at that size."
+        )
+    for name in ONLY_WITH_REGIONS:
+        if name in given:
+            raise ValueError(f"`{named(name)}` {once}. Leave it out.")
+
+
+def check_changes(
+    run: Mapping[str, Any], given: Mapping[str, Any], named: Callable[[str], str] = on_command_line
+) -> None:
+    """Refuse changes of a trained run that do not go with what it has learnt, or with sizes that it keeps.
+
+    Args:
+        run: option -> value; all options of the run.
+        given: option -> value, of the options that change.
+        named: how to write an option's name.
+
+    Raises:
+        ValueError: a value is outside its range, or does not go with the run; the error says which does.
+    """
+    values = {**run, **given}
+    check_ranges(values, named)
+    image, glance, crop = values["image_size"], values["glance_size"], values["local_size"]
+    if values["top_n"] == 0 and run["glance_size"] is not None:  # one look of the run is a glance, too
+        check_looks_once({name: given[name] for name in given if name != "glance_size"}, named)
+        needed = glance * (run["image_size"] // run["glance_size"])
+        if "glance_size" in given and image != needed:
+            raise ValueError(
+                f"`{named('glance_size')} {glance}` of `{named('image_size')} {image}` is no look that the run has"
+                f" learnt, whose glance is {run['glance_size']} of {run['image_size']} px. Give"
+                f" `{named('image_size')} {needed}`."
+            )
+    elif values["top_n"] == 0:
+        check_looks_once(given, named)
+    elif "local_size" not in given and crop is not None and crop > image:
+        raise ValueError(
+            f"`{named('image_size')}` must be at least {crop}, the run's local-size, unless `{named('local_size')}`"
+            f" is smaller, too. Received: {image}"
+        )
+    if "glance_size" not in given and glance is not None and image % glance:
+        below = image // glance * glance
+        works = f"{below} or {below + glance}" if below else f"{glance}"
+        raise ValueError(
+            f"`{named('image_size')}` must be a multiple of {glance}, the run's glance-size, such as {works}."
+            f" Received: {image}"
+        )
 
 
 def _check_fold(values: Mapping[str, Any], given: Collection[str]) -> None:

@@ -1,13 +1,16 @@
 """Weigh: `python -m mcar_tf.tradeoff --run DIR`. A run in, accuracy over time of every way to use it out."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcar_tf.config import FitConfig, change_without_training
 from mcar_tf.exporting.finished_run import find_calibration_split
 from mcar_tf.exporting.forms import PRECISIONS, choose_forms
+from mcar_tf.models.backbone_table import BACKBONES
+from mcar_tf.option_rules import on_command_line
 from mcar_tf.runs.folder import command_on, is_run, read_run_config
 from mcar_tf.runs.splits import VALIDATION, find_split, split_names
 from pipelines.command import load_tensorflow, option, parse_options, run_command
@@ -25,6 +28,9 @@ Ways = Sequence[tuple[dict[str, Any], Sequence[str]]]
 DATA, TRIED, TIME = "data", "what is tried", "time"
 FEW = 200  # pictures
 CALIBRATION_PICTURES = 200  # as many as `export` takes
+# A run's options that have another name here: of ours, and of the plain backbone.
+OUR_NAMES = {"image_size": "--image-sizes", "local_size": "--local-sizes", "tau": "--taus"}
+PLAIN_NAMES = {"image_size": "--baseline-sizes"}
 
 
 @dataclasses.dataclass
@@ -76,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = options.split or (VALIDATION if VALIDATION in split_names(config, manifest) else config.eval_split)
     split = find_split(config, manifest, name)
     baseline = options.baseline or (options.run / "baseline" if is_run(options.run / "baseline") else None)
+    plain = read_run_config(baseline) if baseline else None
     folder = options.out_dir or options.run / "tradeoff"
+    regions = regions_to_try(options, len(manifest.classes))
     if "int8" in options.precisions:
         find_calibration_split(config, manifest)  # an error comes before anything is measured
 
@@ -86,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mcar_tf.reporting.tradeoffs import plot_tradeoff
     from mcar_tf.runs.device import say_device
 
+    ways = ways_to_try(options, regions, config, plain)
     say_device(f"{split.examples:,} pictures of {name}", str(options.run))
     folders = {library.OURS: options.run} | ({library.PLAIN: baseline} if baseline else {})
     identity = {kind: file_sha256(path / "checkpoints" / "last.weights.h5") for kind, path in folders.items()}
@@ -106,27 +115,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         library.write_points(folder / "tradeoff.json", identity, points)
         print(f"{describe(point):60} {percent(point.mean_ap):>6} mAP", flush=True)
 
-    regions = [n for n in options.top_n if n <= len(manifest.classes)]
-    ways: dict[str, Ways] = {
-        library.OURS: list(
-            library.ways_to_look(
-                regions,
-                own_sizes(options, config),
-                options.local_sizes or [None],
-                options.taus or [None],
-                options.fusions,
-                options.precisions,
-            )
-        ),
-        library.PLAIN: [
-            ({"image_size": size, **library.in_precision(precision)}, ())
-            for precision in options.precisions
-            for size in plain_sizes(options, baseline, config.glance_size)
-        ],
-    }
-    # Sizes that do not go together are refused before anything is measured.
-    for changes in all_changes(ways[library.OURS]):
-        change_without_training(config, library.of_model(changes))
     for kind, path in folders.items():
         library.measure_accuracy(
             kind, path, ways[kind], manifest, split, points, note, files, options.look_shares
@@ -138,7 +126,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     points[:] = library.measure_times(points, files, options.rounds, options.threads)
     library.write_points(folder / "tradeoff.json", identity, points)
-    write_bytes(folder / "tradeoff.png", plot_tradeoff(points, library.pareto_front(points), name))
+    plain_front = library.pareto_front([point for point in points if point.kind == library.PLAIN])
+    figure = plot_tradeoff(points, library.pareto_front(points), plain_front, name)
+    write_bytes(folder / "tradeoff.png", figure)
     print_result(options, points, folder)
     if split.examples < FEW:
         print(
@@ -165,6 +155,8 @@ def check_options(options: TradeoffOptions, config: FitConfig) -> None:
     for name in ("rounds", "threads"):
         if getattr(options, name) < 1:
             raise ValueError(f"`--{name}` must be at least 1. Received: {getattr(options, name)}")
+    if options.budget_ms is not None and not 0 < options.budget_ms < math.inf:
+        raise ValueError(f"`--budget-ms` must be positive. Received: {options.budget_ms:g}")
     if options.baseline_sizes and not (options.baseline or is_run(options.run / "baseline")):
         raise ValueError(
             "--baseline-sizes does nothing without a run of the plain backbone: give --baseline."
@@ -173,10 +165,76 @@ def check_options(options: TradeoffOptions, config: FitConfig) -> None:
         raise ValueError(f"--baseline {options.baseline} looks at regions: give a run with top-n 0.")
 
 
+def regions_to_try(options: TradeoffOptions, classes: int) -> list[int]:
+    """The numbers of regions: those asked for, or the default ones that a set of so many classes has.
+
+    Raises:
+        ValueError: there are more regions than classes.
+    """
+    if options.top_n == TradeoffOptions(run=options.run).top_n:
+        return [regions for regions in options.top_n if regions <= classes]
+    if max(options.top_n) > classes:
+        raise ValueError(
+            f"`--top-n` must lie in [1, {classes}], the number of classes. Received: {max(options.top_n)}"
+        )
+    return options.top_n
+
+
+def ways_to_try(
+    options: TradeoffOptions, regions: Sequence[int], config: FitConfig, plain: FitConfig | None
+) -> dict[str, Ways]:
+    """All ways to use the run, and the plain backbone if there is one, by kind of point.
+
+    Raises:
+        ValueError: a value is not allowed, or sizes do not go together; the error names the option as it is typed.
+    """
+    from mcar_tf.benchmarking import tradeoff as library
+
+    ours = library.ways_to_look(
+        regions,
+        own_sizes(options, config),
+        options.local_sizes or [None],
+        options.taus or [None],
+        options.fusions,
+        options.precisions,
+    )
+    ways: dict[str, Ways] = {library.OURS: list(ours)}
+    check_ways(ways[library.OURS], config, OUR_NAMES)
+    if plain is not None:
+        ways[library.PLAIN] = [
+            ({"image_size": size, **library.in_precision(precision)}, ())
+            for precision in options.precisions
+            for size in plain_sizes(options, plain, config.glance_size)
+        ]
+        check_ways(ways[library.PLAIN], plain, PLAIN_NAMES)
+    return ways
+
+
+def check_ways(ways: Ways, config: FitConfig, names: Mapping[str, str]) -> None:
+    """Refuse ways that a run can't be used in; the error calls its options by these names."""
+    from mcar_tf.benchmarking.tradeoff import of_model
+
+    for changes in all_changes(ways):
+        change_without_training(
+            config, of_model(changes), lambda name: names.get(name, on_command_line(name))
+        )
+
+
 def own_sizes(options: TradeoffOptions, config: FitConfig) -> list[dict[str, int]]:
-    """The changes of `image_size`, and of `glance_size` beside it, with which to measure the run."""
+    """The changes of `image_size`, and of `glance_size` beside it, with which to measure the run.
+
+    Raises:
+        ValueError: a size can't be reduced to a glance by the run's factor.
+    """
     factor = config.image_size // (config.glance_size or config.image_size)
     sizes = sorted({*(options.image_sizes or [config.image_size, larger(config.image_size, factor)])})
+    least = factor * BACKBONES[config.backbone].min_size
+    for size in sizes:
+        if factor > 1 and (size % factor or size < least):
+            raise ValueError(
+                f"`--image-sizes` takes multiples of {factor}, by which the run reduces its glance, from {least} px"
+                f" on; the nearest is {max(least, round(size / factor) * factor)}. Received: {size}"
+            )
     glances = [{"glance_size": size // factor} if config.glance_size else {} for size in sizes]
     return [
         {} if size == config.image_size else {"image_size": size, **glance}
@@ -184,11 +242,9 @@ def own_sizes(options: TradeoffOptions, config: FitConfig) -> list[dict[str, int
     ]
 
 
-def plain_sizes(options: TradeoffOptions, baseline: Path | None, glance_size: int | None) -> list[int]:
-    """The image sizes in px at which to measure the plain backbone; empty if there is no baseline."""
-    if baseline is None:
-        return []
-    own = read_run_config(baseline).image_size
+def plain_sizes(options: TradeoffOptions, plain: FitConfig, glance_size: int | None) -> list[int]:
+    """The image sizes in px at which to measure the plain backbone."""
+    own = plain.image_size
     return options.baseline_sizes or sorted({own, larger(own), glance_size or own})
 
 

@@ -3,18 +3,19 @@
 import argparse
 import dataclasses
 import re
-import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
 
-from pipelines.words import nearest, spell
+from pipelines.reading import read_yaml
+from pipelines.words import expected, is_of, nearest, single_kind, spell
 
-EXPECTED = {int: "a whole number", float: "a number", Path: "a path", str: "a text", bool: "true or false"}
 METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+# What a word without an option names, where the command has that option: a file, or else a name or folder.
+OF_FILES, OF_FOLDERS = ("images", "source", "run"), ("run", "dataset")
 OTHER_NAMES = {"model": "backbone", "arch": "backbone", "output": "out-dir"}  # what other programs call it
 
 
@@ -52,29 +53,6 @@ def metavar(hint: Any) -> str:
     return METAVARS.get(kind, "")
 
 
-def single_kind(hint: Any) -> Any:
-    """The type of one value of an option: `int` of `list[int] | None`."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    return typing.get_args(hint)[0] if typing.get_origin(hint) is list else hint
-
-
-def expected(hint: Any, received: str) -> str:
-    """What an option's value must be, what was received, and the nearest value that is right: the end of an error."""
-    kind = single_kind(hint)
-    if typing.get_origin(kind) is typing.Literal:
-        names = [str(name) for name in typing.get_args(kind)]
-        return f"one of {', '.join(names)}. Received: {received!r}.{nearest(received, names)}"
-    number = (
-        re.match(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", received.replace(",", "."))
-        if kind in (int, float)
-        else None
-    )
-    fits = number and (kind is float or not number[1])
-    meant = f" Did you mean `{number[0]}`?" if number and fits and number[0] != received else ""
-    return f"{EXPECTED.get(kind, 'of another type')}. Received: {received!r}.{meant}"
-
-
 def explain(message: str, hints: Mapping[str, Any], words: Sequence[str] = ()) -> str:
     """A message of the parser of options, in our words.
 
@@ -83,25 +61,67 @@ def explain(message: str, hints: Mapping[str, Any], words: Sequence[str] = ()) -
         hints: option, with underscores -> its type.
         words: of the command line.
     """
+    for path in _config_files(words):
+        if not Path(path).is_file():
+            kind = ", which is a folder" if Path(path).is_dir() else ""
+            return f"`--config`: there is no file {path!r}{kind}."
+        if fault := _fault_of(read_yaml(Path(path)), hints):
+            return f"{path}: {fault}"
     if found := re.match(r'Parser key "(\w+)".*?(?:Got value|Given value):\s?(.*)$', message):
         name, value = found.groups()
         if name in hints:
-            return f"`--{spell(name)}` must be {expected(hints[name], value.strip())}"
-    if found := re.match(r'Parser key "config": (?:File does not exist: )?(.*)$', message):
-        missing = "there is no file " if "File does not exist" in message else ""
-        return f"`--config`: {missing}{found[1]}"
+            return f"`--{spell(name)}` must be {_expected_of_word(hints[name], value.strip())}"
     if found := re.match(r"unrecognized arguments: (\S+)", message):
         return _unknown_word(found[1], hints, words)
-    if found := re.match(r"Option '(\w+)' is not accepted", message):
-        return f"there is no option `{found[1]}`.{nearest_option(found[1], hints)}"
     if found := re.match(r"argument --([\w-]+).*: expected (?:at least )?one argument", message):
-        return f"`--{found[1]}` needs a value: {expected_words(hints.get(found[1].replace('-', '_')))}."
+        return f"`--{found[1]}` needs a value: {_needed(found[1], hints)}."
     if found := re.match(r"argument --([\w-]+)/--no-.*ignored explicit argument", message):
         return f"`--{found[1]}` takes no value: write --{found[1]} or --no-{found[1]}."
+    if found := re.match(r'Invalid option "(.*?)" for --print_config', message):
+        return f"`--print_config` takes no value. Received: {found[1]!r}"
     if found := re.match(r"the following arguments are required: (.*)$", message):
         names = [f"`--{spell(name)}`" for name in found[1].split(", ")]
         return f"{' and '.join(names)} must be given."
     return message
+
+
+def _config_files(words: Sequence[str]) -> Iterator[str]:
+    """The files of options that a command line names, as it names them."""
+    for word, following in zip(words, [*words, ""][1:], strict=False):
+        name, equals, value = word.partition("=")
+        if name == "--config" and (equals or following):
+            yield value if equals else following
+
+
+def _fault_of(options: Mapping[Any, Any], hints: Mapping[str, Any]) -> str:
+    """The first option from a file that is unknown or of another type, or nothing."""
+    for name, value in options.items():
+        hint = hints.get(str(name).replace("-", "_"))
+        if hint is None:
+            near = nearest_option(str(name), hints).replace("--", "").replace("-", "_")
+            return f"there is no option `{name}`.{near}"
+        if value is not None and not is_of(hint, value, texts=True):
+            is_name = type(value) in (int, float) and is_of(hint, str(value))  # of digits alone
+            quoted = f" Did you mean `'{value}'`?" if is_name else ""
+            return f"`{name}` must be {expected(hint, value)}{quoted}"
+    return ""
+
+
+def _needed(option: str, hints: Mapping[str, Any]) -> str:
+    if option == "config":
+        return "the path of a file of options"
+    return expected_words(single_kind(hints.get(option.replace("-", "_"))))
+
+
+def _expected_of_word(hint: Any, word: str) -> str:
+    """What one word of an option's value must be, what was received, and the nearest right words."""
+    kind = single_kind(hint)
+    parts = [part for part in re.split(r"[,;]", word) if part]
+    decimal = kind is float and re.fullmatch(r"\d+,\d+", word)  # 0,1 is rather 0.1 than 0 and 1
+    is_several = kind is not hint and len(parts) > 1 and not decimal
+    if is_several and all(is_of(kind, part, texts=True) for part in parts):
+        return f"{expected_words(kind)}. Received: {word!r}. Did you mean `{' '.join(parts)}`?"
+    return expected(kind, word)
 
 
 def expected_words(hint: Any) -> str:
@@ -130,4 +150,8 @@ def _unknown_word(word: str, hints: Mapping[str, Any], words: Sequence[str]) -> 
         return f"`{option}` takes no value. Received: {word!r}"
     if hint is not None:
         return f"`{option}` takes one value. Received another: {word!r}"
-    return f"{word!r} is no option: options begin with --."
+    names = OF_FILES if Path(word).suffix[1:].isalpha() else OF_FOLDERS
+    name = next((name for name in names if name in hints), "")
+    value = Path(word).name if name == "dataset" else word
+    meant = f" Did you mean `--{name} {value}`?" if name else ""
+    return f"{word!r} is no option: options begin with --.{meant}"

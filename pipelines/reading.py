@@ -106,5 +106,9 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(text, Loader)
     except RecursionError:
         raise ValueError(f"{path} is damaged: it is nested too deeply.") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{path} is not YAML: {where}{error.problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from None

@@ -109,21 +109,36 @@ def _says(kind: Any, text: str) -> bool:
 def expected(hint: Any, received: Any) -> str:
     """What a value must be, what was received, and the nearest value that is right: the end of an error."""
     kinds = _kinds(hint)
-    kind, item = kinds[0], single_kind(hint)
-    shown = f"Received: {' '.join(repr(received).split()):.100}."
-    if typing.get_origin(item) is typing.Literal:
-        names = [str(name) for name in typing.get_args(item)]
-        what, meant = f"one of {', '.join(names)}", nearest(str(received), names)
-    else:
-        what = " or ".join(EXPECTED.get(one, ("of another type",))[0] for one in _kinds(item))
-        meant = _meant(item, received)
-    if not _is_list(kind):
-        what = " or ".join([what, *(EXPECTED[one][0] for one in kinds[1:])])
-    else:
-        what = f"a list of values, each {what}"
-        is_one = not isinstance(received, Iterable) and is_of(item, received)
-        meant = f" Did you mean `[{received}]`?" if is_one else ""
-    return f"{what}. {shown}{meant}"
+    shown = f"{' '.join(repr(received).split()):.100}"
+    return f"{' or '.join(map(_what, kinds))}. Received: {shown}.{_meant(kinds[0], received)}"
+
+
+def _what(kind: Any) -> str:
+    if _is_list(kind):
+        return f"a list of values, each {_what(typing.get_args(kind)[0])}"
+    if typing.get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    return EXPECTED[kind][0] if kind in EXPECTED else "of another type"
+
+
+def _meant(kind: Any, received: Any) -> str:
+    """The nearest value of a type: ` Did you mean `0.1`?` for `10%` and `0,1`."""
+    if _is_list(kind):
+        is_one = not isinstance(received, Iterable) and is_of(typing.get_args(kind)[0], received)
+        return f" Did you mean `[{received}]`?" if is_one else ""
+    text = str(received)
+    if typing.get_origin(kind) is typing.Literal:
+        return nearest(text, map(str, typing.get_args(kind)))
+    number = NUMBER.match(text.replace(",", ".")) if kind in (int, float) else None
+    if not number:
+        return ""
+    meant = number[0]
+    if text[number.end() :].strip() == "%":
+        meant = f"{float(meant) / 100:g}"
+    elif kind is int and isinstance(received, float) and received.is_integer():
+        meant = str(int(received))
+    fits = kind is float or meant.lstrip("+-").isdigit()
+    return f" Did you mean `{meant}`?" if fits and meant != repr(received) else ""
 
 
 def _kinds(hint: Any) -> list[Any]:
@@ -137,23 +152,6 @@ def _kinds(hint: Any) -> list[Any]:
 
 def _is_list(kind: Any) -> bool:
     return typing.get_origin(kind) in (list, Sequence)
-
-
-def _meant(kind: Any, received: Any) -> str:
-    """The nearest number: ` Did you mean `0.1`?` for `10%` and `0,1`; for a text, the value in quotes."""
-    text = str(received)
-    if kind in (str, Path) and isinstance(received, numbers.Number):
-        return f" Did you mean `'{text}'`?"
-    number = NUMBER.match(text.replace(",", ".")) if kind in (int, float) else None
-    if not number:
-        return ""
-    meant = number[0]
-    if text[number.end() :].strip() == "%":
-        meant = f"{float(meant) / 100:g}"
-    elif kind is int and isinstance(received, float) and received == int(received):
-        meant = str(int(received))
-    fits = kind is float or meant.lstrip("+-").isdigit()
-    return f" Did you mean `{meant}`?" if fits and meant != repr(received) else ""
 
 
 def printable(text: str) -> str:

@@ -76,6 +76,7 @@ def test_every_output_is_waited_for(monkeypatch):
             r"`image-size` must be at least 32 px for mobilenet_v2",
         ),
         (["--local-size", "8"], r"`local-size` must be at least 16 px for tiny_resnet. Received: 8"),
+        (["--local-size", "32"], r"`local-size` must be at most `image-size`, 16: .* Received: 32"),
         (["--image-size", "64", "--glance-size", "20"], r"`glance-size` must divide .* that does is 16"),
         (["--batch-size", "4", "0"], r"`batch-size` must be at least 1. Received: 0"),
         (["--top-n", "0"], r"`top-n` must lie in \[1, 80\]. Received: 0"),

@@ -64,9 +64,12 @@ def test_an_unknown_loss_is_refused():
     ("words", "message"),
     [
         *(
-            ([*option, "--top-n", "0"], f"{option[0]} does nothing with --top-n 0. Leave it out")
+            (
+                [*option, "--top-n", "0"],
+                f"`{option[0]}` does nothing with `--top-n 0`, which looks once. Leave it out",
+            )
             for option in (
-                ["--glance-size", "32"],
+                ["--local-size", "32"],
                 ["--box-jitter", "0.1"],
                 ["--fusion", "mean"],
                 ["--distill", "0.5"],
@@ -75,6 +78,7 @@ def test_an_unknown_loss_is_refused():
                 ["--min-box-cells", "1"],
             )
         ),
+        (["--glance-size", "32", "--top-n", "0"], "looks once: `--image-size 32` is the plain model at that size."),
         (["--batch-norm", "per_stream", "--top-n", "0"], "--batch-norm per_stream does nothing with --top-n 0"),
         (["--backbone", "convnext_tiny", "--batch-norm", "frozen"], "--batch-norm` does nothing for convnext_tiny"),
         (["--backbone", "convnext_tiny", "--sync-batch-norm"], "--sync-batch-norm` does nothing for convnext_tiny"),
@@ -95,7 +99,14 @@ def test_an_unknown_loss_is_refused():
         (["--optimizer", "sgd", "--head-rate-factor", "3"], "--head-rate-factor does nothing with --optimizer sgd"),
         (["--glance-size", "30"], "`--glance-size` must divide `--image-size`, 64; the nearest that does is 32"),
         (["--glance-size", "8"], "`--glance-size` must be at least 16 px for tiny_resnet"),
+        (["--glance-size", "256"], "`--glance-size` must divide `--image-size`, 64; the nearest that does is 32"),
+        (
+            ["--glance-size", "64", "--image-size", "127"],
+            "`--glance-size` must divide `--image-size`, 127; the nearest `--image-size` for it is 128. Received: 64",
+        ),
+        (["--glance-size", "64", "--image-size", "16"], "the nearest `--image-size` for it is 128. Received: 64"),
         (["--glance-size", "32", "--local-size", "80"], "`--local-size` must be at most `--image-size`, 64"),
+        (["--local-size", "80"], "`--local-size` must be at most `--image-size`, 64"),
         (["--box-jitter", "0.6"], "`--box-jitter` must be in .0, 0.5.. Received: 0.6"),
         (["--distill", "2"], "`--distill` must be in .0, 1.. Received: 2"),
         (["--csra-temperature", "0", "--pooling", "csra"], "`--csra-temperature` must be positive"),
@@ -129,7 +140,12 @@ def test_each_optimizer_has_a_schedule_of_its_own():
 
 def test_the_plain_backbone_of_a_run_leaves_out_what_needs_regions():
     plain = FitConfig(
-        fusion="mean", box_jitter=0.2, glance_size=128, batch_norm="per_stream", loss="asymmetric"
+        fusion="mean",
+        box_jitter=0.2,
+        glance_size=128,
+        local_size=96,
+        batch_norm="per_stream",
+        loss="asymmetric",
     )
     plain = dataclasses.replace(plain.plain_backbone(), weights="none")
     plain.check()
@@ -145,13 +161,67 @@ def test_the_plain_backbone_of_a_run_leaves_out_what_needs_regions():
         ),
         ({"look_band": [0.1, 0.9], "top_n": 0}, "`--look-band` does nothing with `--top-n 0`"),
         ({"glance_size": 64, "top_n": 0}, "`--image-size 64` is the plain model at that size."),
+        ({"local_size": 64, "top_n": 0}, "`--local-size` does nothing with `--top-n 0`, which looks once."),
         ({"look_band": [0.9, 0.1]}, "such as 0.1 0.9. Received: 0.9 0.1"),
         ({"tau": 1.5}, "`--tau` must be in [0, 1). Received: 1.5"),
+        ({"glance_size": 0, "top_n": 0}, "`--glance-size` must be in [1, 65536]. Received: 0"),
+        ({"local_size": 300}, "`--local-size` must be at most `--image-size`, 256: a region has no more"),
     ],
 )
 def test_what_would_do_nothing_is_not_changed_without_training(changes, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         change_without_training(FitConfig(), changes)
+
+
+GLANCING = FitConfig(image_size=128, glance_size=64)
+
+
+@pytest.mark.parametrize("changes", [{"glance_size": 32}, {"glance_size": 64, "image_size": 192}])
+def test_a_look_that_a_run_has_not_learnt_is_no_answer_of_it(changes):
+    width = changes.get("image_size", 128)
+    said = (
+        f"`--glance-size {changes['glance_size']}` of `--image-size {width}` is no look that the run has learnt,"
+        f" whose glance is 64 of 128 px. Give `--image-size {2 * changes['glance_size']}`."
+    )
+    with pytest.raises(ValueError, match=re.escape(said)):
+        change_without_training(GLANCING, {"top_n": 0, **changes})
+
+
+def test_one_look_of_a_run_that_glances_may_be_of_another_size():
+    for size in (64, 128, 192):
+        changed = change_without_training(
+            GLANCING, {"top_n": 0, "image_size": size, "glance_size": size // 2}
+        )
+        assert (changed.top_n, changed.image_size, changed.glance_size) == (0, size, size // 2)
+    assert change_without_training(GLANCING, {"glance_size": 32}).glance_size == 32  # with regions, any
+
+
+@pytest.mark.parametrize(
+    ("size", "works"), [(100, "64 or 128"), (300, "256 or 320"), (48, "64"), (127, "64 or 128")]
+)
+def test_a_size_that_does_not_go_with_the_runs_glance_is_blamed_itself(size, works):
+    said = (
+        f"`--image-size` must be a multiple of 64, the run's glance-size, such as {works}. Received: {size}"
+    )
+    with pytest.raises(ValueError, match=re.escape(said)):
+        change_without_training(GLANCING, {"image_size": size})
+
+
+def test_a_size_below_the_runs_crops_is_blamed_itself():
+    run = FitConfig(image_size=448, glance_size=224, local_size=256)
+    said = (
+        "`--image-size` must be at least 256, the run's local-size, unless `--local-size` is smaller, too."
+        " Received: 224"
+    )
+    with pytest.raises(ValueError, match=re.escape(said)):
+        change_without_training(run, {"image_size": 224})
+    assert change_without_training(run, {"image_size": 224, "local_size": 128}).local_size == 128
+    assert change_without_training(run, {"image_size": 224, "top_n": 0}).local_size is None  # it has no crops
+
+
+def test_an_error_about_a_change_names_the_option_as_the_caller_does():
+    with pytest.raises(ValueError, match=re.escape("`image_sizes` must be in [1, 65536]. Received: 0")):
+        change_without_training(FitConfig(), {"image_size": 0}, "{}s".format)
 
 
 def test_a_runs_own_band_is_gone_where_it_looks_once():
@@ -318,5 +388,5 @@ def test_an_empty_option_in_a_file_is_refused_by_name_unless_none_is_a_value(fie
 def test_no_element_of_a_list_in_a_file_may_be_empty(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("drop_epochs: [3, null]\n")
-    with pytest.raises(ValueError, match=rf"{file}: `drop_epochs: .*it must be a whole number"):
+    with pytest.raises(ValueError, match=rf"{file}: `drop_epochs: .*it must be a list of values, each a "):
         read_config(file)

@@ -94,7 +94,7 @@ def test_the_package_offers_what_it_says():
     assert {"load_run", "build_mcar", "metrics", "__version__"} <= set(dir(mcar_tf))
     assert mcar_tf.build_mcar is build_mcar
     assert mcar_tf.metrics is metrics
-    with pytest.raises(AttributeError, match="module 'mcar_tf' has no attribute 'load_rum'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'load_rum'. Did you mean `load_run`"):
         mcar_tf.load_rum  # noqa: B018
 
 
@@ -139,6 +139,22 @@ def test_one_bad_picture_of_several_has_an_error_and_alone_it_is_refused(run, ph
         run.predict(photos / "bad.jpg")
 
 
+def test_a_missing_picture_of_several_has_an_error_and_costs_the_others_nothing(run, photos):
+    missing, folder, good = run.predict(["nowhere.jpg", photos, photos / "0.png"])
+    assert (missing["image"], missing["labels"], missing["error"]) == ("nowhere.jpg", [], "does not exist")
+    assert folder["error"] == "is no file but a folder, a pipe or a device"
+    assert good == run.predict(photos / "0.png")
+
+
+@pytest.mark.parametrize("empty", [np.zeros((0, 5, 3), np.uint8), Image.new("L", (0, 0))])
+def test_a_picture_without_pixels_costs_the_others_nothing(run, photos, empty):
+    bad, good = run.predict([empty, photos / "0.png"])
+    assert bad["error"] == "has no pixels"
+    assert "error" not in good
+    with pytest.raises(ValueError, match=r"^picture 1 has no pixels$"):
+        run.predict(empty)
+
+
 def test_a_picture_of_pillows_that_ends_early_costs_the_others_nothing(run, photos):
     encoded = (photos / "0.png").read_bytes()
     with Image.open(io.BytesIO(encoded[:-200])) as cut_off, Image.open(io.BytesIO(encoded)) as whole:
@@ -156,7 +172,9 @@ def test_a_picture_of_pillows_that_ends_early_costs_the_others_nothing(run, phot
         ("nowhere.jpg", FileNotFoundError, "There is no image nowhere.jpg"),
         (np.zeros((8, 8, 3), np.float32), ValueError, r"uint8. Received: \(8, 8, 3\) float32"),
         (np.zeros((2, 8, 8, 3), np.uint8), ValueError, r"one picture .* Received: \(2, 8, 8, 3\) uint8"),
-        ([b"bytes"], ValueError, "a path, an image of Pillow's or an array of NumPy's. Received: bytes"),
+        ([b"bytes"], ValueError, "or an array of NumPy's; picture 1 is none. Received: bytes"),
+        (None, ValueError, "`pictures` must be a path, .*, or a list of these. Received: None"),
+        (3, ValueError, "`pictures` must be a path, .*, or a list of these. Received: 3"),
     ],
 )
 def test_what_is_no_picture_is_refused(run, pictures, error, said):

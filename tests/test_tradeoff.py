@@ -43,7 +43,7 @@ def weighed(untrained_run, tiny_set, tmp_path_factory):
     words = ["--dataset", "tiny", "--data-dir", str(tiny_set), "--out-dir", str(run / "baseline")]
     words += ["--backbone", "tiny_resnet", "--weights", "none", "--image-size", "32", "--epochs", "1"]
     fit.main([*words, "--top-n", "0", "--batch-size", "8"])
-    words = ["--run", str(run), "--split", "test", "--top-n", "2", "9", "--rounds", "2"]
+    words = ["--run", str(run), "--split", "test", "--top-n", "2", "--rounds", "2"]
     words += ["--look-shares", "0.4"]
     tradeoff.main(words)
     return run, words
@@ -173,8 +173,12 @@ def test_what_was_measured_is_not_measured_again(weighed, capsys, monkeypatch):
         (["--precisions", "int4"], r"`precision` must be among .*. Received: 'int4'"),
         (["--look-shares", "0.2", "1"], r"`--look-shares` takes shares between 0 and 1. Received: 1"),
         (["--rounds", "0"], r"`--rounds` must be at least 1. Received: 0"),
-        (["--image-sizes", "0"], r"`--image-size` must be in \[1, 65536\]. Received: 0"),
-        (["--taus", "0.5", "1"], r"`--tau` must be in \[0, 1\). Received: 1"),
+        (["--top-n", "2", "9"], r"`--top-n` must lie in \[1, 4\], the number of classes. Received: 9"),
+        (["--budget-ms", "0"], r"`--budget-ms` must be positive. Received: 0"),
+        (["--budget-ms", "-1"], r"`--budget-ms` must be positive. Received: -1"),
+        (["--image-sizes", "0"], r"`--image-sizes` must be in \[1, 65536\]. Received: 0"),
+        (["--local-sizes", "48"], r"`--local-sizes` must be at most `--image-sizes`, 32: .* Received: 48"),
+        (["--taus", "0.5", "1"], r"`--taus` must be in \[0, 1\). Received: 1"),
         (["--baseline-sizes", "64"], r"--baseline-sizes does nothing without a run of the plain backbone"),
     ],
 )
@@ -197,6 +201,28 @@ def test_the_time_of_a_share_is_said_to_be_a_mean(weighed, capsys):
 
 
 @pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("0", r"`--baseline-sizes` must be in \[1, 65536\]. Received: 0"),
+        ("8", r"`--baseline-sizes` must be at least 16 px for tiny_resnet. Received: 8"),
+    ],
+)
+def test_sizes_of_the_plain_backbone_are_refused_before_ours_are_measured(
+    weighed, tmp_path, monkeypatch, size, message
+):
+    _, words = weighed
+    monkeypatch.setattr(library, "measure_accuracy", None)
+    with pytest.raises(ValueError, match=message):
+        tradeoff.main([*words, "--baseline-sizes", size, "--out-dir", str(tmp_path / "tradeoff")])
+    assert not (tmp_path / "tradeoff").exists()
+
+
+def test_the_usual_numbers_of_regions_are_those_that_a_set_has_classes_for():
+    options = tradeoff.TradeoffOptions(run=Path("run"))
+    assert [tradeoff.regions_to_try(options, classes) for classes in (80, 3, 1)] == [[1, 2, 4], [1, 2], [1]]
+
+
+@pytest.mark.parametrize(
     ("size", "factor", "expected"), [(160, 1, 192), (224, 1, 288), (448, 2, 576), (32, 1, 64)]
 )
 def test_the_larger_size_is_a_fifth_larger_and_a_multiple_of_the_stride(size, factor, expected):
@@ -207,6 +233,15 @@ def test_a_glance_is_reduced_by_the_runs_factor_whatever_the_size():
     options = tradeoff.TradeoffOptions(run=Path("run"), image_sizes=[448, 512])
     config = FitConfig(image_size=448, glance_size=224)
     assert tradeoff.own_sizes(options, config) == [{}, {"image_size": 512, "glance_size": 256}]
+
+
+@pytest.mark.parametrize(("size", "nearest"), [(101, 100), (103, 104), (24, 32), (0, 32)])
+def test_a_size_that_the_run_can_not_reduce_to_its_glance_is_refused(size, nearest):
+    options = tradeoff.TradeoffOptions(run=Path("run"), image_sizes=[size])
+    config = FitConfig(image_size=64, glance_size=32, backbone="tiny_resnet")
+    said = f"takes multiples of 2, .* from 32 px on; the nearest is {nearest}. Received: {size}"
+    with pytest.raises(ValueError, match=said):
+        tradeoff.own_sizes(options, config)
 
 
 def test_a_run_that_glances_is_weighed_at_other_sizes_too(tiny_run, tmp_path):

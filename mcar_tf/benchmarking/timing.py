@@ -5,15 +5,19 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 CLASSES = 80  # number of classes of the models built for timing, as in COCO
 Times = npt.NDArray[np.float64]
 
 
 def time_in_turn(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Milliseconds of each function in each round, (rounds,), after two rounds that only trace and warm up."""
+    """Milliseconds of each function in each round, (rounds,), after two rounds that only trace and warm up.
+
+    A terminal shows a bar over the rounds.
+    """
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(2 + rounds):
+    for _ in tqdm(range(2 + rounds), "timing", leave=False, unit=" rounds", disable=None):
         for name, function in functions.items():
             start = time.perf_counter()
             function()

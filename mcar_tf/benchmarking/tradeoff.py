@@ -258,7 +258,7 @@ def measure_times(points: Sequence[Point], files: Files, rounds: int, threads: i
         threads: of the interpreter.
     """
     asks: dict[str, Callable[[], object]] = {}
-    for point in points:
+    for point in tqdm(points, "building the files", leave=False, unit=" ways", disable=None):
         if point.looks not in asks:
             signature = "mcar" if point.changes.get("top_n") else GLOBAL_ONLY
             asks[point.looks] = _ask_of(files.of(point.kind, point.way), signature, threads)

@@ -105,13 +105,10 @@ def as_source(picture: str | os.PathLike[str] | Image.Image | Array, name: str) 
         name: of a picture that lies in no file.
 
     Raises:
-        FileNotFoundError: the path is no file.
         ValueError: it is none of these.
     """
     if isinstance(picture, str | os.PathLike):
-        if not Path(picture).is_file():
-            raise FileNotFoundError(f"There is no image {picture}.")
-        return Path(picture)
+        return Path(picture) if Path(picture).exists() else InMemory(str(picture), b"", "does not exist")
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,), (4,)) or picture.ndim < 2:
             raise ValueError(
@@ -121,9 +118,11 @@ def as_source(picture: str | os.PathLike[str] | Image.Image | Array, name: str) 
         picture = Image.fromarray(picture)
     if not isinstance(picture, Image.Image):
         raise ValueError(
-            "A picture must be a path, an image of Pillow's or an array of NumPy's. Received:"
+            f"A picture must be a path, an image of Pillow's or an array of NumPy's; {name} is none. Received:"
             f" {type(picture).__name__}"
         )
+    if 0 in picture.size:
+        return InMemory(name, b"", "has no pixels")
     try:
         return InMemory(name, encode_png(picture, compress_level=1))
     except BadPicture as error:

@@ -86,8 +86,8 @@ def check_backbone(
 
     Raises:
         ValueError: unknown name; a width for a backbone that can't be scaled or has no weights of that width; an
-            image, glance or crop smaller than the backbone takes; a glance that does not divide the image; an option
-            of BatchNorm for a backbone without it.
+            image, glance or crop smaller than the backbone takes; a glance that does not divide the image; a crop
+            larger than the image; an option of BatchNorm for a backbone without it.
         FileNotFoundError: no such weights file; the package with the ImageNet weights is not installed.
     """
     if name not in BACKBONES:
@@ -108,8 +108,8 @@ def check_backbone(
             raise ValueError(
                 f"`{spell(argument)}` must be at least {entry.min_size} px for {name}. Received: {size}"
             )
-    if image_size is not None and glance_size is not None:
-        check_glance(image_size, glance_size, local_size, min_size=entry.min_size, spell=spell)
+    if image_size is not None:
+        check_sizes(image_size, glance_size, local_size, min_size=entry.min_size, spell=spell)
     if weights == "imagenet":
         if not entry.pretrained:
             which = f" ({entry.weights_from})" if entry.weights_from else ""
@@ -126,32 +126,37 @@ def check_backbone(
         raise FileNotFoundError(f"`weights` must be imagenet, none or an existing file. Received: {weights}")
 
 
-def check_glance(
+def check_sizes(
     image_size: int,
-    glance_size: int,
-    local_size: int | None = None,
+    glance_size: int | None,
+    local_size: int | None,
     *,
-    min_size: int = 1,
+    min_size: int = Backbone.min_size,
     spell: Callable[[str], str] = str,
 ) -> None:
     """Check that the image is a whole multiple of the glance, and that regions can have enough pixels for the crops.
 
     Args:
         image_size: side of the images in px.
-        glance_size: side to which the global pass reduces them, in px.
-        local_size: side of the regions' crops in px.
+        glance_size: side to which the global pass reduces them, in px; None: it sees them whole.
+        local_size: side of the regions' crops in px; None: that of what the global pass sees.
         min_size: smallest side that the backbone takes, in px.
         spell: how the caller's users write an argument's name.
 
     Raises:
         ValueError: a size does not fit; the message names the nearest value that works.
     """
-    if image_size % glance_size:
-        divisors = [side for side in range(min_size, image_size + 1) if image_size % side == 0]
-        nearest = min(divisors, key=lambda side: abs(side - glance_size))
+    if glance_size is not None and image_size % glance_size:
+        smaller = [side for side in range(min_size, image_size // 2 + 1) if image_size % side == 0]
+        if smaller:
+            nearest = f"that does is {min(smaller, key=lambda side: abs(side - glance_size))}"
+        else:
+            nearest = (
+                f"`{spell('image_size')}` for it is {max(2, round(image_size / glance_size)) * glance_size}"
+            )
         raise ValueError(
-            f"`{spell('glance_size')}` must divide `{spell('image_size')}`, {image_size}; the nearest that does is"
-            f" {nearest}. Received: {glance_size}"
+            f"`{spell('glance_size')}` must divide `{spell('image_size')}`, {image_size}; the nearest {nearest}."
+            f" Received: {glance_size}"
         )
     if local_size is not None and local_size > image_size:
         raise ValueError(

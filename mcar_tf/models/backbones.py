@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from mcar_tf.models.backbone_table import BACKBONES, Backbone, check_backbone, check_glance
+from mcar_tf.models.backbone_table import BACKBONES, Backbone, check_backbone, check_sizes
 from mcar_tf.models.batch_norm import LOCAL_STREAM, fuse_batch_norm
 from mcar_tf.models.keras_internals import pass_on
 from mcar_tf.models.networks.depthwise import use_depthwise_convolutions
@@ -151,7 +151,7 @@ def check_any_backbone(
 
     Raises:
         ValueError: no functional or sequential model; another shape than images in and one map out; options that a
-            network of its own does not take; a glance that does not divide the image.
+            network of its own does not take; a glance that does not divide the image; a crop larger than it.
     """
     if isinstance(network, str):
         check_backbone(
@@ -183,8 +183,7 @@ def check_any_backbone(
             f"`backbone` takes images of {' and '.join(map(str, sorted(fixed)))} px, and has to take"
             f" {' and '.join(map(str, sorted(sides)))}: build it with keras.Input((None, None, 3))."
         )
-    if glance_size is not None:
-        check_glance(image_size, glance_size, local_size)
+    check_sizes(image_size, glance_size, local_size)
 
 
 def _wrap(network: keras.Model, scaling: Callable[[keras.KerasTensor], keras.KerasTensor]) -> keras.Model:

@@ -8,6 +8,8 @@ import math
 import keras
 import tensorflow as tf
 
+from mcar_tf.models.arguments import check_choice
+
 POOLINGS = ("gap", "gmp", "gwp", "csra")  # the first three pool features, the last one pools class maps
 
 
@@ -61,8 +63,7 @@ def check_pooling(
     pooling: str, gwp_lambda: float = 0.5, csra_temperature: float = 1.0, csra_lambda: float = 0.1
 ) -> None:
     """Raise `ValueError` for an unknown pooling or values outside their range."""
-    if pooling not in POOLINGS:
-        raise ValueError(f"`pooling` must be one of {', '.join(POOLINGS)}. Received: {pooling!r}")
+    check_choice("pooling", pooling, POOLINGS)
     if not 0.0 <= gwp_lambda <= 1.0:
         raise ValueError(f"`gwp_lambda` must lie in [0, 1]. Received: {gwp_lambda}")
     if not csra_temperature > 0.0:

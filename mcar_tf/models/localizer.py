@@ -5,6 +5,7 @@ Letters: B images, N regions, H x W pixels, h x w cells of a map, L the length o
 
 import tensorflow as tf
 
+from mcar_tf.models.arguments import check_choice
 from mcar_tf.models.boxes import widen_boxes
 
 LOCALIZERS = ("threshold", "moments")
@@ -217,8 +218,7 @@ def interpolation_matrix(positions: tf.Tensor, size: int | tf.Tensor, length: in
 
 def check_localizer(localizer: str, tau: float, box_spread: float, min_box_cells: float) -> None:
     """Raise `ValueError` for an unknown rule or values outside their range."""
-    if localizer not in LOCALIZERS:
-        raise ValueError(f"`localizer` must be one of {', '.join(LOCALIZERS)}. Received: {localizer!r}")
+    check_choice("localizer", localizer, LOCALIZERS)
     check_tau(tau)
     if box_spread <= 0.0:
         raise ValueError(f"`box_spread` must be positive. Received: {box_spread}")

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mcar_tf.models.arguments import check_choice, checked
 from mcar_tf.models.backbones import build_backbone, check_any_backbone
 from mcar_tf.models.band import check_looks
 from mcar_tf.models.batch_norm import LOCAL_STREAM, check_batch_norm
@@ -31,6 +32,7 @@ CONFIG = ("num_classes", "image_size", "glance_size", "local_size", "top_n", "po
 Outputs = dict[str, tf.Tensor]
 
 
+@checked
 def build_mcar(
     num_classes: int,
     backbone: str | keras.Model = "mobilenet_v2",
@@ -92,7 +94,7 @@ def build_mcar(
         selection_seed: seed of "random" and of `box_jitter`.
 
     Raises:
-        ValueError: an argument outside its range, before anything is built.
+        TypeError, ValueError: an argument is unknown, of another type or outside its range; nothing is built yet.
         FileNotFoundError: the weights can't be found or downloaded.
     """
     check_any_backbone(
@@ -151,8 +153,7 @@ def _check_selection(selection: str, top_n: int, num_classes: int) -> None:
         raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
     if not 0 <= top_n <= num_classes:
         raise ValueError(f"`top_n` must lie in [0, {num_classes}], the number of classes. Received: {top_n}")
-    if selection not in SELECTIONS:
-        raise ValueError(f"`selection` must be one of {', '.join(SELECTIONS)}. Received: {selection!r}")
+    check_choice("selection", selection, SELECTIONS)
 
 
 @keras.saving.register_keras_serializable("mcar_tf")
@@ -211,8 +212,7 @@ class MCAR(TwoStreamTrainer):
         self.fusion = fusion
         self.look_band = None if look_band is None else (float(look_band[0]), float(look_band[1]))
         self.look_doubt = look_doubt
-        self.selection = selection
-        self.selection_seed = selection_seed
+        self.selection, self.selection_seed = selection, selection_seed
         self.built = True
 
     def call(

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from mcar_tf.models.arguments import check_choice
 from mcar_tf.models.batch_norm import MOVING, give_local_stream_the_statistics
 from mcar_tf.models.crop import Crop, crop_and_resize, crop_and_resize_portable
 from mcar_tf.models.keras_arguments import (
@@ -17,7 +19,10 @@ from mcar_tf.models.keras_arguments import (
     as_batch,
     as_metrics,
     as_stream_loss,
+    check_batches,
+    check_images,
     images_of,
+    of_keras,
     update_metric,
 )
 from mcar_tf.models.keras_internals import MeanOfOneReplica, take_gradients_as_given
@@ -125,8 +130,7 @@ class TwoStreamTrainer(SavedByKeras):
             raise ValueError(
                 "`loss_weights` does nothing here: both streams' losses count the same. Leave it out."
             )
-        if learning not in LEARNINGS:
-            raise ValueError(f"`learning` must be one of {', '.join(LEARNINGS)}. Received: {learning!r}")
+        check_choice("learning", learning, LEARNINGS)
         for name, share in (("distill", distill), ("own_region", own_region)):
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"`{name}` must lie in [0, 1]. Received: {share}")
@@ -134,7 +138,7 @@ class TwoStreamTrainer(SavedByKeras):
                 raise ValueError(f"`{name}` does nothing but in the pair loss of two streams. Leave it out.")
         stream_loss = as_stream_loss(loss)
         answer_metrics = as_metrics(metrics, self.num_classes)
-        optimizer = keras.optimizers.get(optimizer)
+        optimizer = of_keras("optimizer", optimizer, keras.optimizers)
         is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         # Keras looks at this model's own policy, which is float32.
         if self.backbone.dtype_policy.name == "mixed_float16" and not is_scaled:
@@ -154,18 +158,36 @@ class TwoStreamTrainer(SavedByKeras):
         names = ["loss"] if self.top_n == 0 else ["loss", "global_loss", "local_loss"]
         self.loss_means = {name: MeanOfOneReplica(name=name) for name in names}
 
-    def fit(self, *args: Any, class_weight: Any = None, **kwargs: Any) -> keras.callbacks.History:
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, class_weight: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does, on (x, y), on a dataset of (x, y), or on one of the pipeline's dicts.
 
         Raises:
-            ValueError: `class_weight`, by which Keras would weight an image by one of its classes.
+            ValueError: what `check_batches` refuses; `class_weight`, by which Keras would weight an image by one of
+                its classes.
         """
         if class_weight is not None:
             raise ValueError(
                 "`class_weight` is for images of one class each. Give `sample_weight` of shape (images, classes), or"
                 " a loss made by `mcar_tf.training.losses.weigh_positives`."
             )
-        return super().fit(*args, **kwargs)
+        check_batches(self.num_classes, x, y, kwargs.get("sample_weight"))
+        validation = kwargs.get("validation_data")
+        check_batches(
+            self.num_classes, *(validation if isinstance(validation, tuple | list) else [validation])
+        )
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Measure as `keras.Model.evaluate` does, on what `fit` takes."""
+        check_batches(self.num_classes, x, y, kwargs.get("sample_weight"))
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
+        """Answer as `keras.Model.predict` does, for images or for what `fit` takes."""
+        check_images(images_of(x.element_spec if isinstance(x, tf.data.Dataset) else x))
+        return super().predict(x, *args, **kwargs)
 
     def updates_done(self) -> tf.Tensor:
         """How often the weights have been updated: a scalar int32 that seeds the randomness in a step.
@@ -306,8 +328,7 @@ class TwoStreamTrainer(SavedByKeras):
 
 def check_fusion(fusion: str) -> None:
     """Raise `ValueError` for an unknown fusion."""
-    if fusion not in FUSIONS:
-        raise ValueError(f"`fusion` must be one of {', '.join(FUSIONS)}. Received: {fusion!r}")
+    check_choice("fusion", fusion, FUSIONS)
 
 
 def fuse_logits(streams: Streams, fusion: str) -> tf.Tensor:

@@ -15,20 +15,35 @@ if TYPE_CHECKING:
 TITLES = {"ours": "looking twice", "plain": "plain backbone"}
 
 
-def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: str) -> bytes:
-    """A PNG file of mAP over milliseconds: colour and marker show the kind of each point, a line shows the front."""
+def plot_tradeoff(
+    points: Sequence["Point"], front: Sequence["Point"], plain_front: Sequence["Point"], split: str
+) -> bytes:
+    """A PNG file of mAP over milliseconds: colour and marker show the kind of each point, lines show the fronts.
+
+    Args:
+        points: all that were measured.
+        front: those than which none is both as fast and more accurate.
+        plain_front: the same among the plain backbone's alone.
+        split: on which mAP was measured, for the axis' title.
+    """
     with rc_context(STYLE):
         figure = Figure(figsize=(7, 4.4), dpi=160, layout="constrained")
         axes = figure.add_subplot()
-        axes.step(
-            [p.ms for p in front],
-            [100 * p.mean_ap for p in front],
-            where="post",
-            color="0.6",
-            linewidth=1,
-            label="nothing is faster and better",
-            zorder=1,
-        )
+        for line, color, dashes, label in (
+            (front, "0.6", "-", "nothing is faster and better"),
+            (plain_front, COLORS[1], ":", "best of the plain backbone"),
+        ):
+            if line:
+                axes.step(
+                    [p.ms for p in line],
+                    [100 * p.mean_ap for p in line],
+                    dashes,
+                    where="post",
+                    color=color,
+                    linewidth=1,
+                    label=label,
+                    zorder=1,
+                )
         for kind, color, marker in zip(TITLES, COLORS, "os", strict=False):
             own = [p for p in points if p.kind == kind]
             if own:
@@ -40,18 +55,20 @@ def plot_tradeoff(points: Sequence["Point"], front: Sequence["Point"], split: st
                     label=TITLES[kind],
                     zorder=2,
                 )
-        middle = 0.6 * max(p.ms for p in points)
+        slowest = max(p.ms for p in points)
         for point in _named(points, front):
+            on_front = point in front
+            # By definition nothing lies to the left of the front and above it. Labels stay inside the axes.
+            to_left = point.ms > (0.25 if on_front else 0.6) * slowest
             axes.annotate(
                 _label(point),
                 (point.ms, 100 * point.mean_ap),
-                # Above the line, and inside the axes.
-                xytext=(7 if point.ms < middle else -7, 7 if point in front else 0),
+                xytext=(-7 if to_left else 7, 5 if on_front else 0),
                 textcoords="offset points",
-                ha="left" if point.ms < middle else "right",
+                ha="right" if to_left else "left",
                 va="center",
                 fontsize=7,
-                fontweight="bold" if point in front else "normal",
+                fontweight="bold" if on_front else "normal",
             )
         axes.set_xlabel("milliseconds a picture (LiteRT)")
         axes.set_ylabel(f"mAP on {split}, %")

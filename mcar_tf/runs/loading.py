@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -80,14 +80,21 @@ class Run:
         Returns:
             `image`, its path; `labels`, the classes that reach their threshold, each with its `class`, `prob`,
             `global_prob` and `local_prob`, the most probable first; `regions`, where the model looked: `class`,
-            `prob`, and `box`, ymin xmin ymax xmax as fractions of the picture. One of several pictures that can't be
-            read has an `error`, and no labels.
+            `prob`, and `box`, ymin xmin ymax xmax as fractions of the picture. One of several pictures that does not
+            exist or can't be read has an `error`, and no labels.
 
         Raises:
-            FileNotFoundError: a path is no file.
+            FileNotFoundError: the only picture does not exist.
             ValueError: the only picture can't be read, or something is no picture.
         """
         single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray)
+        if not single and not isinstance(pictures, Iterable):
+            raise ValueError(
+                "`pictures` must be a path, an image of Pillow's, an array of NumPy's, or a list of these. Received:"
+                f" {pictures!r:.60}"
+            )
+        if isinstance(pictures, str | os.PathLike) and not Path(pictures).is_file():
+            raise FileNotFoundError(f"There is no image {pictures}.")
         several: Any = [pictures] if single else pictures
         answers = list(
             predict_files(
@@ -108,7 +115,7 @@ class Run:
 
 
 def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **overrides: Any) -> Run:
-    """Load the model of a run.
+    """Load the model of a run; `mcar_tf.runs.library` has the form for Python users.
 
     Args:
         path: the run folder.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pipelines.command import option
 from pipelines.samples import RawSet
-from pipelines.words import spell, typed
+from pipelines.words import nearest, spell, typed
 
 # name -> module, reader and its options; all but `digits` take the folder of the original files first.
 READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -109,7 +109,9 @@ def read_raw_set(dataset: str, source: Path | str | None = None, **options: Any)
         options: the reader's own.
     """
     if dataset not in READERS:
-        raise ValueError(f"`--dataset` must be one of {', '.join(READERS)}. Received: {dataset!r}")
+        raise ValueError(
+            f"`--dataset` must be one of {', '.join(READERS)}. Received: {dataset!r}.{nearest(dataset, READERS)}"
+        )
     module, function, fixed = READERS[dataset]
     arguments: list[Any] = [] if source is None else [source]
     if dataset == "digits" and source is not None:

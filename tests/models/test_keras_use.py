@@ -1,6 +1,7 @@
 """The model is used as any other Keras model: fit on arrays, metrics, callbacks, files, inside another model."""
 
 import functools
+import re
 import subprocess
 import sys
 import warnings
@@ -63,7 +64,7 @@ def test_other_losses_see_probabilities(loss):
         (keras.losses.CategoricalFocalCrossentropy(), "`loss` must judge each class by itself"),
         (keras.losses.BinaryCrossentropy(reduction="sum"), "leave its `reduction` out. Received: 'sum'"),
         (3, "`loss` must be a name, a Keras loss or a function. Received: 3"),
-        ("no_such_loss", "no_such_loss"),
+        ("binary_crosentropy", "must be one of Keras'. .* Did you mean `binary_crossentropy`"),
     ],
 )
 def test_losses_that_do_not_fit_are_refused(loss, message):
@@ -115,6 +116,97 @@ def test_labels_of_another_shape_are_refused(pictures, labels):
     model.compile("sgd")
     with pytest.raises(ValueError, match=r"Labels must have shape \(images, 5\)"):
         model.evaluate(pictures[0], labels, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "received"),
+    [
+        (5 * np.eye(CLASSES), "from 0 to 5"),
+        (np.eye(CLASSES) - 1, "from -1 to 0"),
+        (np.eye(CLASSES) * np.nan, "from nan"),
+    ],
+)
+def test_labels_outside_0_and_1_are_refused_before_a_step(pictures, labels, received):
+    model, images = small_model(), pictures[0][:CLASSES]
+    model.compile("sgd")
+    said = rf"Labels must lie in \[0, 1\]: 1 where .* Received: {received}"
+    for given in ((images, labels), (images, tf.constant(labels)), ({"image": images, "labels": labels},)):
+        with pytest.raises(ValueError, match=said):
+            model.fit(*given, verbose=0)
+    with pytest.raises(ValueError, match=said):
+        model.fit(*pictures, validation_data=(images, labels), verbose=0)
+    with pytest.raises(ValueError, match=said):
+        model.evaluate(images, labels, verbose=0)
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_labels_between_0_and_1_are_learnt(pictures):
+    model = small_model()
+    model.compile("sgd")
+    assert model.fit(pictures[0], pictures[1] * 0.9, verbose=0).history["loss"][0] > 0
+
+
+@pytest.mark.parametrize("shape", [(8, SIZE, SIZE), (8, SIZE, SIZE, 1), (8, SIZE, SIZE, 4), (SIZE, SIZE, 3)])
+def test_images_of_another_shape_are_refused_in_one_line(shape):
+    model, images, labels = (
+        small_model(),
+        np.zeros(shape, np.float32),
+        np.zeros((len(np.zeros(shape)), CLASSES)),
+    )
+    model.compile("sgd")
+    dataset = tf.data.Dataset.from_tensors((images, labels))
+    asked = [
+        lambda: model.fit(images, labels, verbose=0),
+        lambda: model.fit(dataset, verbose=0),
+        lambda: model.evaluate(dataset, verbose=0),
+        lambda: model.predict(images, verbose=0),
+        lambda: model.predict(dataset, verbose=0),
+    ]
+    for ask in asked:
+        with pytest.raises(
+            ValueError, match=r"Images must have shape \(images, height, width, 3\)"
+        ) as caught:
+            ask()
+        assert str(caught.value).endswith(f"grey ones have three equal channels. Received: {shape}")
+
+
+@pytest.mark.parametrize("weights", [np.ones((8, 2)), np.ones((8, CLASSES, 1))])
+def test_weights_of_another_shape_are_refused(pictures, weights):
+    model = small_model()
+    model.compile("sgd")
+    said = r"Weights must have shape \(images,\) or \(images, 5\): .*Received: "
+    with pytest.raises(ValueError, match=said + re.escape(str(weights.shape))):
+        model.fit(*pictures, sample_weight=weights, verbose=0)
+    with pytest.raises(ValueError, match=said):
+        model.evaluate(tf.data.Dataset.from_tensors((*pictures, weights)), verbose=0)
+
+
+def test_weights_of_both_shapes_count_alike_one_after_the_other(pictures):
+    """Keras traces one step for both, in which the shape is not known."""
+    model = small_model()
+    model.compile("sgd")
+    of_images = np.arange(8, dtype=np.float32)
+    of_labels = np.repeat(of_images[:, None], CLASSES, axis=1)
+    losses = [
+        model.evaluate(*pictures, sample_weight=weights, verbose=0)
+        for weights in (of_labels, of_images, of_labels, of_images[:, None])
+    ]
+    for loss in losses[1:]:
+        np.testing.assert_allclose(loss, losses[0], rtol=1e-6)
+
+
+def test_lists_are_refused_without_printing_them(pictures):
+    model = small_model()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"^`y` must be an array or a tensor. Received: list$"):
+        model.fit(pictures[0], pictures[1].tolist())
+
+
+def test_names_that_keras_does_not_have_get_the_nearest():
+    with pytest.raises(ValueError, match=r"`metrics` must be one of Keras'. .* Did you mean `accuracy`"):
+        small_model().compile("sgd", metrics=["acuracy"])
+    with pytest.raises(ValueError, match=r"`optimizer` must be one of Keras'. .* Did you mean `Adam`"):
+        small_model().compile("adm")
 
 
 def test_images_without_labels_are_refused(pictures):

@@ -360,6 +360,12 @@ def test_a_compiled_step_teaches_what_one_op_after_the_other_does():
     [
         ({"glance_size": 24}, r"`glance_size` must divide `image_size`, 32; .* is 16. Received: 24"),
         ({"image_size": 96, "glance_size": 33}, r"the nearest that does is 32. Received: 33"),
+        ({"image_size": 96, "glance_size": 192}, r"the nearest that does is 48. Received: 192"),
+        (
+            {"image_size": 127, "glance_size": 64},
+            r"must divide `image_size`, 127; the nearest `image_size` for it is 128. Received: 64",
+        ),
+        ({"local_size": 48}, r"`local_size` must be at most `image_size`, 32: .*Received: 48"),
         ({"glance_size": 8}, r"`glance_size` must be at least 16 px for tiny_resnet. Received: 8"),
         (
             {"glance_size": 16, "local_size": 48},
@@ -377,6 +383,11 @@ def test_what_is_no_option_is_refused_before_anything_is_built(change, message, 
     monkeypatch.setattr("mcar_tf.models.mcar.build_backbone", lambda *a, **k: pytest.fail("built"))
     with pytest.raises(ValueError, match=message):
         small_model(backbone="tiny_resnet", **change)
+
+
+def test_crops_larger_than_the_image_are_refused_for_a_network_of_ones_own_too():
+    with pytest.raises(ValueError, match=r"`local_size` must be at most `image_size`, 32: .*Received: 48"):
+        small_model(local_size=48)
 
 
 @pytest.mark.parametrize("name", ["distill", "own_region"])

@@ -32,6 +32,7 @@ def test_the_command_reads_a_table_builds_it_verifies_and_describes_it(tmp_path,
     ("words", "message"),
     [
         (["--dataset", "imagenet"], "must be one of digits, coco"),
+        (["--dataset", "tabel"], r"voc2012, table. Received: 'tabel'. Did you mean `table`\?"),
         (["--dataset", "coco"], "`--source` must name the original files of coco"),
         (["--dataset", "digits", "--source", "x"], "does nothing for digits"),
         (["--dataset", "voc2007", "--source", "x", "--classes", "y"], "`--classes` does nothing for voc2007"),

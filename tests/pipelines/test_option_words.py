@@ -9,7 +9,7 @@ import pytest
 from test_architecture import COMMANDS
 
 from pipelines.command import option, parse_options
-from pipelines.option_words import nearest_option
+from pipelines.option_words import explain, nearest_option
 
 
 @dataclasses.dataclass
@@ -20,6 +20,8 @@ class Options:
     optimizer: Literal["sgd", "adamw"] = option("sgd", "Which.", group="how")
     fusion: Literal["max", "mean"] | None = option(None, "How.", group="how")
     band: list[float] | None = option(None, "Two.", group="how")
+    drops: list[int] = option([30], "When.", group="how")
+    out: Path | None = option(None, "Where.", group="how")
     xla: bool = option(False, "Compile.", group="how")
 
 
@@ -53,7 +55,15 @@ def ask(words, **more):
         (["--band", "0.1", "b"], "`--band` must be a number. Received: 'b'."),
         (["--xla", "maybe"], "`--xla` takes no value. Received: 'maybe'"),
         (["--xla=maybe"], "`--xla` takes no value: write --xla or --no-xla."),
-        (["--config", "none.yaml"], "`--config`: there is no file '"),
+        (["--config", "none.yaml"], "`--config`: there is no file 'none.yaml'."),
+        (["--config", "/"], "`--config`: there is no file '/', which is a folder."),
+        (["--config"], "`--config` needs a value: the path of a file of options."),
+        (["--print_config=foo"], "`--print_config` takes no value. Received: 'foo'"),
+        (["--learning-rate", "10%"], "must be a number. Received: '10%'. Did you mean `0.1`?"),
+        (["--image-size", "64.0"], "must be a whole number. Received: '64.0'."),
+        (["--band", "0.1,0.9"], "`--band` must be a number. Received: '0.1,0.9'. Did you mean `0.1 0.9`?"),
+        (["--band", "0,1"], "`--band` must be a number. Received: '0,1'. Did you mean `0.1`?"),
+        (["--drops", "3,5"], "`--drops` must be a whole number. Received: '3,5'. Did you mean `3 5`?"),
     ],
 )
 def test_a_mistake_gets_the_nearest_right_thing_in_one_line(words, said, capsys):
@@ -75,15 +85,58 @@ def test_what_must_be_given_is_named(capsys):
     assert "'x' is no option: options begin with --." in capsys.readouterr().err
 
 
-def test_a_mistake_in_a_file_of_options_is_told_alike(tmp_path, capsys):
-    for text, said in (
-        ("image_size: 5x", "must be a whole number. Received: '5x'. Did you mean `5`?"),
-        ("lr: 3", "there is no option `lr`. Did you mean `--learning-rate`?"),
-    ):
-        (tmp_path / "x.yaml").write_text(text)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image_size: 5x", "`image_size` must be a whole number. Received: '5x'. Did you mean `5`?"),
+        ("image_size: 5.0", "`image_size` must be a whole number. Received: 5.0. Did you mean `5`?"),
+        ("lr: 3", "there is no option `lr`. Did you mean `learning_rate`?"),
+        ("image-size: 5x", "`image-size` must be a whole number. Received: '5x'. Did you mean `5`?"),
+        ("3: 4", "there is no option `3`."),
+        (
+            "drops: 3",
+            "`drops` must be a list of values, each a whole number. Received: 3. Did you mean `[3]`?",
+        ),
+        ("drops: [3, x]", "`drops` must be a list of values, each a whole number. Received: [3, 'x']."),
+        ("band: 0.1", "`band` must be a list of values, each a number. Received: 0.1. Did you mean `[0.1]`?"),
+        ("xla: perhaps", "`xla` must be true or false. Received: 'perhaps'."),
+        ("optimizer: adam", "must be one of sgd, adamw. Received: 'adam'. Did you mean `adamw`?"),
+        ("out: 3", "`out` must be a path. Received: 3. Did you mean `'3'`?"),
+    ],
+)
+def test_a_mistake_in_a_file_of_options_is_told_with_its_name(text, said, tmp_path, capsys):
+    file = tmp_path / "x.yaml"
+    file.write_text(f"learning_rate: 1e-3\n{text}\n")  # which YAML takes for a text
+    for words in (["--config", str(file)], [f"--config={file}"]):
         with pytest.raises(SystemExit, match="2"):
-            ask(["--config", str(tmp_path / "x.yaml"), "--run", "x"])
-        assert said in capsys.readouterr().err
+            ask([*words, "--run", "x"])
+        line = capsys.readouterr().err
+        assert line.startswith(f"python -m mcar_tf.x: {file}: ")
+        assert line.endswith(f"{said} (--help lists the options)\n")
+
+
+def test_a_mistake_beside_a_file_that_is_right_is_told_without_it(tmp_path, capsys):
+    (tmp_path / "x.yaml").write_text("learning_rate: 1e-3\nxla: yes\nband: [0, 1e-1]\nimage_size: null\n")
+    words = ["--config", str(tmp_path / "x.yaml"), "--run", "x"]
+    assert ask(words).band == [0.0, 0.1]
+    with pytest.raises(SystemExit, match="2"):
+        ask([*words, "--image-size", "5x"])
+    assert ": `--image-size` must be a whole number. Received: '5x'." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "word", "meant"),
+    [
+        (["run", "images"], "runs/photos", "--run runs/photos"),
+        (["run", "images"], "runs/lr0.5", "--run runs/lr0.5"),
+        (["run", "images"], "cat.jpg", "--images cat.jpg"),
+        (["dataset", "source"], "sets/photos", "--dataset photos"),
+        (["dataset", "source"], "photos.csv", "--source photos.csv"),
+    ],
+)
+def test_a_word_without_an_option_gets_the_one_that_it_is_for(names, word, meant):
+    said = explain(f"unrecognized arguments: {word}", dict.fromkeys(names, Path), [word])
+    assert said == f"{word!r} is no option: options begin with --. Did you mean `{meant}`?"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +168,8 @@ def test_help_shows_defaults_in_words_and_those_of_the_recipe(capsys):
     assert "--learning-rate X How fast. (default: 0.005, by the recipe)" in lines
     assert "--optimizer {sgd,adamw} Which. (default: sgd)" in lines
     assert "--fusion {max,mean} How. (default: mean, by the recipe)" in lines
-    assert "--band X [X ...] Two. --xla, --no-xla Compile. (default: no)" in lines
+    assert "--band X [X ...] Two. --drops N [N ...] When. (default: 30) --out PATH Where. --xla" in lines
+    assert "--xla, --no-xla Compile. (default: no)" in lines
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
