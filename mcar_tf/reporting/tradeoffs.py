@@ -59,9 +59,10 @@ def plot_tradeoff(
         for point in _named(points, front):
             on_front = point in front
             # By definition nothing lies to the left of the front and above it. Labels stay inside the axes.
-            to_left = point.ms > (0.25 if on_front else 0.6) * slowest
+            label = _label(point)
+            to_left = point.ms > (0.012 * len(label) if on_front else 0.6) * slowest
             axes.annotate(
-                _label(point),
+                label,
                 (point.ms, 100 * point.mean_ap),
                 xytext=(-7 if to_left else 7, 5 if on_front else 0),
                 textcoords="offset points",
