@@ -19,7 +19,7 @@ if Path(next(iter(pipelines.__path__))).resolve().parent != Path(__file__).resol
         " from another folder, or rename that one; the command `mcar` does not look into the current folder."
     )
 
-_NEEDS_TENSORFLOW = {"load_run": "mcar_tf.runs.library", "build_mcar": "mcar_tf.models.mcar"}
+_NEEDS_TENSORFLOW = {"load_run": "mcar_tf.runs.python", "build_mcar": "mcar_tf.models.mcar"}
 
 
 def __getattr__(name: str) -> Any:

@@ -115,7 +115,7 @@ class Run:
 
 
 def load_run(path: Path, *, checkpoint: str = "last", selection: str = "top", **overrides: Any) -> Run:
-    """Load the model of a run; `mcar_tf.runs.library` has the form for Python users.
+    """Load the model of a run; `mcar_tf.runs.python` has the form for Python users.
 
     Args:
         path: the run folder.

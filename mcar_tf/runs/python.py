@@ -1,13 +1,14 @@
 """`mcar_tf.load_run`: a trained model for Python users, whose mistakes are told in Python's spelling."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mcar_tf.config import change_without_training
 from mcar_tf.models.arguments import checked
 from mcar_tf.runs import loading
+from mcar_tf.runs.folder import read_run_config
 
 
 @checked
@@ -48,29 +49,16 @@ def load_run(
         TypeError: there is no such option.
         ValueError: the run is of another version, or a value is of another type or outside its range.
     """
-    try:
-        return loading.load_run(
-            Path(path),
-            checkpoint=checkpoint,
-            selection=selection,
-            image_size=image_size,
-            glance_size=glance_size,
-            local_size=local_size,
-            top_n=top_n,
-            tau=tau,
-            fusion=fusion,
-            look_band=None if look_band is None else list(look_band),
-            look_doubt=look_doubt,
-        )
-    except ValueError as error:
-        raise ValueError(in_python(str(error))) from None
-
-
-def in_python(message: str) -> str:
-    """A message about options of a command, as it is about arguments: `--top-n 0` becomes `top_n=0`."""
-
-    def spelled(found: re.Match[str]) -> str:
-        value = f"={found[2]}" if found[2] else ""
-        return f"`{found[1].replace('-', '_')}{value}`"
-
-    return re.sub(r"`--([a-z-]+)(?: ([^`]+))?`", spelled, message)
+    changes = {
+        "image_size": image_size,
+        "glance_size": glance_size,
+        "local_size": local_size,
+        "top_n": top_n,
+        "tau": tau,
+        "fusion": fusion,
+        "look_band": None if look_band is None else list(look_band),
+        "look_doubt": look_doubt,
+    }
+    # `loading.load_run` would refuse the same, with the options' names as on a command line.
+    change_without_training(read_run_config(Path(path)), changes, named=str)
+    return loading.load_run(Path(path), checkpoint=checkpoint, selection=selection, **changes)

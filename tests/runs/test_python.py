@@ -7,7 +7,7 @@ import pytest
 
 import mcar_tf
 from mcar_tf.model_options import WITHOUT_TRAINING
-from mcar_tf.runs.library import in_python, load_run
+from mcar_tf.runs.python import load_run
 
 
 def test_what_may_change_without_training_are_arguments():
@@ -31,9 +31,13 @@ def test_what_is_changed_is_changed(untrained_run):
         ({"size": 100}, TypeError, "`load_run` has no argument `size`. Did you mean `image_size`?"),
         ({"checkpoint": "bset"}, ValueError,
          "`checkpoint` must be one of last, best. Received: 'bset'. Did you mean `best`?"),
+        ({"glance_size": 24}, ValueError,
+         "`glance_size` must divide `image_size`, 32; the nearest that does is 16. Received: 24"),
+        ({"local_size": 48}, ValueError,
+         "`local_size` must be at most `image_size`, 32: a region has no more pixels than that. Received: 48"),
         ({"tau": 1.5}, ValueError, "`tau` must be in [0, 1). Received: 1.5"),
         ({"top_n": 0, "fusion": "mean"}, ValueError,
-         "`fusion` does nothing with `top_n=0`, which looks once. Leave it out."),
+         "`fusion` does nothing with `top_n 0`, which looks once. Leave it out."),
     ],
 )  # fmt: skip
 def test_a_wrong_argument_is_told_in_one_line_as_it_is_written(untrained_run, given, error, said):
@@ -46,10 +50,3 @@ def test_a_wrong_argument_is_told_in_one_line_as_it_is_written(untrained_run, gi
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(ValueError, match=f"`path` must be a text or a path. Received: {path}."):
         load_run(path)
-
-
-def test_options_of_a_command_become_arguments():
-    message = "`--glance-size` must divide `--image-size`, 32; `--top-n 0` looks once. Received: 24"
-    assert (
-        in_python(message) == "`glance_size` must divide `image_size`, 32; `top_n=0` looks once. Received: 24"
-    )
